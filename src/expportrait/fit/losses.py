@@ -1,0 +1,134 @@
+"""The dense losses of section 3.1.2: geometry (eq. 6), silhouette, and the quadratic terms on the offset fields."""
+
+import warnings
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from expportrait.config import Proxy
+from expportrait.fit.targets import Targets
+from expportrait.render import Fragments
+
+DEPTH_CLAMP = 0.02  # m; larger residuals are occlusions or another surface
+MILLI = 1000.0  # offsets are metres, their weights are per mm^2
+
+
+def scale_and_shift(value: Tensor, estimate: Tensor, weight: Tensor, group: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Weighted least squares value ~ a estimate + b in every group; a > 0. All (P,), group (P,) int -> two (groups,)."""
+
+    def total(x: Tensor) -> Tensor:
+        return torch.zeros(groups, device=x.device).index_add_(0, group, x)
+
+    norm = total(weight).clamp_min(1e-8)
+    mean_x, mean_y = total(weight * estimate) / norm, total(weight * value) / norm
+    dx, dy = estimate - mean_x[group], value - mean_y[group]
+    a = (total(weight * dx * dy) / total(weight * dx * dx).clamp_min(1e-12)).clamp_min(1e-4)
+    return a, mean_y - a * mean_x
+
+
+def geometry_loss(fragments: Fragments, targets: Targets, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Eq. (6) over M_t: (normal term, depth term in m). ``fragments`` are the renders of ``frames`` at the targets' size."""
+    pixels = targets.size**2
+    index, group = fragments.index, fragments.index // pixels
+    weight = (targets.confidence[frames] * targets.mask[frames]).flatten().index_select(0, index)
+    norm = weight.sum().clamp_min(1.0)
+    wanted = targets.normals[frames].reshape(-1, 3).index_select(0, index)
+    cosine = (fragments.normals * wanted).sum(-1)
+    normal = (weight * ((1 - cosine) + 0.5 * (fragments.normals - wanted).abs().sum(-1))).sum() / norm
+
+    estimate = targets.depth[frames].flatten().index_select(0, index)
+    depth = fragments.depth
+    with torch.no_grad():
+        value = 1 / depth if targets.disparity else depth
+        a, b = scale_and_shift(value, estimate, weight, group, len(frames))
+        metres = depth.square() if targets.disparity else torch.ones_like(depth)
+        residual = (value - (a[group] * estimate + b[group])) * metres
+        robust = weight / (1 + (residual / DEPTH_CLAMP).square())
+        a, b = scale_and_shift(value, estimate, robust, group, len(frames))
+    value = 1 / depth if targets.disparity else depth
+    residual = ((value - (a[group] * estimate + b[group])) * metres).abs().clamp_max(DEPTH_CLAMP)
+    return normal, (weight * residual).sum() / norm
+
+
+def silhouette_loss(coverage: Tensor, targets: Targets, frames: Tensor, valid: Tensor) -> Tensor:
+    """L_sil: mean |A - mask| over valid pixels. coverage (B, h, w) with edge gradients, valid (B, h, w) in 0..1."""
+    return (valid * (coverage - targets.mask[frames]).abs()).sum() / valid.sum().clamp_min(1.0)
+
+
+class _Quadratic(torch.autograd.Function):
+    """x^T K x for a sparse symmetric K: its gradient is one more product, not a graph through the sparse kernel."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, matrix: Tensor) -> Tensor:  # noqa: ANN001
+        product = (matrix @ x.flatten(1)).view_as(x)
+        ctx.save_for_backward(product)
+        return (x * product).sum()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN001
+        (product,) = ctx.saved_tensors
+        return 2 * gradient * product, None
+
+
+def adjacency(faces: np.ndarray, vertices: int) -> sp.csr_matrix:
+    """0/1 vertex adjacency of a mesh, (vertices, vertices)."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = np.concatenate([edges, edges[:, ::-1]])
+    matrix = sp.csr_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(vertices, vertices))
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def laplacian(faces: np.ndarray, vertices: int) -> sp.csr_matrix:
+    """Uniform random-walk Laplacian I - D^-1 A of a mesh, (vertices, vertices)."""
+    matrix = adjacency(faces, vertices)
+    degree = np.maximum(np.asarray(matrix.sum(1)).ravel(), 1)
+    return sp.identity(vertices, format="csr") - sp.diags(1 / degree) @ matrix
+
+
+def to_torch(matrix: sp.spmatrix) -> Tensor:
+    csr = matrix.tocsr().astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")  # beta, but it is the fast one
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(csr.indptr.astype(np.int64)),
+            torch.from_numpy(csr.indices.astype(np.int64)),
+            torch.from_numpy(csr.data),
+            size=csr.shape,
+            check_invariants=False,
+        )
+
+
+class OffsetEnergy:
+    """L_mag and L_lap of one offset field over ``n`` vertices, as means over vertices, per mm^2."""
+
+    def __init__(self, laplacian: sp.csr_matrix, device: torch.device | str = "cpu"):
+        self.n = laplacian.shape[0]
+        self.bilaplacian = to_torch(laplacian.T @ laplacian).to(device)
+        self.average = to_torch(sp.identity(self.n) - laplacian).to(device)
+
+    def __call__(self, offset: Tensor, magnitude: float, smoothness: float) -> Tensor:
+        """offset (n, ...) m -> weighted sum, divided by the number of trailing 3-vectors."""
+        fields = offset[0].numel() // 3
+        loss = smoothness * _Quadratic.apply(offset, self.bilaplacian) + magnitude * offset.square().sum()
+        return MILLI**2 * loss / (self.n * fields)
+
+    def smooth(self, field: Tensor, rounds: int) -> Tensor:
+        """Average a (n, ...) field over neighbours ``rounds`` times."""
+        flat = field.flatten(1)
+        for _ in range(rounds):
+            flat = 0.5 * flat + 0.5 * (self.average @ flat)
+        return flat.view_as(field)
+
+
+def weighted_terms(terms: dict[str, Tensor], s: Proxy, coarse: bool) -> Tensor:
+    """The data terms' weighted sum; stage (c) trusts landmarks and depth more than the later ones."""
+    weight = {
+        "landmark": s.w_landmark_coarse if coarse else s.w_landmark,
+        "normal": s.w_normal,
+        "depth": s.w_depth_coarse if coarse else s.w_depth,
+        "silhouette": s.w_silhouette,
+    }
+    return sum(weight[name] * value for name, value in terms.items())

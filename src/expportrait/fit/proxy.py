@@ -1,0 +1,332 @@
+"""Stages (c) to (e): the personalised head of one clip from normals, depth, mask and landmarks (paper, section 3.1).
+
+    X_t = LBS( U S [template + B_S(beta) + B_E(psi_t) + B_P(theta_t)] + m_s D_s + m_d D_t )        eq. (3), (4)
+
+All frames of a clip share beta, the camera, the shoulders and D_s; each has its psi, pose and D_t.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from expportrait.config import Proxy
+from expportrait.fit.adam import ClipAdam, Slot
+from expportrait.fit.growth import grow
+from expportrait.fit.landmarks import charbonnier, fit_landmarks, interocular, landmark_error, point_weights, priors, temporal
+from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, weighted_terms
+from expportrait.fit.parameters import HeadParameters
+from expportrait.fit.targets import Targets
+from expportrait.head import Head
+from expportrait.render import Fragments, fragments, vertex_normals
+
+STATIC_RATE, DYNAMIC_RATE = 1e-4, 3e-5  # m a step; ten times more prints the estimates' noise into the offsets
+SMOOTH_ROUNDS = 3  # of the offsets' gradients: a landmark pulls on three vertices, which would leave spikes
+REFINE = {"shape": 0.02, "expression": 0.02, "rotation": 0.003, "place": 0.0005, "log_scale": 0.0005, "shoulders": 0.003}
+COARSE = {"shape": 0.012, "expression": 0.012, "rotation": 0.004, "place": 0.0008, "log_scale": 0.001, "shoulders": 0.004}
+RECENTRE_EVERY = 5  # steps between projections of D_t to zero mean
+
+Track = Callable[[str, float], None]  # stage, loss; called at every step
+
+
+@dataclass
+class ProxyFit:
+    """The fit's unknowns and its records. Offsets are already masked: m_s D_s (n_d, 3) and m_d D_t (T, n_f, 3), m."""
+
+    parameters: HeadParameters
+    static: Tensor
+    dynamic: Tensor
+    dynamic_vertices: Tensor  # (n_f,) rows of the dense mesh where m_d > 0
+    losses: list[tuple[str, dict[str, float]]] = field(default_factory=list)
+    errors: dict[str, Tensor] = field(default_factory=dict)
+
+    def offset(self, frames: Tensor | slice) -> Tensor:
+        """(B, n_d, 3) m: the two fields together."""
+        dynamic = self.dynamic[frames]
+        return self.static.expand(len(dynamic), -1, -1).index_add(1, self.dynamic_vertices, dynamic)
+
+
+class ProxyFitter:
+    """One clip's fit. ``targets`` at full size; ``points`` (T, 478, 3) px at ``targets.size``; confidence (T,) or (T, 478)."""
+
+    def __init__(
+        self,
+        head: Head,
+        targets: Targets,
+        points: Tensor,
+        confidence: Tensor,
+        settings: Proxy,
+        backend: str = "auto",
+    ):
+        self.device = device = head.coarse.template.device
+        self.head, self.s, self.backend = head, settings, backend
+        self.points, self.confidence = points.to(device), confidence.to(device)
+        points = self.points
+        self.track: Track = lambda stage, loss: None
+        self.frames = targets.frames
+        self.targets = {size: targets.resized(size).to(device) for size in {settings.coarse_size, settings.fine_size}}
+        self.size = targets.size
+        self.weights = point_weights(head, points, self.confidence)
+        self.unit = interocular(points).clamp_min(1)[:, None, None]
+        on_face = settings.static_on_face if self.frames > 1 else settings.static_on_face_single
+        self.static_mask = head.static_mask(on_face).unsqueeze(-1)
+        self.face = torch.nonzero(head.dynamic_mask > 1e-3).squeeze(-1)
+        self.dynamic_mask = head.dynamic_mask[self.face].unsqueeze(-1)
+        n = len(head.dense.template)
+        dense = laplacian(head.dense_faces.cpu().numpy(), n)
+        self.static_energy = OffsetEnergy(dense, device)
+        rows = self.face.cpu().numpy()
+        self.dynamic_energy = OffsetEnergy(dense[rows][:, rows], device)
+        self.hem = hem(head)
+        self.static_raw = torch.zeros(n, 3, device=device)
+        self.dynamic_raw = torch.zeros(self.frames, len(self.face), 3, device=device)
+        self.has_dynamic = False
+        self.generator = torch.Generator().manual_seed(0)
+        self.losses: list[tuple[str, dict[str, float]]] = []
+        self.parameters: HeadParameters
+
+    # ---- forward -------------------------------------------------------------------------------------------------
+
+    def vertices(self, frames: Tensor, dense: bool, matrices: Tensor | None = None) -> Tensor:
+        """(B, n, 3) camera space, m: eq. (4) for the chosen frames, with the offsets where ``dense``."""
+        p = self.parameters
+        offset = None
+        if dense:
+            offset = (self.static_mask * self.static_raw).unsqueeze(0)
+            if self.has_dynamic:
+                moved = self.dynamic_mask * self.dynamic_raw[frames]
+                offset = offset.expand(len(frames), -1, -1).index_add(1, self.face, moved)
+        surface = self.head.dense if dense else self.head.coarse
+        matrices = p.matrices(frames) if matrices is None else matrices
+        return self.head.pose(surface, p.shape, p.expression[frames], matrices, p.translation(frames), offset)
+
+    def landmarks(self, vertices: Tensor) -> Tensor:
+        """(B, 478, 3): the embedding's points on the posed mesh, whose first vertices are the coarse ones."""
+        corners = self.head.faces[self.head.landmark_faces]
+        weights = self.head.landmark_barycentric
+        return sum(
+            weights[:, k, None] * vertices.index_select(1, corners[:, k]) for k in range(3)
+        )
+
+    def terms(self, frames: Tensor, size: int, dense: bool, matrices: Tensor) -> dict[str, Tensor]:
+        """Every data term of 3.1.2 for a batch of frames."""
+        targets = self.targets[size]
+        vertices = self.vertices(frames, dense, matrices)
+        projected = self.parameters.camera().project(self.landmarks(vertices))
+        error = charbonnier((projected - self.points[frames, :, :2]) / self.unit[frames])
+        weights = self.weights[frames]
+        faces = self.head.dense_faces if dense else self.head.faces
+        rendered = fragments(
+            vertices, faces, self.parameters.camera(size), self.backend, cull=True, edges=self.s.w_silhouette > 0
+        )
+        normal, depth = geometry_loss(rendered, targets, frames)
+        result = {"landmark": (weights * error).sum() / weights.sum().clamp_min(1), "normal": normal, "depth": depth}
+        if self.s.w_silhouette > 0:
+            result["silhouette"] = silhouette_loss(rendered.coverage, targets, frames, self.above_hem(vertices, size))
+        return result
+
+    def above_hem(self, vertices: Tensor, size: int) -> Tensor:
+        """(B, h, w) 1 on the rows above the bust's cut, below which the mask shows a body that the mesh lacks."""
+        with torch.no_grad():
+            hem = self.parameters.camera(size).project(vertices.index_select(1, self.hem))[..., 1]
+            rows = torch.arange(size, device=self.device) + 0.5
+            return (rows[None, :, None] < hem.amin(1)[:, None, None]).float().expand(-1, -1, size)
+
+    # ---- stages --------------------------------------------------------------------------------------------------
+
+    def steps(self, passes: float) -> int:
+        batch = min(self.s.batch, self.frames)
+        return max(math.ceil(passes * self.frames / batch), self.s.min_steps) if passes else 0
+
+    def batches(self, passes: float) -> Iterator[Tensor]:
+        """Shuffled mini-batches for ``passes`` over the frames, at least ``min_steps`` of them."""
+        batch = min(self.s.batch, self.frames)
+        order = torch.empty(0, dtype=torch.long)
+        for _ in range(self.steps(passes)):
+            if len(order) < batch:
+                order = torch.cat([order, torch.randperm(self.frames, generator=self.generator)])
+            yield order[:batch].unique().to(self.device)
+            order = order[batch:]
+
+    def stage(self, name: str, passes: float, size: int, rates: dict[str, float], static: bool, dynamic: bool) -> None:
+        """Run one stage; it stops early when the loss over a pass has stalled for ``patience`` passes."""
+        s, p = self.s, self.parameters
+        dense = static or dynamic
+        slots = {key: Slot(getattr(p, key), rate, key not in ("shape", "shoulders")) for key, rate in rates.items()}
+        if static:
+            slots["static"] = Slot(self.static_raw, STATIC_RATE, False, shared_moment=True)
+        if dynamic:
+            slots["dynamic"] = Slot(self.dynamic_raw, DYNAMIC_RATE, True, shared_moment=True)
+            self.has_dynamic = True
+        adam = ClipAdam(slots)
+        batches = list(self.batches(passes))
+        window = max(self.frames // min(s.batch, self.frames), 10)
+        best, stalled, recent = math.inf, 0, []
+        for step, frames in enumerate(batches):
+            adam.zero_grad()
+            matrices = p.matrices(frames)
+            terms = self.terms(frames, size, dense, matrices)
+            loss = weighted_terms(terms, s, coarse=not dense) + self.offset_terms(frames, static, dynamic)
+            if rates:
+                loss = loss + priors(p, matrices, s, frames) + temporal(p, s)
+            loss.backward()
+            self.smooth_gradients(frames)
+            adam.step(frames, 0.3 if step > 0.6 * len(batches) else 1.0)
+            if dynamic and self.frames > 1 and (step + 1) % RECENTRE_EVERY == 0:
+                self.recentre()
+            value = float(loss.detach())
+            self.losses.append((name, {"total": value} | {k: float(v.detach()) for k, v in terms.items()}))
+            self.track(name, value)
+            recent.append(value)
+            if len(recent) == window:
+                mean = sum(recent) / window
+                stalled = 0 if mean < best * (1 - s.tolerance) else stalled + 1
+                best, recent = min(best, mean), []
+                if stalled >= s.patience:
+                    break
+        for slot in slots.values():
+            slot.value.requires_grad_(False)
+            slot.value.grad = None
+        if dynamic and self.frames > 1:
+            self.recentre()
+
+    def offset_terms(self, frames: Tensor, static: bool, dynamic: bool) -> Tensor:
+        """L_mag, L_lap and L_tmp of the offset fields."""
+        s = self.s
+        loss = torch.zeros((), device=self.device)
+        if static:
+            loss = loss + self.static_energy(self.static_raw - self.static_start, s.w_static_magnitude, 0.0)
+            loss = loss + self.static_energy(self.static_raw, 0.0, s.w_static_laplacian)
+        if dynamic:
+            rows = self.dynamic_raw[frames]
+            loss = loss + self.dynamic_energy(
+                rows.transpose(0, 1), s.w_dynamic_magnitude, s.w_dynamic_laplacian
+            )
+            if self.frames > 2:
+                before = self.dynamic_raw[(frames - 1).clamp_min(0)].detach()
+                after = self.dynamic_raw[(frames + 1).clamp_max(self.frames - 1)].detach()
+                loss = loss + s.w_temporal_offset * 1e6 * (before - 2 * rows + after).square().sum(-1).mean()
+        return loss
+
+    @torch.no_grad()
+    def smooth_gradients(self, frames: Tensor) -> None:
+        for raw, energy in ((self.static_raw, self.static_energy), (self.dynamic_raw, self.dynamic_energy)):
+            if raw.grad is None:
+                continue
+            if raw is self.static_raw:
+                raw.grad = energy.smooth(raw.grad, SMOOTH_ROUNDS)
+            else:
+                rows = raw.grad[frames].transpose(0, 1).contiguous()
+                raw.grad[frames] = energy.smooth(rows, SMOOTH_ROUNDS).transpose(0, 1)
+
+    @torch.no_grad()
+    def recentre(self) -> None:
+        """Move the mean of m_d D_t into m_s D_s where m_s allows it (section 3.1.3: D_t is zero-mean)."""
+        room = self.static_mask[self.face]
+        share = torch.where(room > 0.05, torch.ones_like(room), torch.zeros_like(room))
+        mean = self.dynamic_raw.mean(0) * share
+        self.dynamic_raw -= mean
+        self.static_raw[self.face] += mean * self.dynamic_mask / room.clamp_min(0.05)
+
+    @torch.no_grad()
+    def evaluate(self, size: int, dense: bool) -> dict[str, Tensor]:
+        """Per-frame errors (T,): landmarks in inter-ocular distances, normals in degrees, overlap with the mask."""
+        landmark, normal, overlap = [], [], []
+        targets = self.targets[size]
+        faces = self.head.dense_faces if dense else self.head.faces
+        for t in range(self.frames):
+            frames = torch.tensor([t], device=self.device)
+            vertices = self.vertices(frames, dense)
+            projected = self.parameters.camera().project(self.landmarks(vertices))
+            landmark.append(landmark_error(self.head, projected, self.points[frames]))
+            rendered = fragments(vertices, faces, self.parameters.camera(size), self.backend)
+            weight = (targets.confidence[t] * targets.mask[t]).flatten()[rendered.index]
+            cosine = (rendered.normals * targets.normals[t].reshape(-1, 3)[rendered.index]).sum(-1).clamp(-1, 1)
+            normal.append(torch.rad2deg((weight * cosine.acos()).sum() / weight.sum().clamp_min(1e-6))[None])
+            valid = self.above_hem(vertices, size)[0]
+            covered = torch.zeros(size * size, device=self.device)
+            covered[rendered.index] = 1
+            mask, covered = targets.mask[t] * valid, covered.view(size, size) * valid
+            overlap.append((torch.minimum(mask, covered).sum() / torch.maximum(mask, covered).sum().clamp_min(1))[None])
+        return {"landmark": torch.cat(landmark), "normal_deg": torch.cat(normal), "overlap": torch.cat(overlap)}
+
+    def guarded(self, name: str, passes: float, size: int, rates: dict[str, float], static: bool, dynamic: bool) -> None:
+        """A stage that may move the coarse head; taken back where landmarks and normals both got worse."""
+        before = self.parameters.copy(), self.static_raw.clone(), self.dynamic_raw.clone(), self.has_dynamic
+        dense = static or dynamic
+        old = self.evaluate(self.s.coarse_size, dense)
+        self.stage(name, passes, size, rates, static, dynamic)
+        new = self.evaluate(self.s.coarse_size, dense)
+        worse = [new[k].mean() > 1.02 * old[k].mean() for k in ("landmark", "normal_deg")]
+        if all(worse):
+            self.parameters, self.static_raw, self.dynamic_raw, self.has_dynamic = before
+
+    def planned_steps(self, start: HeadParameters | None = None) -> int:
+        """Steps of a run that never stops early."""
+        s = self.s
+        passes = (s.coarse_passes, s.static_passes, s.dynamic_passes, s.final_passes)
+        return sum(map(self.steps, passes)) + (s.rigid_steps + s.landmark_steps if start is None else 0)
+
+    def run(self, start: HeadParameters | None = None, track: Track | None = None) -> ProxyFit:
+        """All stages. ``start`` replaces (a) and (b) by pre-tracked parameters (``proxy.init: file``)."""
+        s, self.track = self.s, track or self.track
+        if start is None:
+            def tell(step: int, value: float) -> None:
+                self.losses.append(("landmarks", {"total": value}))
+                self.track("landmarks", value)
+
+            self.parameters = fit_landmarks(self.head, self.points, self.confidence, self.size, s, tell)
+        else:
+            self.parameters = start
+        if s.coarse_passes:
+            self.guarded("coarse", s.coarse_passes, s.coarse_size, COARSE, False, False)
+        self.start_static()
+        if s.static_passes:
+            self.guarded("static", s.static_passes, s.coarse_size, REFINE, True, False)
+        if s.dynamic_passes:
+            self.guarded("dynamic", s.dynamic_passes, s.fine_size, REFINE, True, True)
+        if s.final_passes:
+            self.stage("final", s.final_passes, s.fine_size, {}, True, True)
+        fit = ProxyFit(
+            self.parameters.copy(),
+            (self.static_mask * self.static_raw).detach(),
+            (self.dynamic_mask * self.dynamic_raw).detach(),
+            self.face,
+            self.losses,
+            self.evaluate(s.fine_size, dense=True),
+        )
+        return fit
+
+    def start_static(self) -> None:
+        """D_s starts as growth along the neutral normals in hair and clothes; the magnitude term then measures from there."""
+        head, p = self.head, self.parameters
+        growth = grow(head, p, self.targets[self.s.fine_size], self.s.max_growth)
+        neutral = head.dense.canonical(p.shape, growth.new_zeros(1, head.n_expression))
+        normals = vertex_normals(neutral, head.dense_faces)[0]
+        self.static_raw = growth.unsqueeze(-1) * self.static_energy.smooth(normals, 10)
+        self.static_start = self.static_raw.clone()
+
+
+def hem(head: Head) -> Tensor:
+    """(h,) coarse vertices of the loop where the bust is cut from the body: the skin's boundary below the neck."""
+    directed = head.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).sort(1).values
+    edges, count = directed.unique(dim=0, return_counts=True)
+    boundary = edges[count == 1].unique()
+    neck = head.joint_template[0, 1]
+    return boundary[head.coarse.template[boundary, 1] < neck]
+
+
+def fit_proxy(
+    head: Head,
+    targets: Targets,
+    points: Tensor,
+    confidence: Tensor,
+    settings: Proxy | None = None,
+    start: HeadParameters | None = None,
+    track: Track | None = None,
+    backend: str = "auto",
+) -> ProxyFit:
+    """Fit the personalised head of one clip (see the module's text); T = 1 is a single portrait."""
+    return ProxyFitter(head, targets, points, confidence, settings or Proxy(), backend).run(start, track)

@@ -1,0 +1,106 @@
+"""The proxy's artifact: writing a fit to a store, and reading it back as posed vertices (docs/artifacts.md)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expportrait.fit.parameters import HeadParameters
+from expportrait.fit.proxy import ProxyFit
+from expportrait.fit.rotation import axis_angle_to_matrix
+from expportrait.head import Head
+from expportrait.render import Camera
+from expportrait.store import Store, StoreWriter
+
+TERMS = ("total", "landmark", "normal", "depth", "silhouette")
+
+
+def save_proxy(out: StoreWriter, fit: ProxyFit, head: Head) -> None:
+    """Write every array and attribute of a proxy store; how to load its head stands in the store's settings."""
+    p = fit.parameters.to("cpu")
+    out.array("shape", p.shape.numpy())
+    out.array("expression", p.expression.numpy())
+    out.array("pose", p.pose().numpy(), unit="rad", joints=list(head.JOINTS))
+    out.array("translation", p.translation().numpy(), unit="m", pivot="neck joint")
+    out.array("static_offset", fit.static.cpu().numpy(), unit="m", masked="m_s applied")
+    out.array("dynamic_offset", fit.dynamic.cpu().numpy().astype(np.float16), unit="m", masked="m_d applied")
+    out.array("dynamic_vertices", fit.dynamic_vertices.cpu().numpy().astype(np.int32))
+    out.array("landmark_error", fit.errors["landmark"].cpu().numpy(), unit="inter-ocular distances")
+    out.array("normal_error", fit.errors["normal_deg"].cpu().numpy(), unit="degrees")
+    out.array("overlap", fit.errors["overlap"].cpu().numpy(), unit="intersection over union with the mask")
+    loss = np.array([[step.get(term, np.nan) for term in TERMS] for _, step in fit.losses], np.float32)
+    out.array("loss", loss, terms=list(TERMS))
+    stages: list[tuple[str, int]] = []
+    for step, (name, _) in enumerate(fit.losses):
+        if not stages or stages[-1][0] != name:
+            stages.append((name, step))
+    out.attrs(
+        focal=float(p.log_focal.exp()),
+        size=p.size,
+        head_sha256=head.sha256,
+        loss_stage=stages,
+        conventions="metres; camera at the origin looking along -z, y up; pose axis-angle; principal point at the centre",
+    )
+
+
+@dataclass
+class FittedHead:
+    """A proxy store in memory: one person's head in every frame of one clip."""
+
+    head: Head
+    shape: Tensor
+    expression: Tensor
+    pose: Tensor
+    translation: Tensor
+    static: Tensor
+    dynamic: Tensor
+    dynamic_vertices: Tensor
+    camera: Camera
+
+    @property
+    def frames(self) -> int:
+        return len(self.expression)
+
+    def vertices(self, frames: Tensor | slice = slice(None)) -> Tensor:
+        """(B, n_d, 3) camera space, m: eq. (4)."""
+        dynamic = self.dynamic[frames]
+        offset = self.static.expand(len(dynamic), -1, -1).index_add(1, self.dynamic_vertices, dynamic)
+        pose = axis_angle_to_matrix(self.pose[frames])
+        return self.head.pose(
+            self.head.dense, self.shape, self.expression[frames], pose, self.translation[frames], offset
+        )
+
+    def neutral(self) -> Tensor:
+        """(n_d, 3) the person's neutral head with m_s D_s, unposed, m: eq. (3) at psi = 0 and D_t = 0."""
+        return self.head.dense.canonical(self.shape, self.expression.new_zeros(1, self.head.n_expression))[0] + self.static
+
+
+def load_proxy(store: Store, head: Head) -> FittedHead:
+    """Read a proxy store back; ``head`` must be the one it was fitted with (same file and settings)."""
+    if store.attrs["head_sha256"] != head.sha256:
+        raise ValueError(f"{store.path}: fitted with head file {store.attrs['head_sha256'][:12]}, not {head.sha256[:12]}")
+    size = store.attrs["size"]
+
+    def tensor(name: str) -> Tensor:
+        return torch.from_numpy(np.asarray(store[name])).to(head.coarse.template.device)
+
+    return FittedHead(
+        head=head,
+        shape=tensor("shape"),
+        expression=tensor("expression"),
+        pose=tensor("pose"),
+        translation=tensor("translation"),
+        static=tensor("static_offset"),
+        dynamic=tensor("dynamic_offset").float(),
+        dynamic_vertices=tensor("dynamic_vertices").long(),
+        camera=Camera(store.attrs["focal"], size / 2, size / 2, size, size),
+    )
+
+
+def parameters_of(fitted: FittedHead) -> HeadParameters:
+    """The coarse unknowns of a stored proxy, to start another fit from."""
+    parameters = HeadParameters.neutral(fitted.head, fitted.frames, fitted.camera.height, float(fitted.camera.focal))
+    parameters.shape, parameters.expression = fitted.shape.clone(), fitted.expression.clone()
+    parameters.set_pose(fitted.pose, fitted.translation)
+    return parameters

@@ -1,0 +1,107 @@
+"""The generator: a stock Wan transformer with widened patch embedding, and the encoders that feed it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from expportrait.errors import UserError
+from expportrait.generator.codec import PATCH
+from expportrait.generator.encoders import PoseEncoder, ReferenceEncoder
+
+_WAN = {"attention_head_dim": 128, "text_dim": 4096, "freq_dim": 256}
+# Arguments of WanTransformer3DModel; the two large ones are those of the published text-to-video models.
+PRESETS = {
+    "tiny": {"num_attention_heads": 4, "attention_head_dim": 32, "ffn_dim": 512, "num_layers": 3, "text_dim": 16, "freq_dim": 64},
+    "1.3B": _WAN | {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
+    "14B": _WAN | {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40},
+}
+# Widths of the encoders' layers, and the features that they hand on
+ENCODERS = {"tiny": ((16, 32, 32), (32, 64, 64), 32)}
+ENCODERS |= dict.fromkeys(("1.3B", "14B"), ((32, 64, 128, 128), (32, 64, 128, 256), 32))
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the wrapper around the transformer needs to be built again."""
+
+    preset: str  # sizes of the encoders
+    latent_channels: int
+    control_channels: int
+    time: int  # frames a latent
+    space: int  # px a latent
+    reference: str = "both"  # conv: 2D encoder; latent_frame: one more latent frame in front; both
+    prediction: str = "velocity"  # what the transformer's output means; x0 suits training from scratch
+
+
+@dataclass
+class Condition:
+    """What is given beside the noise. ``*_kept`` are 0 where a sample has to do without."""
+
+    control: Tensor  # (B, control_channels, T, H, W)
+    image: Tensor  # (B, 3, H, W) reference portrait in -1..1
+    image_control: Tensor  # (B, control_channels, H, W) its own control maps (N^R)
+    image_latent: Tensor  # (B, C, 1, h, w) the same portrait through the codec
+    control_kept: Tensor  # (B,)
+    reference_kept: Tensor  # (B,)
+
+    def to(self, device: str | torch.device) -> "Condition":
+        return Condition(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+class PortraitTransformer(nn.Module):
+    """Velocity of the noised latents of a window, given the control video and the reference portrait."""
+
+    def __init__(self, transformer: WanTransformer3DModel, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        pose_widths, reference_widths, features = ENCODERS[config.preset]
+        control = config.control_channels
+        self.pose_encoder = PoseEncoder(control, features, pose_widths, config.time, config.space)
+        self.reference_encoder = None
+        if config.reference != "latent_frame":
+            self.reference_encoder = ReferenceEncoder(3 + control, features, reference_widths, config.space)
+        width = config.latent_channels + features * (1 + (self.reference_encoder is not None))
+        self.transformer = widen(transformer, width)
+
+    def forward(self, noised: Tensor, sigma: Tensor, given: Condition) -> Tensor:
+        """``noised``: (B, C, t, h, w) = (1 - sigma) latents + sigma noise, ``sigma``: (B,) in 0..1. Returns noise - latents."""
+        b, c, t, h, w = noised.shape
+        drop_control, drop_reference = (kept.view(b, 1, 1, 1, 1) for kept in (given.control_kept, given.reference_kept))
+        latents, features = noised, self.pose_encoder(given.control) * drop_control
+        framed = self.config.reference != "conv"
+        if framed:
+            latents = torch.cat([given.image_latent * drop_reference, latents], 2)
+            features = torch.cat([self.pose_encoder(given.image_control[:, :, None]) * drop_reference, features], 2)
+        columns = [latents, features]
+        if self.reference_encoder is not None:
+            appearance = self.reference_encoder(torch.cat([given.image, given.image_control], 1))
+            columns.append((appearance[:, :, None] * drop_reference).expand(-1, -1, t + framed, -1, -1))
+        text = noised.new_zeros(b, 1, self.transformer.config.text_dim)
+        # one row of zeros is Wan's null text: any number of equal rows attends to the same
+        out = self.transformer(torch.cat(columns, 1), sigma.float() * 1000, text, return_dict=False)[0][:, :, int(framed) :]
+        if self.config.prediction == "velocity":
+            return out
+        return (noised - out) / sigma.clamp_min(MIN_SIGMA).view(b, 1, 1, 1, 1)
+
+
+MIN_SIGMA = 0.05  # an x0 error weighs 1/sigma in the velocity
+
+
+def widen(transformer: WanTransformer3DModel, in_channels: int) -> WanTransformer3DModel:
+    """Give the patch embedding further input channels with zero weights: the output stays bit-identical."""
+    old = transformer.patch_embedding
+    if in_channels == old.in_channels:
+        return transformer
+    new = nn.Conv3d(in_channels, old.out_channels, old.kernel_size, old.stride, device=old.weight.device, dtype=old.weight.dtype)
+    with torch.no_grad():
+        new.weight.zero_()
+        new.weight[:, : old.in_channels].copy_(old.weight)
+        new.bias.copy_(old.bias)
+    transformer.patch_embedding = new
+    transformer.register_to_config(in_channels=in_channels)
+    return transformer

@@ -1,0 +1,207 @@
+"""Where MediaPipe's 478 landmarks lie on a head mesh, found by showing the mesh to the detector.
+
+The template is rendered from a grid of views, the detector runs on the pictures, the rays of each landmark are intersected
+robustly, and the point is projected to the visible skin (irises: to the eyeballs). So any mesh of a body model will do, and no
+hand-made list of vertices is needed.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from expportrait.errors import UserError
+from expportrait.head import topology
+
+if TYPE_CHECKING:
+    from expportrait.head.model import Head
+
+Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""frames (T,H,W,3) u8 RGB -> points (T,478,2 or 3) px, found (T,) bool."""
+
+IRIS = np.arange(468, 478)  # five a side; the rest lie on the skin
+YAWS = np.radians([-35, -25, -15, -7, 0, 7, 15, 25, 35])
+PITCHES = np.radians([-12, 0, 12])
+SIZE, FOCAL, DISTANCE = 512, 2400.0, 2.0  # px, px, m: a face of about 200 px, seen from afar
+IRIS_RADIUS = 0.00585  # m, of grown-ups
+SKIN, WHITE, DARK = (205, 160, 135), (235, 232, 228), (45, 35, 30)
+
+
+VERSION = 1  # of the routine; part of the cache's file name
+
+
+@dataclass
+class Embedding:
+    """Landmarks as fixed points of faces, vertices (478,3) and barycentric weights (478,3), and which vertices can be
+    seen at all (N,) bool (not the mouth's inside, not the eye sockets). In ids of the whole body model."""
+
+    vertices: np.ndarray
+    barycentric: np.ndarray
+    visible: np.ndarray
+
+
+def cache_file(sha256: str) -> Path:
+    folder = Path(os.environ.get("EXPPORTRAIT_CACHE") or Path.home() / ".cache/expportrait")
+    return folder / f"landmarks-{sha256[:16]}-v{VERSION}.npz"
+
+
+def read_cache(sha256: str) -> Embedding | None:
+    """What was found for this model file before."""
+    file = cache_file(sha256)
+    return Embedding(**np.load(file)) if file.is_file() else None
+
+
+def write_cache(sha256: str, embedding: Embedding) -> Path:
+    """Keep it; a rename makes it whole or not there at all, should several jobs write at once."""
+    file = cache_file(sha256)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".npz", delete=False) as temporary:
+        np.savez_compressed(temporary, **vars(embedding))
+    os.replace(temporary.name, file)
+    return file
+
+
+def embed(head: "Head", detect: Detector) -> Embedding:
+    """Find the landmarks on ``head``'s template. About 10 s on one core. Raises UserError if the detector sees no face."""
+    vertices = head.coarse.template.double().numpy()
+    faces = head.faces.numpy()
+    eyes = head.joint_template[4:6].double().numpy()
+    eye_faces = (head.coarse.weights[:, 4:6].sum(1) > 0.5).numpy()[faces].all(1)
+    label = topology.components(faces, len(vertices))[faces[:, 0]]
+    skin_faces = label == np.bincount(label).argmax()
+    centre = eyes.mean(0) + [0, -0.03, 0]
+
+    turns = np.stack([rotation(yaw, pitch) for pitch in PITCHES for yaw in YAWS])
+    frames, _ = photograph(head, turns, centre, eyes, eye_faces)
+    points, found = detect(frames)
+    if found.sum() < len(turns) // 2:
+        raise UserError(f"The landmark detector saw a face in {found.sum()} of {len(turns)} views of the head model: "
+                        "the file's template does not look like a head, y up and facing +z.")
+    seen = seen_faces(head, centre, eyes, eye_faces)
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    outward = np.cross(b - a, c - a)
+    front = seen & (outward[:, 2] > -0.2 * np.linalg.norm(outward, axis=1))  # not the far wall of the lips
+    origins, rays = unproject(points[found, :, :2], turns[found], centre)
+
+    normals = -rays.mean(0)
+    for _ in range(3):  # a view counts as much as the surface faces it, which needs the point, which needs the views
+        facing = np.clip(-(rays * normals).sum(2), 0.05, 1) ** 2
+        spots = intersect(origins, rays, facing)
+        chosen, weights = np.empty(len(spots), np.int64), np.empty((len(spots), 3))
+        for ids, allowed in ((np.arange(468), skin_faces & front), (IRIS, eye_faces & front)):
+            chosen[ids], weights[ids] = closest(spots[ids], vertices, faces, np.flatnonzero(allowed))
+        normals = outward[chosen] / np.linalg.norm(outward[chosen], axis=1, keepdims=True)
+    body = head.body_vertex.numpy()
+    visible = np.zeros(head.body_size, bool)
+    visible[np.setdiff1d(body[faces[seen]], -1)] = True
+    return Embedding(body[faces[chosen]], weights.astype(np.float32), visible)
+
+
+def rotation(yaw: float, pitch: float) -> np.ndarray:
+    """Turn to the subject's left by yaw, then bow by pitch, rad."""
+    (cy, sy), (cp, sp) = ((np.cos(x), np.sin(x)) for x in (yaw, pitch))
+    return np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]]) @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+
+
+def photograph(head: "Head", turns: np.ndarray, centre, eyes, eye_faces) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of the template, u8 (T,H,W,3), and the face under each pixel (T,H,W), -1 for none: plain skin, dark irises,
+    grey background, light from the camera and a little from above."""
+    from expportrait.render import Camera, render
+
+    template = head.coarse.template.double().numpy()
+    posed = np.einsum("tij,nj->tni", turns, template - centre) + [0, 0, -DISTANCE]
+    camera = Camera(FOCAL, SIZE / 2, SIZE / 2, SIZE, SIZE)
+    eye = head.coarse.weights[:, 4:6].argmax(1).numpy()
+    gaze = template - eyes[eye]
+    attributes = {"gaze": torch.from_numpy(gaze.astype(np.float32))}
+    is_eye = np.append(eye_faces, False)
+    frames, ids = [], []
+    for one in posed.astype(np.float32):
+        maps = render(torch.from_numpy(one)[None], head.faces, camera, attributes=attributes)
+        face_id = maps.face_id[0].numpy()
+        off_axis = np.linalg.norm(maps.attributes["gaze"][0, ..., :2].numpy(), axis=-1)
+        colour = np.where(is_eye[face_id][..., None], np.where(off_axis[..., None] < IRIS_RADIUS, DARK, WHITE), SKIN)
+        light = 0.35 + 0.65 * np.clip(maps.normals[0].numpy() @ np.array([0.1, 0.35, 0.93]), 0, 1)
+        frames.append(np.where(face_id[..., None] >= 0, colour * light[..., None], 110).astype(np.uint8))
+        ids.append(face_id)
+    return np.stack(frames), np.stack(ids)
+
+
+def seen_faces(head: "Head", centre, eyes, eye_faces) -> np.ndarray:
+    """(F,) bool: faces that show in a picture from any of 32 sides."""
+    turns = np.stack([rotation(yaw, pitch) for pitch in np.radians([-55, -20, 15, 50])
+                      for yaw in np.radians([0, 25, 60, 110, 180, -110, -60, -25])])
+    _, ids = photograph(head, turns, centre, eyes, eye_faces)
+    seen = np.zeros(len(head.faces) + 1, bool)
+    seen[ids.ravel()] = True
+    return seen[:-1]
+
+
+def unproject(points: np.ndarray, turns: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (T,L,2) -> origins (T,1,3) and unit directions (T,L,3) of their rays in the template's space."""
+    x, y = (points - SIZE / 2)[..., 0] / FOCAL, -(points - SIZE / 2)[..., 1] / FOCAL
+    rays = np.stack([x, y, -np.ones_like(x)], -1)
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    origin = np.einsum("tji,j->ti", turns, np.array([0, 0, DISTANCE])) + centre
+    return origin[:, None], np.einsum("tji,tlj->tli", turns, rays)
+
+
+def intersect(origins: np.ndarray, rays: np.ndarray, weight: np.ndarray, scale: float = 0.0015) -> np.ndarray:
+    """Points (L,3) nearest to the rays of all views, by reweighted least squares with Huber weights (``scale`` m)."""
+    off = np.eye(3) - rays[..., :, None] * rays[..., None, :]  # (T,L,3,3) removes what lies along the ray
+    robust = np.ones_like(weight)
+    for _ in range(8):
+        system = (off * (robust * weight)[..., None, None]).sum(0)
+        right = np.einsum("tlij,tj,tl->li", off, origins[:, 0], robust * weight)
+        spots = np.linalg.solve(system, right[..., None])[..., 0]
+        residual = np.linalg.norm(np.einsum("tlij,tlj->tli", off, spots - origins), axis=-1)
+        robust = 1 / np.maximum(residual / scale, 1)
+    return spots
+
+
+def closest(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray, allowed: np.ndarray, candidates: int = 40):
+    """Nearest points on the ``allowed`` faces: face ids (P,) and barycentric weights (P,3). Only the faces with the
+    nearest centres are tried, which is exact for meshes as even as these."""
+    corners = vertices[faces[allowed]]
+    _, near = cKDTree(corners.mean(1)).query(points, k=min(candidates, len(allowed)))
+    a, b, c = (corners[near][:, :, k] for k in range(3))
+    weights = barycentric(points[:, None], a, b, c)
+    outside = (weights < 0).any(-1)
+    best = np.where(outside[..., None], on_border(points[:, None], a, b, c), weights)
+    spot = best[..., :1] * a + best[..., 1:2] * b + best[..., 2:] * c
+    pick = np.linalg.norm(spot - points[:, None], axis=-1).argmin(1)
+    rows = np.arange(len(points))
+    return allowed[near[rows, pick]], best[rows, pick]
+
+
+def barycentric(p, a, b, c) -> np.ndarray:
+    """Weights (...,3) of the point of each triangle's plane that is nearest to p."""
+    u, v, w = b - a, c - a, p - a
+    uu, uv, vv = ((x * y).sum(-1) for x, y in ((u, u), (u, v), (v, v)))
+    wu, wv = (w * u).sum(-1), (w * v).sum(-1)
+    area = np.maximum(uu * vv - uv**2, 1e-20)
+    s, t = (vv * wu - uv * wv) / area, (uu * wv - uv * wu) / area
+    return np.stack([1 - s - t, s, t], -1)
+
+
+def on_border(p, a, b, c) -> np.ndarray:
+    """Weights (...,3) of the point of each triangle's border that is nearest to p."""
+    best, least = None, None
+    for k, (start, end) in enumerate(((a, b), (b, c), (c, a))):
+        along = end - start
+        t = np.clip(((p - start) * along).sum(-1) / np.maximum((along**2).sum(-1), 1e-20), 0, 1)
+        distance = np.linalg.norm(start + t[..., None] * along - p, axis=-1)
+        weights = np.zeros((*t.shape, 3))
+        weights[..., k], weights[..., (k + 1) % 3] = 1 - t, t
+        if best is None:
+            best, least = weights, distance
+        else:
+            best = np.where((distance < least)[..., None], weights, best)
+            least = np.minimum(distance, least)
+    return best

@@ -1,0 +1,102 @@
+"""Regions of the bust and the masks m_d and m_s (paper, section 3.1.2), from skinning weights and landmarks alone, so that
+they can be had for any file in SMPL-X's layout."""
+
+import numpy as np
+
+from expportrait.head import topology
+
+REGIONS = ("face", "lips", "scalp", "neck", "body", "eye", "teeth", "tongue", "mouth")
+"""``mouth``: skin that never shows, the mouth's inside and the eye sockets."""
+
+# Contours of MediaPipe's face mesh, each a closed loop. Right and left are the subject's.
+FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
+             150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
+RIGHT_EYELIDS = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
+LEFT_EYELIDS = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
+
+OVAL_FADE = (-0.015, 0.005)  # m: m_d rises from 0 to 1 from 15 mm outside the face oval to 5 mm inside it
+LID_FADE = (0.002, 0.007)  # m: no offset within 2 mm of the eye opening, so that lids are not pushed through eyeballs
+
+
+def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def find(template: np.ndarray, faces: np.ndarray, weights: np.ndarray, landmarks: np.ndarray, visible: np.ndarray,
+         part: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Regions and masks of the coarse bust.
+
+    template (n,3) m, faces (F,3), weights (n,10) in the order of model.JOINTS, landmarks (478,3) on the template, visible (n,)
+    bool, part (n,) index into layout.PARTS or None. Returns region (n,) index into REGIONS, the facial mask m_d (n,)
+    before ``free`` is applied, and free (n,) 0..1: where offsets of either kind may act.
+    """
+    label = topology.components(faces, len(template))
+    skin = label == np.bincount(label).argmax()
+    eye = ~skin & (weights[:, 4:6].sum(1) > 0.5)
+    tongue = ~skin & (part == 3) if part is not None else np.zeros_like(skin)
+    teeth = ~(skin | eye | tongue)
+
+    flat, flat_landmarks = unroll(template, landmarks)
+    from_oval = signed_distance(flat, flat_landmarks[list(FACE_OVAL)])
+    facial = smoothstep(*OVAL_FADE, from_oval) * skin
+    lids = np.maximum(*(signed_distance(flat, flat_landmarks[list(loop)]) for loop in (RIGHT_EYELIDS, LEFT_EYELIDS)))
+    hidden = skin & ~visible & (from_oval > 0) & ~nostrils(flat, flat_landmarks)
+    free = skin * smoothstep(*LID_FADE, -lids) * (1 - soften(hidden, faces))
+
+    of_head, of_neck = weights[:, 2:6].sum(1), weights[:, 1]
+    of_body = 1 - of_head - of_neck
+    jaw_height = landmarks[[172, 397], 1].mean()
+    head = (of_head >= np.maximum(of_neck, of_body)) & ((template[:, 1] > jaw_height) | (facial > 0.5))
+    region = np.full(len(template), REGIONS.index("body"))
+    region[skin & (of_head + of_neck > of_body)] = REGIONS.index("neck")
+    region[skin & head] = REGIONS.index("scalp")
+    region[skin & (facial > 0.5)] = REGIONS.index("face")
+    region[skin & (signed_distance(flat, flat_landmarks[list(OUTER_LIPS)]) > 0)] = REGIONS.index("lips")
+    for name, where in (("mouth", hidden), ("eye", eye), ("teeth", teeth), ("tongue", tongue)):
+        region[where] = REGIONS.index(name)
+    return region, facial, free
+
+
+def unroll(points: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points and landmarks on a plane (n,2), (478,2), in metres: the azimuthal equidistant map about the +z axis through
+    a centre between the ears, scaled by the face's mean radius."""
+    centre = np.array([landmarks[[234, 454], 0].mean(), landmarks[4, 1], landmarks[[234, 454], 2].mean() - 0.02])
+    radius = np.linalg.norm(landmarks[list(FACE_OVAL)] - centre, axis=1).mean()
+
+    def flatten(x):
+        x = x - centre
+        across = np.linalg.norm(x[:, :2], axis=1, keepdims=True)
+        return radius * np.arctan2(across, x[:, 2:]) * x[:, :2] / np.maximum(across, 1e-9)
+
+    return flatten(points), flatten(landmarks)
+
+
+def signed_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """Distance (n,) of points (n,2) to a closed polygon (k,2), positive inside."""
+    start, end = polygon, np.roll(polygon, -1, axis=0)
+    along, to = end - start, points[:, None] - start
+    t = np.clip((to * along).sum(-1) / np.maximum((along**2).sum(-1), 1e-20), 0, 1)
+    distance = np.linalg.norm(to - t[..., None] * along, axis=-1).min(1)
+    y = points[:, None, 1]
+    crosses = (start[:, 1] > y) != (end[:, 1] > y)
+    x = start[:, 0] + (y - start[:, 1]) / np.where(along[:, 1] == 0, 1, along[:, 1]) * along[:, 0]
+    inside = (crosses & (points[:, None, 0] < x)).sum(1) % 2 == 1
+    return np.where(inside, distance, -distance)
+
+
+def nostrils(flat: np.ndarray, flat_landmarks: np.ndarray) -> np.ndarray:
+    """(n,) bool: around the nose, whose hidden inner walls may move with it."""
+    tip, width = flat_landmarks[2], np.linalg.norm(flat_landmarks[98] - flat_landmarks[327])
+    return np.linalg.norm(flat - tip, axis=1) < 0.8 * width
+
+
+def soften(where: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """1 on ``where`` (n,) bool, one half on its neighbours, 0 elsewhere."""
+    edges, _ = topology.edges_of(faces)
+    out = where.astype(float)
+    for a, b in ((0, 1), (1, 0)):
+        near = edges[where[edges[:, a]], b]
+        out[near] = np.maximum(out[near], 0.5)
+    return out

@@ -1,0 +1,153 @@
+"""The table of clips: one row, one clip, one store a stage. Parsed and checked here, and cut into shards."""
+
+import csv
+import hashlib
+import json
+import math
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from expportrait.errors import UserError
+
+REQUIRED = ("clip", "dataset", "source")
+COLUMNS = (*REQUIRED, "start", "end", "box", "person", "split", "rev")
+SPLITS = ("train", "val", "test")
+CLIPS_A_SHARD = 64
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip. ``source`` as written, ``path`` the same relative to the manifest's folder; times in seconds."""
+
+    clip: str
+    dataset: str
+    source: str
+    path: Path
+    start: float | None = None
+    end: float | None = None
+    box: tuple[float, float, float, float] | None = None  # x0 y0 x1 y1, px of the source
+    person: str = ""  # the clip itself where the column is empty
+    split: str = "train"
+    rev: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def identity(self) -> dict:
+        """What the pixels of the clip depend on; the root of every key."""
+        return {"source": self.source, "start": self.start, "end": self.end, "box": self.box, "rev": self.rev}
+
+
+def read_manifest(file: Path) -> list[Row]:
+    """All rows, in the order of the file. Raises UserError naming file, line and column."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, strict=True)
+            header = _header(next(reader, []), file)
+            rows = [_row(dict(zip(header, cells, strict=False)), len(cells) - len(header), file, reader.line_num)
+                    for cells in reader if any(cell.strip() for cell in cells)]  # fmt: skip
+    except OSError as error:
+        raise UserError(f"the manifest {file} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} is not a table of comma-separated values in UTF-8: {error}") from None
+    if not rows:
+        raise UserError(f"{file} has no clips: give it one row a clip, with the columns {', '.join(REQUIRED)}")
+    twice = [clip for clip, count in Counter(row.clip for row in rows).items() if count > 1]
+    if twice:
+        raise UserError(f"{file}, column clip: {twice[0]!r} stands in more than one row; ids have to be unique")
+    return rows
+
+
+def _header(cells: list[str], file: Path) -> list[str]:
+    header = [cell.strip() for cell in cells]
+    missing = [name for name in REQUIRED if name not in header]
+    if missing and header:
+        other = next((name for sign, name in ((";", "semicolons"), ("\t", "tabs")) if sign in cells[0]), None)
+        hint = f"; its values seem to be separated by {other}, commas are expected" if other else ""
+        raise UserError(f"{file}, line 1: there is no column {', '.join(missing)}{hint}")
+    twice = [name for name, count in Counter(header).items() if count > 1 and name]
+    if twice:
+        raise UserError(f"{file}, line 1: the column {twice[0]} stands there twice")
+    return header
+
+
+def _row(cells: dict[str, str], surplus: int, file: Path, line: int) -> Row:
+    def wrong(column: str, why: str) -> UserError:
+        return UserError(f"{file}, line {line}, column {column}: {why}")
+
+    if surplus > 0:
+        raise UserError(f"{file}, line {line}: {surplus} more values than columns; quote a value that has a comma")
+    cells = {name: value.strip() for name, value in cells.items()}
+    for column in ("clip", "dataset"):
+        if not _NAME.fullmatch(cells.get(column, "")):
+            raise wrong(column, f"{cells.get(column, '')!r} is not a name (letters, digits and . _ + -, at most 100, "
+                                "not starting with . + or -)")  # fmt: skip
+    if not cells.get("source"):
+        raise wrong("source", "empty; name a video, an image or a folder of frames")
+
+    def numbers(column: str, count: int) -> tuple[float, ...] | None:
+        text = cells.get(column, "")
+        try:
+            values = tuple(map(float, text.split()))
+        except ValueError:
+            values = (math.nan,)
+        if not all(map(math.isfinite, values)) or len(values) not in (0, count):
+            raise wrong(column, f"{text!r} is not {'a number' if count == 1 else f'{count} numbers'}")
+        return values or None
+
+    start, end = ((numbers(column, 1) or (None,))[0] for column in ("start", "end"))
+    box = numbers("box", 4)
+    if start is not None and start < 0:
+        raise wrong("start", f"{start:g} s is before the beginning")
+    if end is not None and end <= (start or 0):
+        raise wrong("end", f"{end:g} s is not after the start, {start or 0:g} s")
+    if box is not None and not (box[0] < box[2] and box[1] < box[3]):
+        raise wrong("box", f"{cells['box']!r} is empty; x0 y0 x1 y1 with x0 < x1 and y0 < y1 is expected")
+    split = cells.get("split") or "train"
+    if split not in SPLITS:
+        raise wrong("split", f"{split!r} is none of {', '.join(SPLITS)}")
+    return Row(
+        clip=cells["clip"], dataset=cells["dataset"], source=cells["source"],
+        path=Path(os.path.normpath(file.parent / cells["source"])),
+        start=start, end=end, box=box,
+        person=cells.get("person") or cells["clip"], split=split, rev=cells.get("rev", ""),
+        extra={name: value for name, value in cells.items() if name not in COLUMNS and name},
+    )  # fmt: skip
+
+
+def mixed_splits(rows: list[Row]) -> list[str]:
+    """Persons who stand in more than one split: scores on them say little about new people."""
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row.person, set()).add(row.split)
+    return sorted(person for person, names in splits.items() if len(names) > 1)
+
+
+def shard_counts(rows: list[Row], configured: dict[str, int]) -> dict[str, int]:
+    """Data set -> number of its shards: as configured, else by its size."""
+    return {
+        name: configured.get(name) or default_shards(total) for name, total in Counter(r.dataset for r in rows).items()
+    }
+
+
+def shards(rows: list[Row], configured: dict[str, int]) -> dict[str, list[Row]]:
+    """Shard name -> its rows by clip id, independent of the rows' order."""
+    counts = shard_counts(rows, configured)
+    table: dict[str, list[Row]] = {}
+    for row in rows:
+        index = int.from_bytes(hashlib.sha1(row.clip.encode()).digest()) % counts[row.dataset]
+        table.setdefault(f"{row.dataset}-{index:04d}", []).append(row)
+    return {name: sorted(table[name], key=lambda row: row.clip) for name in sorted(table)}
+
+
+def default_shards(clips: int) -> int:
+    """The power of two nearest to clips / 64, so that it changes only when a data set doubles."""
+    return 2 ** max(0, round(math.log2(clips / CLIPS_A_SHARD)))
+
+
+def digest(rows: list[Row], columns: bool = False) -> str:
+    """Changes with a clip's id or identity, with ``columns`` also with its other columns; not with the rows' order."""
+    lines = [[row.clip, row.identity()] + [[row.dataset, row.person, row.split, row.extra]] * columns for row in rows]
+    return hashlib.sha256(json.dumps(sorted(lines, key=lambda line: line[0])).encode()).hexdigest()[:16]

@@ -1,0 +1,44 @@
+"""Progress bars on a terminal; in a log, a line every ten seconds."""
+
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+SECONDS = 10
+
+
+class _Lines:
+    """Turns a redrawn bar into lines of a log."""
+
+    last = ""
+
+    def write(self, text: str) -> None:
+        line = text.strip("\r\n ")
+        if line and line != self.last:
+            sys.stderr.write(line + "\n")
+            self.last = line
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def bar(total: int | None = None, desc: str = "", items: Iterable | None = None) -> tqdm:
+    """A tqdm bar on stderr."""
+    if sys.stderr.isatty():
+        return tqdm(items, desc, total, leave=False, dynamic_ncols=True)
+    form = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} to go{postfix}"
+    return tqdm(items, desc, total, leave=False, file=_Lines(), bar_format=form, mininterval=SECONDS, delay=SECONDS,
+                miniters=1)  # fmt: skip
+
+
+def progress(items: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
+    """``items``, with their progress on stderr."""
+    return bar(total, desc, items)
+
+
+def say(text: str) -> None:
+    """A line on stderr, above the bars."""
+    tqdm.write(text, file=sys.stderr)

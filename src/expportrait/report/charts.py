@@ -1,0 +1,136 @@
+"""Small SVG charts as text, coloured by the page's style sheet (classes, no colours here)."""
+
+import math
+from html import escape
+
+import numpy as np
+
+WIDTH = 420
+LEFT, RIGHT = 38, 8  # margins of the plot, user units
+POINTS = 160  # a curve has at most about so many: a chart stays under 15 kB
+LETTERS = {"rigid": "a", "landmarks": "b", "coarse": "c", "static": "d", "dynamic": "e", "final": "e"}  # method.md 3.1
+
+
+def loss_chart(loss: np.ndarray, stages: list[tuple[str, int]], terms: tuple[str, ...]) -> str:
+    """Curves of the fit on a logarithmic scale.
+
+    loss (n, len(terms)), NaN where a term was not computed; ``stages``: (name, first step) in order, each marked with its letter.
+    """
+    top, height = 34, 190
+    positive = np.where(np.isfinite(loss) & (loss > 0), loss, np.nan).astype(float)
+    names = [name for k, name in enumerate(terms) if np.isfinite(positive[:, k]).any()]
+    if not names:
+        return ""
+    bounds = [first for _, first in stages] + [len(loss)]
+    x = _scale(0, max(1, len(loss) - 1), LEFT, WIDTH - RIGHT)
+    curves = [(k, _binned(np.log10(positive[:, k]), bounds)) for k, name in enumerate(terms) if name in names]
+    values = np.concatenate([points[:, 1] for _, parts in curves for points in parts])
+    low, high = float(values.min()), float(values.max())
+    pad = max(0.05, 0.04 * (high - low))
+    low, high = low - pad, high + pad
+    y = _scale(low, high, height - 18, top)
+    body = [_grid(y(math.log10(tick)), f"{tick:g}") for tick in _decades(low, high)]
+    for number, (name, first) in enumerate(stages):
+        last = bounds[number + 1]
+        left, right = x(first), x(min(last, len(loss) - 1))
+        shade = " even" if number % 2 else ""
+        body.append(f'<rect class="band{shade}" x="{left:.1f}" y="{top}" width="{max(0, right - left):.1f}" '
+                    f'height="{height - 18 - top}"/>')  # fmt: skip
+        label = escape("a, b" if name == "landmarks" and number == 0 else LETTERS.get(name, name))
+        body.append(f'<text class="stage" x="{(left + right) / 2:.1f}" y="{top - 5}"><title>{escape(name)}: steps {first} '
+                    f"to {last - 1}</title>{label}</text>")  # fmt: skip
+    for k, parts in curves:
+        body += [_line(points, x, y, f"s{k}") for points in parts]
+    body.append(f'<text class="tick" x="{LEFT}" y="{height - 4}">0</text>')
+    body.append(f'<text class="tick end" x="{WIDTH - RIGHT}" y="{height - 4}">{len(loss)} steps</text>')
+    at = float(LEFT)
+    for k, name in enumerate(terms):
+        if name in names:
+            body.append(f'<line class="s{k}" x1="{at:.0f}" x2="{at + 12:.0f}" y1="8" y2="8"/>'
+                        f'<text class="key" x="{at + 16:.0f}" y="12">{escape(name)}</text>')  # fmt: skip
+            at += 30 + 6.2 * len(name)
+    return _svg(height, body, "Loss of the fit by step, logarithmic")
+
+
+def error_chart(rows: list[tuple[str, str, np.ndarray]], shown: int) -> str:
+    """One small chart a row, (name, unit, values (T,)), over the frames; a line marks frame ``shown``."""
+    each = 60
+    frames = len(rows[0][2])
+    x = _scale(0, max(1, frames - 1), LEFT, WIDTH - RIGHT)
+    body = []
+    for number, (name, unit, values) in enumerate(rows):
+        top = number * each + 16
+        bottom = top + each - 24
+        values = values.astype(float)
+        known = values[np.isfinite(values)]
+        if not len(known):
+            continue
+        low, high = float(known.min()), float(known.max())
+        room = max(0.1 * (high - low), 0.02 * abs(high), 1e-6)
+        y = _scale(low - room, high + room, bottom, top)
+        body.append(f'<text class="key" x="{LEFT}" y="{top - 5}">{escape(name)}</text>'
+                    f'<text class="tick end" x="{WIDTH - RIGHT}" y="{top - 5}">mean {_short(known.mean())}{escape(unit)}, '
+                    f"{_short(low)} to {_short(high)}</text>")  # fmt: skip
+        body.append(f'<rect class="band even" x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{bottom - top}"/>')
+        body.append(_grid(y(float(known.mean())), _short(known.mean())))
+        if frames > 1:
+            body.append(f'<line class="mark" x1="{x(shown):.1f}" x2="{x(shown):.1f}" y1="{top}" y2="{bottom}"/>')
+            body += [_line(part, x, y, f"s{number}") for part in _binned(values, [0, frames])]
+        else:
+            body.append(f'<circle class="s{number}" cx="{(LEFT + WIDTH - RIGHT) / 2}" cy="{y(float(known[0])):.1f}" r="3"/>')
+    height = len(rows) * each + 8
+    if frames > 1:
+        body.append(f'<text class="tick" x="{LEFT}" y="{height - 2}">frame 0</text>')
+        body.append(f'<text class="tick end" x="{WIDTH - RIGHT}" y="{height - 2}">{frames - 1}</text>')
+    return _svg(height, body, "Errors of the fit by frame")
+
+
+def _svg(height: int, body: list[str], title: str) -> str:
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}">{"".join(body)}</svg>'
+
+
+def _scale(low: float, high: float, start: float, end: float):  # noqa: ANN202
+    return lambda value: start + (value - low) / (high - low) * (end - start)
+
+
+def _grid(y: float, label: str) -> str:
+    return (f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text class="tick end" x="{LEFT - 4}" y="{y + 4:.1f}">{label}</text>')  # fmt: skip
+
+
+def _line(points: np.ndarray, x, y, style: str) -> str:  # noqa: ANN001
+    """points (n, 2)."""
+    if len(points) == 1:
+        return f'<circle class="{style}" cx="{x(points[0, 0]):.1f}" cy="{y(points[0, 1]):.1f}" r="1.5"/>'
+    text = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
+    return f'<polyline class="{style}" points="{text}"/>'
+
+
+def _binned(values: np.ndarray, bounds: list[int]) -> list[np.ndarray]:
+    """Means over bins of steps, never across ``bounds``: one (n, 2) of step and mean for each part that has values."""
+    width = max(1, math.ceil(len(values) / POINTS))
+    parts = []
+    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        points = []
+        for start in range(first, last, width):
+            part = values[start : min(start + width, last)]
+            known = part[np.isfinite(part)]
+            if len(known):
+                points.append((start + (len(part) - 1) / 2, known.mean()))
+        if points:
+            parts.append(np.array(points))
+    return parts
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Round values between 10^low and 10^high, two to six of them."""
+    for steps in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10))):
+        ticks = [s * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for s in steps]
+        ticks = [tick for tick in ticks if low <= math.log10(tick) <= high]
+        if len(ticks) >= 2:
+            break
+    return ticks[:: max(1, math.ceil(len(ticks) / 6))]
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"

@@ -1,0 +1,135 @@
+"""Puts the page together: ``index.html``, ``failures.csv`` and ``media/<clip>/``, which need nothing but each other."""
+
+import csv
+import io
+import os
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader
+
+import expportrait
+from expportrait.config import Config, Report, Section
+from expportrait.errors import MachineFault
+from expportrait.faults import machine_fault
+from expportrait.progress import say
+from expportrait.report.card import Card, make_card
+from expportrait.report.run import STATUSES, Run
+from expportrait.store import software
+
+MEANS = (("landmarks", "%.1f %%"), ("normals", "%.1f°"), ("overlap", "%.2f"))
+
+
+@dataclass
+class Shown:
+    """A clip's card with what the run knows of it."""
+
+    clip: str
+    shard: str
+    person: str
+    status: str
+    stages: list[tuple[str, str, str]]  # name, status, why
+    url: str  # of its media folder
+    card: Card
+    trouble: str  # why there are no pictures, where there are none
+
+
+def write_page(run: Run, results: Path, settings: Report, changed: dict[str, Any], progress: Callable[..., Iterable] = iter) -> Path:
+    """results/report/index.html, written last and in one step. ``changed``: setting -> value, where not the default."""
+    home = results / "report"
+    media = home / "media"
+    media.mkdir(parents=True, exist_ok=True)
+    clips = run.cards(settings.max_clips, settings.first)
+    shown = [_shown(clip, run, results, media, settings) for clip in progress(clips)]
+    troubles = run.troubles()
+    _write(home / "failures.csv", _csv([("clip", "stage", "status", "why"), *troubles]))
+    page = _environment().get_template("page.html").render(
+        title=results.resolve().name,
+        when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        totals=_totals(run),
+        statuses=STATUSES,
+        counts=[(stage, counts) for stage, counts in run.counts().items()],
+        finished=Counter(run.worst(clip) for clip in run.outcomes),
+        clips=len(run.outcomes),
+        means=_means(shown),
+        changed=changed,
+        versions={"expportrait": expportrait.__version__, "python": platform.python_version()} | software(),
+        troubles=troubles[: settings.max_rows],
+        left_out=max(0, len(troubles) - settings.max_rows),
+        shown=shown,
+    )  # fmt: skip
+    index = _write(home / "index.html", page)
+    for folder in media.iterdir():
+        if folder.name not in clips and not folder.name.startswith("."):
+            shutil.rmtree(folder, ignore_errors=True)
+    return index
+
+
+def changed_settings(settings: Any) -> dict[str, Any]:
+    """``section.name`` -> value, for the settings that are not at their defaults. ``settings``: sections as attributes."""
+    changed = {}
+    for name, section in vars(settings).items():
+        if isinstance(section, Section) and name in Config.model_fields:
+            values = section.model_dump(mode="json", exclude_defaults=True)
+            changed |= {f"{name}.{key}": value for key, value in values.items()}
+    return changed
+
+
+def _shown(clip: str, run: Run, results: Path, media: Path, settings: Report) -> Shown:
+    card, trouble = Card(), ""
+    try:
+        card = make_card(clip, results, run.keys(clip), media, settings)
+    except Exception as error:
+        # one clip's damaged store must not cost the page of all the others; the machine's faults do
+        fault = machine_fault(error)
+        if fault is not None:
+            raise MachineFault(f"the machine failed, nothing is wrong with the clips: {fault}") from error
+        trouble = f"no pictures: {error}"
+        say(f"report {clip}: {trouble}")
+    stages = [(stage, outcome.status, outcome.why) for stage, outcome in run.outcomes[clip].items()]
+    row = run.rows[clip]
+    return Shown(clip, run.shard[clip], row.person, run.worst(clip), stages, f"media/{quote(clip)}", card, trouble)
+
+
+def _totals(run: Run) -> list[tuple[str, int]]:
+    """What the run is made of: noun, count."""
+    rows = run.rows.values()
+    found = {"clip": len(rows), "person": len({row.person for row in rows}),
+             "data set": len({row.dataset for row in rows}), "shard": len(set(run.shard.values()))}  # fmt: skip
+    plural = {"person": "people"}
+    return [(noun if count == 1 else plural.get(noun, f"{noun}s"), count) for noun, count in found.items()]
+
+
+def _means(shown: list[Shown]) -> dict[str, Any]:
+    """Means over the fits on the page: name -> text, and how many there are."""
+    fits = [one.card.means for one in shown if one.card.means]
+    values = {name: [fit[name] for fit in fits if name in fit] for name, _ in MEANS}
+    return {"fits": len(fits), "values": [(name, form % np.mean(values[name])) for name, form in MEANS if values[name]]}
+
+
+def _environment() -> Environment:
+    folder = Path(__file__).parent
+    return Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+def _csv(rows: list[tuple[str, ...]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _write(file: Path, text: str) -> Path:
+    """Never seen half-written."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    # a lone surrogate, as from a damaged file name, must not cost the page
+    temporary.write_text(text, "utf-8", errors="replace", newline="\n")
+    temporary.replace(file)
+    return file

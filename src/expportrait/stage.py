@@ -1,0 +1,216 @@
+"""The one loop that all per-clip stages share: reuse, compute or explain, clip by clip.
+
+Beside the stores lie ``<clip>.failed.json``, why there is none, and one index a shard (docs/artifacts.md).
+"""
+
+import hashlib
+import json
+import os
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from expportrait.config import Config
+from expportrait.errors import ClipError, StageBroken, UserError
+from expportrait.faults import machine_fault, machine_faults
+from expportrait.manifest import Row
+from expportrait.progress import bar, progress, say
+from expportrait.store import Store, StoreError, StoreWriter
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``process(clip, out)`` makes one store, or raises ClipError. ``load(settings, device)`` gets the models, once.
+
+    Bump ``version`` when equal settings give another result, also when a default changes.
+    """
+
+    name: str
+    version: int
+    sections: tuple[str, ...]
+    parents: tuple[str, ...]
+    process: Callable[["Clip", StoreWriter], None]
+    load: Callable[[Any, str], Any] | None = None
+
+
+@dataclass
+class Clip:
+    """What ``process`` gets. ``settings`` has the stage's own sections only; ``tools`` is what ``load`` returned.
+
+    ``device`` (cpu, cuda) and ``backend`` (of the rasteriser) do not change what comes out.
+    """
+
+    row: Row
+    parents: dict[str, Store]
+    settings: Any
+    tools: Any
+    device: str
+    backend: str = "auto"
+    title: str = ""
+
+    def progress(self, items: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
+        """``items``, with their progress on stderr."""
+        return progress(items, total, f"{self.title}: {desc}" if desc else self.title)
+
+    def bar(self, desc: str, total: int | None = None) -> tqdm:
+        """A bar to be moved by hand."""
+        return bar(total, f"{self.title}: {desc}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One clip's line in an index. ``status``: ok, failed, or skipped where a parent is not ok (then without key)."""
+
+    status: str
+    key: str | None = None
+    why: str = ""
+
+
+def run(
+    stage: Stage, rows: list[Row], config: Config, device: str = "cpu", backend: str = "auto"
+) -> dict[str, Outcome]:
+    """Bring the clips up to date; returns their index. What is done stays done, however this ends.
+
+    Raises MachineFault, UserError, or StageBroken when more than max(2, half of the clips) fail unforeseen.
+    """
+    runner = _Runner(stage, config, device, backend)
+    index: dict[str, Outcome] = {}
+    with machine_faults():
+        for row in progress(rows, len(rows), stage.name):
+            outcome = index[row.clip] = runner.outcome(row)
+            if outcome.status != "ok":
+                say(f"{stage.name} {row.clip}: {outcome.status}: {outcome.why}")
+            if runner.unforeseen > max(2, len(rows) / 2):
+                raise StageBroken(f"{stage.name}: {runner.unforeseen} of {len(index)} clips failed in unforeseen "
+                                  f"ways, so the stage must be wrong; the last one: {outcome.why}")  # fmt: skip
+    counts = Counter(outcome.status for outcome in index.values())
+    counts["computed"] = runner.computed
+    say(f"{stage.name}: " + ", ".join(f"{counts[name]} {name}" for name in ("ok", "failed", "skipped", "computed")))
+    return index
+
+
+class _Runner:
+    def __init__(self, stage: Stage, config: Config, device: str, backend: str):
+        self.stage, self.config, self.device, self.backend = stage, config, device, backend
+        self.settings = SimpleNamespace(**{name: getattr(config, name) for name in stage.sections})
+        self.home = config.results / stage.name
+        self.tools: Any = None
+        self.unforeseen = self.computed = 0
+
+    def outcome(self, row: Row) -> Outcome:
+        """The clip's state after doing what is needed, recorded beside its store."""
+        record = self.home / f"{row.clip}.failed.json"
+        parents = {name: state(self.config.results / name, row.clip) for name in self.stage.parents}
+        for name, parent in parents.items():
+            if parent.status != "ok":
+                why = parent.why if parent.status == "skipped" else f"{name}: {parent.why}"
+                write_json(record, asdict(Outcome("skipped", None, why)))
+                return Outcome("skipped", None, why)
+        key = clip_key(self.stage, row, self.config, {name: parent.key for name, parent in parents.items()})
+        with suppress(StoreError):
+            if Store(self.home / f"{row.clip}.zarr").check().attrs.get("key") == key:
+                record.unlink(missing_ok=True)
+                return Outcome("ok", key)
+        known = _read_record(record)
+        if known is not None and known.get("key") == key and not known.get("retry"):
+            return Outcome("failed", key, known["why"])
+        try:
+            self._compute(row, key)
+        except ClipError as error:
+            write_json(record, asdict(outcome := Outcome("failed", key, error.reason)) | {"retry": error.retry})
+            return outcome
+        record.unlink(missing_ok=True)
+        return Outcome("ok", key)
+
+    def _compute(self, row: Row, key: str) -> None:
+        """Make the store. Raises ClipError for whatever is the clip's trouble, foreseen or not."""
+        stage, started = self.stage, time.monotonic()
+        title = f"{stage.name} {row.clip}"
+        if self.tools is None and stage.load is not None:
+            self.tools = stage.load(self.settings, self.device)
+        try:
+            parents = {name: Store(self.config.results / name / f"{row.clip}.zarr") for name in stage.parents}
+            settings = {name: getattr(self.config, name).model_dump(mode="json") for name in stage.sections}
+            attrs = {"stage": stage.name, "version": stage.version, "clip": row.clip, "settings": settings}
+            with StoreWriter(self.home / f"{row.clip}.zarr", attrs | {"key": key}) as out:
+                clip = Clip(row, parents, self.settings, self.tools, self.device, self.backend, title)
+                stage.process(clip, out)
+        except (ClipError, UserError):
+            raise
+        except Exception as error:
+            if machine_fault(error):
+                raise
+            if isinstance(error, StoreError):
+                raise ClipError(f"{error}; `snakemake --forcerun` of its stage remakes it", retry=True) from error
+            self.unforeseen += 1
+            say(f"{title}:\n{traceback.format_exc()}")
+            raise ClipError(f"unforeseen {type(error).__name__}: {error}", retry=True) from error
+        self.computed += 1
+        say(f"{title}: done in {time.monotonic() - started:.1f} s")
+
+
+def clip_key(stage: Stage, row: Row, config: Config, parents: dict[str, str | None]) -> str:
+    """Hash of everything that the clip's store depends on; the first stage stands on the row and its source."""
+    root = {} if parents else {"row": row.identity(), "made": source_key(row.path)}
+    return content_key(stage.name, stage.version, config.identity(stage.sections, row.clip), root | parents)
+
+
+def content_key(stage: str, version: int, settings: dict, parents: dict) -> str:
+    """Key of what a stage makes from ``settings`` and from things with the keys ``parents``."""
+    text = json.dumps({"stage": stage, "version": version, "settings": settings, "parents": parents}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def source_key(source: Path) -> str | None:
+    """What made a source that the workflow itself makes, such as the demo's: the text of ``<source>.key``."""
+    with suppress(OSError):
+        return Path(f"{source}.key").read_text("utf-8").strip()
+    return None
+
+
+def state(home: Path, clip: str) -> Outcome:
+    """What a stage's folder ``home`` holds of a clip, whichever run left it."""
+    record = _read_record(home / f"{clip}.failed.json")
+    if record is not None:
+        return Outcome(record["status"], record["key"], record["why"])
+    try:
+        return Outcome("ok", Store(home / f"{clip}.zarr").attrs["key"])
+    except (StoreError, KeyError):
+        return Outcome("failed", None, f"not there yet, run `expportrait {home.name}` first")
+
+
+def write_json(file: Path, data: Any) -> None:
+    """Sorted, and never seen half-written."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", "utf-8")
+    temporary.replace(file)
+
+
+def write_index(file: Path, index: dict[str, Outcome]) -> None:
+    """The declared output of a stage's shard: clip -> status, key, why."""
+    write_json(file, {clip: asdict(outcome) for clip, outcome in index.items()})
+
+
+def read_index(file: Path) -> dict[str, Outcome]:
+    """Raises UserError where it is missing or not an index."""
+    try:
+        return {clip: Outcome(**line) for clip, line in json.loads(file.read_text("utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is not a readable index ({error}); run its stage again") from None
+
+
+def _read_record(file: Path) -> dict | None:
+    with suppress(OSError, ValueError):
+        return json.loads(file.read_text("utf-8"))
+    return None

@@ -1,0 +1,75 @@
+"""Stage ``control``: each clip's fitted head rendered as control maps, registered to its frames (docs/control.md)."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from expportrait.estimators.head_landmarks import load_head
+from expportrait.fit.store import FittedHead, load_proxy
+from expportrait.head import Head
+from expportrait.render import Maps, render
+from expportrait.stage import Clip, Stage
+from expportrait.store import StoreWriter, encode_normals
+
+BLOCK = 4  # frames rendered at once
+
+
+def load(settings: SimpleNamespace, device: str) -> Head:
+    h = settings.head
+    return load_head(h.file, h.subdivisions, h.shape_components, h.expression_components).to(device)
+
+
+def render_maps(fitted: FittedHead, wanted: list[str]) -> Iterator[dict[str, np.ndarray]]:
+    """Blocks of frames: normals (B, H, W, 3) int8, coverage (B, H, W) u8 and the ``wanted`` extras."""
+    head = fitted.head
+    for first in range(0, fitted.frames, BLOCK):
+        vertices = fitted.vertices(slice(first, first + BLOCK))
+        yield encode(render(vertices, head.dense_faces, fitted.camera), head, wanted)
+
+
+def encode(maps: Maps, head: Head, wanted: list[str]) -> dict[str, np.ndarray]:
+    """8-bit maps of a block. ``region``: 0 outside, else 1 + index into ``Head.REGIONS``; ``eyes``: 255 on eyeballs."""
+    covered = maps.coverage.cpu().numpy() > 0.5
+    out = {
+        "normals": encode_normals(maps.normals.cpu().numpy()),
+        "coverage": np.where(covered, 255, 0).astype(np.uint8),
+    }
+    if "depth" in wanted:
+        out["depth"] = maps.depth.cpu().numpy().astype(np.float16)
+    if {"region", "eyes"} & set(wanted):
+        face_region = head.regions[head.dense_faces[:, 0]].cpu().numpy()
+        region = np.where(covered, 1 + face_region[maps.face_id.clamp_min(0).cpu().numpy()], 0).astype(np.uint8)
+        if "region" in wanted:
+            out["region"] = region
+        if "eyes" in wanted:
+            out["eyes"] = np.where(region == 1 + head.REGIONS.index("eye"), 255, 0).astype(np.uint8)
+    return out
+
+
+@torch.no_grad()
+def process(clip: Clip, out: StoreWriter) -> None:
+    fitted = load_proxy(clip.parents["proxy"], clip.tools)
+    streams = {}
+    blocks = render_maps(fitted, clip.settings.control.maps)
+    for block in clip.progress(blocks, -(-fitted.frames // BLOCK), "render"):
+        for name, maps in block.items():
+            if name not in streams:
+                streams[name] = out.stream(name, frames=fitted.frames, shape=maps.shape[1:], dtype=str(maps.dtype))
+            streams[name].append(maps)
+    out.attrs(
+        normals="int8, n * 127; camera space: x right, y up, z to the viewer",
+        registered_to="crop frames: same size, order and number",
+        regions=["", *clip.tools.REGIONS],
+    )
+
+
+STAGE = Stage(
+    name="control",
+    version=1,
+    sections=("control", "head"),
+    parents=("proxy",),
+    process=process,
+    load=load,
+)

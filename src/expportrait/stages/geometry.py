@@ -1,0 +1,59 @@
+"""Stage ``geometry``: normals, depth, mask and confidence of head and shoulders of each frame (docs/geometry.md)."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from expportrait.estimators.geometry import Geometry, GeometryEstimator, load_estimator
+from expportrait.stage import Clip, Stage
+from expportrait.store import StoreWriter, encode_normals
+
+
+def load(settings: SimpleNamespace, device: str) -> GeometryEstimator:
+    return load_estimator(settings.geometry.estimator, settings.head, settings.geometry, device)
+
+
+def encode(maps: Geometry) -> dict[str, np.ndarray]:
+    """The maps of a batch as they are stored: (B,H,W,3) int8, (B,H,W) float16, u8, u8."""
+    return {
+        "normals": encode_normals(maps.normals),
+        "depth": maps.depth.astype(np.float16),
+        "mask": np.rint(255 * maps.mask).astype(np.uint8),
+        "confidence": np.rint(255 * maps.confidence).astype(np.uint8),
+    }
+
+
+def process(clip: Clip, out: StoreWriter) -> None:
+    frames, landmarks = clip.parents["crop"]["frames"], clip.parents["landmarks"]
+    found = [landmarks[name] for name in ("points", "interpolated", "confidence")]
+    estimator, streams = clip.tools, {}
+    with clip.bar("estimate", len(frames)) as bar:
+        for maps in estimator.batches(frames, *found):
+            for name, block in encode(maps).items():
+                if name not in streams:
+                    streams[name] = out.stream(name, len(frames), block.shape[1:], block.dtype, **ATTRIBUTES[name])
+                streams[name].append(block)
+            bar.update(len(maps))
+    out.attrs(
+        estimator=estimator.name,
+        estimator_version=estimator.version,
+        depth_space=estimator.depth_space,
+        statement=estimator.statement,
+    )
+
+
+ATTRIBUTES = {
+    "normals": {"encoding": "int8, n * 127; camera space: x right, y up, z to the viewer"},
+    "depth": {"unit": "relative: known up to a positive scale and a shift a frame"},
+    "mask": {"unit": "255 = head and shoulders"},
+    "confidence": {"unit": "255 = certain; an order of trust, not a probability"},
+}
+
+STAGE = Stage(
+    name="geometry",
+    version=1,
+    sections=("geometry", "head"),
+    parents=("crop", "landmarks"),
+    process=process,
+    load=load,
+)

@@ -1,0 +1,75 @@
+"""Stage ``proxy``: fit the personalised head of each clip (docs/proxy.md)."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from expportrait.errors import ClipError
+from expportrait.estimators.head_landmarks import load_head
+from expportrait.fit.proxy import ProxyFitter
+from expportrait.fit.store import save_proxy
+from expportrait.fit.targets import Targets
+from expportrait.fit.tracked import read_tracked
+from expportrait.head import Head
+from expportrait.stage import Clip, Stage
+from expportrait.store import Store, StoreWriter, decode_normals
+
+
+def load(settings: SimpleNamespace, device: str) -> Head:
+    h = settings.head
+    return load_head(h.file, h.subdivisions, h.shape_components, h.expression_components).to(device)
+
+
+def targets_of(geometry: Store) -> Targets:
+    """A clip's estimates as tensors; normals stay float32 only for the stage's own sizes (see Targets.resized)."""
+    return Targets(
+        normals=torch.from_numpy(decode_normals(geometry["normals"])),
+        depth=torch.from_numpy(geometry["depth"].astype(np.float32)),
+        mask=torch.from_numpy(geometry["mask"].astype(np.float32) / 255),
+        confidence=torch.from_numpy(geometry["confidence"].astype(np.float32) / 255),
+        disparity=geometry.attrs["depth_space"] == "disparity",
+    )
+
+
+def process(clip: Clip, out: StoreWriter) -> None:
+    s, head = clip.settings.proxy, clip.tools
+    landmarks = clip.parents["landmarks"]
+    targets = targets_of(clip.parents["geometry"])
+    points = torch.from_numpy(landmarks["points"])
+    confidence = torch.from_numpy(landmarks["confidence"])
+    start = None
+    if s.init == "file":
+        start = read_tracked(Path(s.init_dir) / f"{clip.row.clip}.npz", head, targets.frames, targets.size)
+
+    fitter = ProxyFitter(head, targets, points, confidence, s)
+    seconds: dict[str, float] = {}
+    with closing(clip.progress(None, fitter.planned_steps(start), "fit")) as bar:
+        clock = time.perf_counter()
+
+        def track(stage: str, loss: float) -> None:
+            nonlocal clock
+            now = time.perf_counter()
+            seconds[stage] = seconds.get(stage, 0.0) + now - clock
+            clock = now
+            bar.set_postfix_str(f"{stage}, loss {loss:.4f}", refresh=False)
+            bar.update(1)
+
+        fit = fitter.run(start, track)
+    if not torch.isfinite(fit.static).all() or not torch.isfinite(fit.parameters.expression).all():
+        raise ClipError("the fit diverged; look at the clip's landmarks and normals in the report")
+    save_proxy(out, fit, head)
+    out.attrs(seconds={name: round(value, 2) for name, value in seconds.items()})
+
+
+STAGE = Stage(
+    name="proxy",
+    version=1,
+    sections=("proxy", "head"),
+    parents=("crop", "landmarks", "geometry"),
+    process=process,
+    load=load,
+)

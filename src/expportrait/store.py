@@ -1,0 +1,242 @@
+"""One zarr store a clip and stage: arrays with units, and attributes that say what made them.
+
+A store is written into a temporary sibling and renamed when complete, so one that exists is whole.
+Format and codecs: docs/artifacts.md.
+"""
+
+import math
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import zarr
+from numpy.typing import ArrayLike, DTypeLike
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+CONVENTIONS = (
+    "metres; y up, z towards the viewer, x to the subject's left; pixel centres at half-integers, row 0 at the top; "
+    "angles in radians, rotations axis-angle; normals in camera space, background 0"
+)
+CHUNK_BYTES = 1 << 20  # what one random read costs, at least one frame
+SHARD_BYTES = 128 << 20  # one file, held in memory while it is written
+_SOFTWARE = ("expportrait", "numpy", "torch", "zarr", "mediapipe", "opencv-python", "av")
+
+
+class StoreError(Exception):
+    """A store is missing, unreadable or incomplete; it has to be made again."""
+
+
+class StoreWriter:
+    """``with StoreWriter(path, attrs) as out:`` — nothing appears at ``path`` unless the block ends well.
+
+    An older store there is replaced in the end. ``attrs["key"]`` is written last.
+    """
+
+    def __init__(self, path: Path, attrs: Mapping[str, Any]):
+        self.path, self._attrs = Path(path), dict(attrs)
+        self._temporary = self.path.with_name(f".{self.path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+        self._streams: list[Stream] = []
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(self.path)
+        self._group = zarr.create_group(self._temporary, overwrite=True)
+        return self
+
+    def array(
+        self, name: str, data: ArrayLike | Iterable[np.ndarray], *, frames: int | None = None, unit: str | None = None,
+        **attributes: Any,
+    ) -> None:  # fmt: skip
+        """Add an array. ``data``: the whole array; or, with ``frames``, blocks (t, ...) along the first axis, of any
+        lengths, that add up to ``frames``: they are held one shard at a time."""
+        if unit is not None:
+            attributes["unit"] = unit
+        if frames is None:
+            whole = np.asarray(data)
+            self._create(name, whole.shape, whole.dtype, attributes)[...] = whole
+            return
+        stream = None
+        for block in data:
+            stream = stream or self.stream(name, frames, block.shape[1:], block.dtype, **attributes)
+            stream.append(block)
+        if stream is None:
+            raise ValueError(f"{name}: no block came, {frames} frames were expected")
+
+    def stream(self, name: str, frames: int, shape: tuple[int, ...], dtype: DTypeLike, **attributes: Any) -> "Stream":
+        """An array of ``frames`` frames of ``shape``, to be appended block by block."""
+        self._streams.append(Stream(self._create(name, (frames, *shape), np.dtype(dtype), attributes), name))
+        return self._streams[-1]
+
+    def attrs(self, **values: Any) -> None:
+        """Attributes of the store, JSON values."""
+        self._attrs.update(values)
+
+    def _create(self, name: str, shape: tuple[int, ...], dtype: np.dtype, attributes: dict) -> zarr.Array:
+        chunks, shards = layout(shape, dtype.itemsize)
+        pack = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=dtype.itemsize)
+        return self._group.create_array(
+            name, shape=shape, dtype=dtype, chunks=chunks, shards=shards, fill_value=0,
+            compressors=[pack, Crc32cCodec()], attributes=attributes,
+            config={"write_empty_chunks": True},  # so that a missing chunk is always a fault
+        )  # fmt: skip
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _finish(self) -> None:
+        for stream in self._streams:
+            stream.close()
+        self._group.attrs.update({"conventions": CONVENTIONS, "software": software()} | self._attrs)
+        if self.path.exists():
+            old = self.path.with_name(self._temporary.name + ".old")
+            self.path.rename(old)
+            self._temporary.rename(self.path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            self._temporary.rename(self.path)
+
+
+class Stream:
+    """Frames on their way into an array. Whole shards are written: one written in pieces is rewritten for each."""
+
+    def __init__(self, array: zarr.Array, name: str):
+        self._array, self._name = array, name
+        self._held: list[np.ndarray] = []
+        self._written = self._count = 0
+
+    def append(self, block: np.ndarray) -> None:
+        """Add a block (t, ...) of any length. Raises ValueError past the announced length."""
+        if self._written + self._count + len(block) > self._array.shape[0]:
+            raise ValueError(f"{self._name}: more than the announced {self._array.shape[0]} frames came")
+        shard = (self._array.shards or self._array.chunks)[0]
+        while len(block):
+            part = block[: shard - self._count].copy()  # the caller may reuse its buffer
+            self._held.append(part)
+            self._count += len(part)
+            block = block[len(part) :]
+            if self._count == shard:
+                self._flush()
+
+    def close(self) -> None:
+        """Write the rest. Raises ValueError when frames are missing."""
+        self._flush()
+        if self._written != self._array.shape[0]:
+            raise ValueError(f"{self._name}: {self._written} frames came, {self._array.shape[0]} were announced")
+
+    def _flush(self) -> None:
+        if self._held:
+            self._array[self._written : self._written + self._count] = np.concatenate(self._held)
+        self._written += self._count
+        self._held, self._count = [], 0
+
+
+class Store:
+    """A finished store, read only. Raises StoreError where it is missing or damaged."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        try:
+            self._group = zarr.open_group(self.path, mode="r", zarr_format=3)
+            self.attrs: dict[str, Any] = dict(self._group.attrs)
+        except Exception as error:  # whatever a half-deleted or foreign folder provokes in zarr
+            raise _damaged(self.path, error) from error
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._group
+
+    def names(self) -> list[str]:
+        return sorted(self._group.array_keys())
+
+    def lazy(self, name: str) -> zarr.Array:
+        """The array on disk, sliced when needed; all its chunks are there."""
+        if name not in self._group:
+            raise StoreError(f"{self.path} has no array {name!r}, only {', '.join(self.names())}")
+        try:
+            array = self._group[name]
+            complete = array.nchunks_initialized >= array.nchunks
+        except Exception as error:
+            raise _damaged(self.path, error) from error
+        if not complete:
+            raise StoreError(f"{self.path} is damaged: chunks of {name!r} are missing")
+        return array
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = self.lazy(name)
+        try:
+            return array[...]
+        except Exception as error:
+            raise _damaged(self.path, error) from error
+
+    def check(self) -> Self:
+        """Look for missing chunks in every array, without reading them."""
+        for name in self.names():
+            self.lazy(name)
+        return self
+
+
+def layout(shape: tuple[int, ...], itemsize: int) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Chunks and shards along the first axis: small arrays are one chunk, big ones a few files of many chunks."""
+    frame = max(1, math.prod(shape[1:]) * itemsize)
+    total = shape[0] if shape else 1
+    if total * frame <= 4 * CHUNK_BYTES:
+        return tuple(max(1, n) for n in shape), None
+    chunk = max(1, CHUNK_BYTES // frame)
+    shard = min(max(1, SHARD_BYTES // (chunk * frame)), -(-total // chunk))
+    return (chunk, *shape[1:]), (chunk * shard, *shape[1:])
+
+
+def encode_normals(normals: np.ndarray) -> np.ndarray:
+    """Unit normals (..., 3), background 0, as int8; off by 0.13 degrees in the mean, 0.5 at most."""
+    return np.rint(normals * 127).astype(np.int8)
+
+
+def decode_normals(codes: np.ndarray) -> np.ndarray:
+    """Unit float32 normals (..., 3) of ``encode_normals``' codes; background stays 0."""
+    normals = codes.astype(np.float32)
+    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1)
+
+
+@cache
+def software() -> dict[str, str]:
+    """Versions of what computes."""
+    versions = {}
+    for name in _SOFTWARE:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Temporary siblings of writers on this machine that were killed; a living writer's is left alone."""
+    for leftover in path.parent.glob(f".{path.name}.{socket.gethostname()}.*.tmp*"):
+        pid = int(leftover.name.removesuffix(".old").removesuffix(".tmp").rsplit(".", 1)[-1])
+        if pid == os.getpid() or not _alive(pid):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    if not path.exists():
+        return StoreError(f"{path} does not exist")
+    return StoreError(f"{path} is damaged: {type(error).__name__}: {error}")

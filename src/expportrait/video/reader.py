@@ -1,0 +1,206 @@
+"""One reader for videos, animated images, still images and folders of frames: RGB frames with their times, one by one.
+
+Nothing but the current frame is held in memory, and a reader can be read as often as needed.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from expportrait.errors import ClipError
+
+IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+SLACK = 1e-3  # s; manifests give times in milliseconds, and a time just before a frame means that frame
+UNSPECIFIED = 2  # of ffmpeg's colour spaces
+
+
+def open_source(
+    path: Path, start: float | None = None, end: float | None = None, folder_fps: float = 25.0
+) -> "VideoReader | FolderReader":
+    """A reader of the frames with start <= time < end, in s after the first frame of the source.
+
+    ``folder_fps``: frames a second of a folder of images. Raises ClipError where the source cannot be read.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return FolderReader(path, sorted_images(path), folder_fps, start, end)
+        if path.stat().st_size == 0:
+            raise ClipError(f"the source {path} is an empty file (0 bytes); copy it again and change the row's rev")
+    except FileNotFoundError:
+        raise ClipError(f"the source {path} does not exist; check the manifest's column source", retry=True) from None
+    except PermissionError:
+        raise ClipError(f"the source {path} may not be read by this user; change its permissions", retry=True) from None
+    if path.suffix.lower() in IMAGES:
+        return FolderReader(path, [path], folder_fps, start, end)
+    return VideoReader(path, start, end)
+
+
+def sorted_images(folder: Path) -> list[Path]:
+    """The images of a folder, frame 10 after frame 9. Raises ClipError where there are none."""
+
+    def natural(path: Path) -> list:
+        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name.lower())]
+
+    files = sorted((f for f in folder.iterdir() if f.suffix.lower() in IMAGES and f.name[0] != "."), key=natural)
+    if not files:
+        raise ClipError(f"the folder {folder} has no images ({', '.join(sorted(IMAGES))})")
+    return files
+
+
+def reduced(height: int, width: int, longest: int | None) -> tuple[int, int]:
+    """Height and width scaled down, never up, so that the longer one is ``longest`` px at most."""
+    scale = min(1.0, (longest or max(height, width)) / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+class FolderReader:
+    """Images as frames: a folder of them, or a single one. Transparent parts turn white."""
+
+    truncated = False
+
+    def __init__(self, path: Path, files: list[Path], fps: float, start: float | None, end: float | None) -> None:
+        self.path, self.fps, self.still = path, fps, len(files) == 1
+        self._start, self._end, self._files = start or 0.0, float("inf") if end is None else end, files
+        self.height, self.width = read_image(files[0]).shape[:2]
+
+    def frames(self, longest: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
+        """Time in s and frame (H,W,3) u8 RGB, reduced so that its longer side is ``longest`` px at most."""
+        for number, file in enumerate(self._files):
+            time = number / self.fps
+            if not self._start - SLACK <= time < self._end - SLACK:
+                continue
+            image = read_image(file)
+            if image.shape[:2] != (self.height, self.width):
+                raise ClipError(f"the images of {self.path} differ in size: {self._files[0].name} is {self.width}x"
+                                f"{self.height}, {file.name} {image.shape[1]}x{image.shape[0]}")  # fmt: skip
+            height, width = reduced(self.height, self.width, longest)
+            if (height, width) != (self.height, self.width):
+                image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            yield time, image
+
+
+def read_image(file: Path) -> np.ndarray:
+    """An image file as (H,W,3) u8 RGB, turned upright. Raises ClipError where it is not one."""
+    data = np.fromfile(file, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+    if image is None:
+        raise ClipError(f"{file} is not an image that can be read ({data.size} bytes)")
+    if file.suffix.lower() not in (".jpg", ".jpeg", ".bmp"):
+        plain = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        if plain.ndim == 3 and plain.shape[2] == 4 and plain.shape[:2] == image.shape[:2]:
+            alpha = plain[..., 3:].astype(np.float32) / np.iinfo(plain.dtype).max
+            image = np.rint(image * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return image
+
+
+class VideoReader:
+    """A video or animated image, decoded with FFmpeg, turned upright, with square pixels.
+
+    ``fps`` is the nominal rate; the frames' own times count. ``truncated`` is set while reading, where the file breaks
+    off or parts of it cannot be decoded: what can be decoded is kept.
+    """
+
+    still = False
+
+    def __init__(self, path: Path, start: float | None, end: float | None) -> None:
+        self.path, self.truncated = path, False
+        self._start, self._end = start or 0.0, float("inf") if end is None else end
+        with self._open() as (container, stream):
+            self.fps = float(stream.average_rate or stream.guessed_rate or 25)
+            first = next(self._decoded(container, stream), None)
+            if first is None:
+                raise ClipError(f"no frame of {path} can be decoded; the file is damaged, or cut off after its header")
+            aspect = float(stream.sample_aspect_ratio or 1)
+            self._size = first.height, round(first.width * aspect)  # before it is turned upright
+            self._origin, self._base = first.pts, float(stream.time_base)
+            self.height, self.width = self._picture(first, None).shape[:2]
+
+    def frames(self, longest: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
+        """Time in s and frame (H,W,3) u8 RGB, reduced so that its longer side is ``longest`` px at most."""
+        with self._open() as (container, stream):
+            last = -1 / self.fps
+            for time, frame in self._timed(container, stream):
+                last = time = time if time is not None and time > last else last + 1 / self.fps
+                if time >= self._end - SLACK:
+                    return
+                if time >= self._start - SLACK:
+                    yield time, self._picture(frame, longest)
+            length = float((stream.duration or 0) * stream.time_base)
+            if not length and len(container.streams) == 1:
+                length = (container.duration or 0) / av.time_base
+            if last + 1 / self.fps < length - max(0.2, 2 / self.fps):
+                self.truncated = True
+
+    def _timed(
+        self, container: av.container.InputContainer, stream: av.VideoStream
+    ) -> Iterator[tuple[float | None, av.VideoFrame]]:
+        """Frames from some place before the start on, with their times where the file has times."""
+
+        def times() -> Iterator[tuple[float | None, av.VideoFrame]]:
+            for frame in self._decoded(container, stream):
+                yield None if frame.pts is None else (frame.pts - self._origin) * self._base, frame
+
+        if self._origin is not None and self._start > 2:
+            try:
+                container.seek(self._origin + int((self._start - 1) / self._base), stream=stream)
+                first = next(times(), None)
+            except av.error.FFmpegError:
+                first = None
+            if first is not None and first[0] is not None and first[0] <= self._start - SLACK:
+                yield first
+            else:  # no keyframe before the start was found: read from the beginning
+                container.seek(0)
+        yield from times()
+
+    def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+        """What can be decoded from the container's present place on."""
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                frames = stream.decode(None) if packet is None else packet.decode()
+            except av.error.FFmpegError as error:
+                if isinstance(error, MemoryError):
+                    raise
+                self.truncated = True
+                continue
+            for frame in frames:
+                if frame.is_corrupt:
+                    self.truncated = True
+                else:
+                    yield frame
+            if packet is None:
+                return
+
+    def _picture(self, frame: av.VideoFrame, longest: int | None) -> np.ndarray:
+        height, width = reduced(*self._size, longest)
+        untagged_hd = frame.colorspace == UNSPECIFIED and frame.height >= 720 and not frame.format.is_rgb
+        picture = frame.reformat(
+            width, height, "rgb24", src_colorspace="ITU709" if untagged_hd else None,
+            interpolation="AREA" if (height, width) < (frame.height, frame.width) else "BICUBIC",
+        )  # fmt: skip
+        return np.ascontiguousarray(np.rot90(picture.to_ndarray(), round(frame.rotation / 90)))
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+        try:
+            container = av.open(str(self.path), metadata_errors="ignore")
+        except (av.error.FFmpegError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ClipError(f"{self.path} cannot be read: it is not a video, or was not copied to its end "
+                            f"({reason})") from None  # fmt: skip
+        with container:
+            attached = av.stream.Disposition.attached_pic  # the cover of a piece of music
+            streams = [stream for stream in container.streams.video if not stream.disposition & attached]
+            if not streams or streams[0].codec_context is None:
+                what = "sound only" if container.streams.audio else "no pictures"
+                raise ClipError(f"{self.path} has {what}; the source must be a video, an image or a folder of images")
+            streams[0].thread_type = "AUTO"
+            streams[0].codec_context.thread_count = 2
+            yield container, streams[0]

@@ -1,0 +1,62 @@
+import numpy as np
+import torch
+
+from expportrait.fit.losses import OffsetEnergy, laplacian, scale_and_shift
+
+
+def grid(n: int) -> tuple[np.ndarray, int]:
+    cells = [(r * n + c, r * n + c + 1, (r + 1) * n + c, (r + 1) * n + c + 1) for r in range(n - 1) for c in range(n - 1)]
+    return np.array([t for a, b, c, d in cells for t in ((a, b, c), (b, d, c))]), n * n
+
+
+def test_scale_and_shift_recovers_each_group() -> None:
+    g = torch.Generator().manual_seed(0)
+    group = torch.arange(200) % 3
+    estimate, a, b = torch.rand(200, generator=g), torch.tensor([0.5, 2.0, 3.0]), torch.tensor([1.0, -1.0, 0.2])
+    weight = torch.rand(200, generator=g)
+    value = a[group] * estimate + b[group]
+    value[weight < 0.1] += 5  # what the weight excludes must not matter
+    weight[weight < 0.1] = 0
+    found_a, found_b = scale_and_shift(value, estimate, weight, group, 3)
+    assert torch.allclose(found_a, a, atol=1e-4) and torch.allclose(found_b, b, atol=1e-4)
+
+
+def test_scale_stays_positive() -> None:
+    estimate = torch.linspace(0, 1, 50)
+    a, _ = scale_and_shift(-estimate, estimate, torch.ones(50), torch.zeros(50, dtype=torch.long), 1)
+    assert (a > 0).all()
+
+
+def test_laplacian_is_zero_on_constants_and_planes() -> None:
+    faces, n = grid(8)
+    matrix = laplacian(faces, n)
+    assert np.allclose(matrix @ np.ones(n), 0)
+    rows, columns = np.divmod(np.arange(n), 8)
+    interior = (rows > 0) & (rows < 7) & (columns > 0) & (columns < 7)
+    assert np.allclose((matrix @ (2.0 * rows - columns))[interior], 0)
+
+
+def test_offset_energy_and_gradient_match_the_formula() -> None:
+    faces, n = grid(6)
+    matrix = laplacian(faces, n)
+    energy = OffsetEnergy(matrix)
+    offset = (1e-3 * torch.randn(n, 2, 3, generator=torch.Generator().manual_seed(0))).requires_grad_(True)
+    value = energy(offset, magnitude=0.3, smoothness=0.7)
+    dense = torch.from_numpy(matrix.toarray()).float()
+    millimetres = 1000 * offset
+    curved = torch.einsum("ij,jbk->ibk", dense, millimetres)
+    expected = 0.3 * millimetres.square().sum(-1).mean() + 0.7 * curved.square().sum(-1).mean()
+    assert torch.allclose(value, expected, rtol=1e-4)
+    (ours,) = torch.autograd.grad(value, offset, retain_graph=True)
+    (theirs,) = torch.autograd.grad(expected, offset)
+    assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_smoothing_spreads_and_keeps_constants() -> None:
+    faces, n = grid(9)
+    energy = OffsetEnergy(laplacian(faces, n))
+    assert torch.allclose(energy.smooth(torch.ones(n, 3), 5), torch.ones(n, 3), atol=1e-5)
+    spike = torch.zeros(n, 1)
+    spike[40] = 1
+    spread = energy.smooth(spike, 3)
+    assert spread.max() < 0.5 and (spread > 0).sum() > 10

@@ -1,0 +1,100 @@
+"""Opens a page in chromium and hands back what a probe inside it saw.
+
+The page is opened from its file. It stands in a frame, since chromium's own window is never narrower than 500 px, and the probe
+sends what it saw to a socket that only this test listens on.
+"""
+
+import json
+import shutil
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update",
+         "--autoplay-policy=no-user-gesture-required"]  # fmt: skip
+
+BEFORE = """<script>
+window.seen = {errors: []};
+addEventListener("error", (e) => seen.errors.push(e.message || "did not load: " + (e.target.src || e.target.href)), true);
+addEventListener("unhandledrejection", (e) => seen.errors.push(String(e.reason)));
+console.error = (...words) => seen.errors.push(words.join(" "));
+</script>"""
+
+AFTER = """<script type="module">
+const enter = (name, value) => {
+  const field = document.getElementById(name);
+  field.value = value;
+  field.dispatchEvent(new Event("input", {bubbles: true}));
+  const visible = (what) => [...document.querySelectorAll(what)].filter((e) => e.checkVisibility()).length;
+  return [visible(".card"), visible(".troubles tbody tr")];
+};
+for (const image of document.images) image.loading = "eager";
+await Promise.all([...document.images].map((image) => image.decode().catch(() => seen.errors.push("broken: " + image.src))));
+await Promise.all([...document.querySelectorAll("video")].map((video) => new Promise((done) => {
+  if (video.readyState >= 2) return done();
+  video.addEventListener("loadeddata", done);
+  video.addEventListener("error", done);
+  video.preload = "auto";
+})));
+seen.title = document.title;
+seen.inner = innerWidth;
+seen.scroll = document.documentElement.scrollWidth;
+seen.client = document.documentElement.clientWidth;
+seen.images = [...document.images].map((image) => image.naturalWidth);
+seen.videos = [...document.querySelectorAll("video")].map((v) => ({ready: v.readyState, seconds: v.duration, width: v.videoWidth,
+  height: v.videoHeight, muted: v.muted, loop: v.loop, controls: v.controls, inline: v.playsInline}));
+seen.background = getComputedStyle(document.body).backgroundColor;
+seen.all = enter("search", "");
+seen.searched = enter("search", "no face");
+enter("search", "");
+seen.failed = enter("status", "failed");
+parent.postMessage(JSON.stringify(seen), "*");
+</script>"""
+
+FRAME = """<!doctype html><iframe src="{page}" style="width: {width}px; height: {height}px; border: 0"></iframe>
+<script>addEventListener("message", (e) => fetch("http://127.0.0.1:{port}/", {{method: "POST", mode: "no-cors", body: e.data}}));
+</script>"""
+
+
+def look(page: Path, profile: Path, width: int, height: int = 900, *flags: str) -> dict:
+    """What the probe saw in a copy of ``page``, laid out at ``width`` x ``height`` px."""
+    got: list[dict] = []
+    arrived = threading.Event()
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+            arrived.set()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    html = page.read_text("utf-8").replace("<head>", "<head>" + BEFORE, 1).replace("</body>", AFTER + "</body>")
+    probed, frame = page.with_name("probed.html"), page.with_name("frame.html")
+    probed.write_text(html, "utf-8")
+    frame.write_text(FRAME.format(page=probed.name, width=width, height=height, port=server.server_port), "utf-8")
+    said = profile.with_suffix(".log")
+    with said.open("w") as log:
+        browser = subprocess.Popen([CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}", f"--window-size={max(500, width)},{height}",
+                                    frame.as_uri()], stdout=log, stderr=log)  # fmt: skip
+        try:
+            assert arrived.wait(40), f"the probe did not answer; chromium said: {said.read_text()[-2000:]}"
+        finally:
+            browser.terminate()
+            browser.wait(10)
+            server.shutdown()
+            server.server_close()
+            probed.unlink()
+            frame.unlink()
+    return got[0]

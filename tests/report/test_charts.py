@@ -1,0 +1,71 @@
+"""The charts say what the numbers say."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from expportrait.report.charts import error_chart, loss_chart
+
+TERMS = ("total", "landmark", "normal")
+
+
+def lines(svg: str, style: str) -> list[np.ndarray]:
+    found = [node.get("points") for node in ElementTree.fromstring(svg).iter("polyline") if node.get("class") == style]
+    return [np.array([tuple(map(float, point.split(","))) for point in points.split()]) for points in found]
+
+
+def test_a_falling_loss_falls_in_every_stage():
+    loss = np.full((400, 3), np.nan)
+    loss[:, 0] = 10 * np.exp(-np.arange(400) / 60)
+    loss[200:, 2] = np.linspace(2, 1, 200)
+    svg = loss_chart(loss, [("landmarks", 0), ("coarse", 100), ("dynamic", 200)], TERMS)
+    total, normal = lines(svg, "s0"), lines(svg, "s2")
+    assert len(total) == 3 and len(normal) == 1 and lines(svg, "s1") == []
+    assert all((np.diff(part[:, 1]) > 0).all() for part in [*total, *normal])  # y grows downwards
+    assert normal[0][0, 0] > total[1][-1, 0]
+    labels = [node.findtext("title") for node in ElementTree.fromstring(svg).iter("text") if node.get("class") == "stage"]
+    assert labels == ["landmarks: steps 0 to 99", "coarse: steps 100 to 199", "dynamic: steps 200 to 399"]
+    assert "landmark</text>" not in svg
+
+
+def test_a_factor_of_ten_is_as_high_everywhere():
+    loss = np.repeat(np.array([[100.0], [10.0], [1.0]]), 50, axis=0)
+    heights = [part[0, 1] for part in lines(loss_chart(loss, [("a", 0), ("b", 50), ("c", 100)], ("total",)), "s0")]
+    assert np.isclose(heights[1] - heights[0], heights[2] - heights[1], atol=0.2)
+
+
+def test_error_chart_marks_the_frame_and_the_mean():
+    values = np.array([1.0, 2.0, 3.0, 6.0])
+    svg = error_chart([("landmarks", " %", values)], 2)
+    root = ElementTree.fromstring(svg)
+    points = lines(svg, "s0")[0]
+    mark = next(node for node in root.iter("line") if node.get("class") == "mark")
+    mean = next(node for node in root.iter("line") if node.get("class") == "grid")
+    assert float(mark.get("x1")) == points[2, 0]
+    assert np.isclose(float(mean.get("y1")), points[2, 1], atol=0.1)
+    assert "mean 3 %, 1 to 6" in svg
+
+
+def test_a_single_frame_is_a_dot():
+    root = ElementTree.fromstring(error_chart([("overlap", "", np.array([0.9]))], 0))
+    assert len(list(root.iter("circle"))) == 1 and not list(root.iter("polyline"))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 200), st.just(3)), elements=st.floats(width=32)),
+    st.text(min_size=1, max_size=12),
+)
+def test_any_numbers_and_names_make_a_small_sound_chart(values, name):
+    name = re.sub(r"[^\x20-\uD7FF]", "?", name)
+    half = len(values) // 2
+    stages = [(name, 0), ("coarse", half)] if half else [(name, 0)]
+    for svg in (loss_chart(values, stages, TERMS), error_chart([("a", "", values[:, 0])], 0)):
+        if svg:
+            ElementTree.fromstring(svg)
+            assert "nan" not in svg.replace(name, "") and "inf" not in svg.replace(name, "")
+            assert len(svg) < 20_000

@@ -1,0 +1,293 @@
+"""The page on a fabricated run: what it says, that it stands alone, what is kept and what is made again."""
+
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from expportrait.config import Config
+from expportrait.errors import MachineFault
+from expportrait.manifest import shards
+from expportrait.report import page as page_module
+from expportrait.report.run import Run
+from expportrait.stage import Outcome, write_index
+from expportrait.stages import PER_CLIP
+from expportrait.stages.report import STAGE, build
+from expportrait.store import Store, decode_normals
+from tests.report.browser import look, needs_browser
+from tests.report.fabricate import NO_FACE, failed_at, index_all, make_clip, row
+
+NASTY = "<script>document.title = 'taken over'</script><img src=x onerror=alert(1)> \" ' & </td></table>"
+ROWS = [row("full", person="a & b"), row("second"), row("portrait"), row("faceless"), row("gone"), row("nasty")]
+SHARDS = shards(ROWS, {})
+OUTCOMES = {
+    "faceless": failed_at("landmarks", NO_FACE),
+    "gone": failed_at("crop", "the source gone.mp4 does not exist"),
+    "nasty": failed_at("crop", NASTY),
+}
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    results = tmp_path_factory.mktemp("run")
+    make_clip(results, "full", frames=12)
+    make_clip(results, "second", frames=5, fps=24000 / 1001)
+    make_clip(results, "portrait", frames=1)
+    make_clip(results, "faceless", frames=3, stages=("crop",))
+    index_all(results, SHARDS, OUTCOMES)
+    return results
+
+
+@pytest.fixture(scope="module")
+def page(stores):
+    return report(stores)
+
+
+@pytest.fixture
+def copy(stores, page, tmp_path):
+    """A run of one's own, its report made."""
+    shutil.copytree(stores, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def report(results: Path, rows=ROWS, **given) -> Path:
+    config = Config(report={"size": 96} | given, proxy={"batch": 8})
+    return build(rows, results, SimpleNamespace(**{s: getattr(config, s) for s in STAGE.sections}), shards(rows, {}))
+
+
+class Parsed(HTMLParser):
+    """Links, and the cells of the table of reasons."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.links, self.rows, self.tags, self.text = [], [], [], ""
+        self.cell = False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "poster")]
+        if tag == "tr":
+            self.rows.append([])
+        self.cell = tag == "td"
+        if self.cell and self.rows:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self.cell = self.cell and tag != "td"
+
+    def handle_data(self, data):
+        self.text += data
+        if self.cell and self.rows:
+            self.rows[-1][-1] += data
+
+
+def test_counts_settings_and_reasons_are_told(page):
+    html = page.read_text("utf-8")
+    parsed = Parsed(html)
+    counts = [cells for cells in parsed.rows if len(cells) == 5 and cells[0].isdigit()]
+    assert [list(map(int, cells[:4])) for cells in counts] == [[4, 2, 0, 0], [3, 1, 2, 0], [3, 0, 3, 0], [3, 0, 3, 0], [3, 0, 3, 0]]
+    assert "proxy.batch = 8" in parsed.text and "report.size = 96" in parsed.text and "proxy.focal" not in parsed.text
+    assert ["faceless", "landmarks", "failed", NO_FACE] in parsed.rows
+    assert ["gone", "control", "skipped", "crop: the source gone.mp4 does not exist"] in parsed.rows
+    assert ["nasty", "crop", "failed", NASTY] in parsed.rows
+    told = list(csv.reader((page.parent / "failures.csv").open(newline="", encoding="utf-8")))
+    assert told[0] == ["clip", "stage", "status", "why"] and ["nasty", "crop", "failed", NASTY] in told and len(told) == 15
+
+
+def test_stands_alone(page):
+    html = page.read_text("utf-8")
+    links = [link for link in Parsed(html).links if not link.startswith("#") and link != "data:,"]
+    assert len(links) > 20
+    for link in links:
+        assert (page.parent / unquote(link)).is_file(), link
+        assert not re.match(r"[a-z]+:|/", link), link
+    assert "url(" not in html and "@import" not in html
+    assert len(html) < 100_000
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_chromium(page, tmp_path, width):
+    seen = look(page, tmp_path / "profile", width)
+    assert seen["errors"] == []
+    assert seen["title"].endswith("run report")
+    assert seen["inner"] == width
+    assert seen["scroll"] <= seen["client"]
+    assert len(seen["images"]) == 4 + 3 * 6 + 1 and min(seen["images"]) >= 96
+    assert [round(video["seconds"], 2) for video in seen["videos"]] == [0.48, 0.21]
+    for video in seen["videos"]:
+        assert video["ready"] >= 1 and (video["width"], video["height"]) == (192, 96)
+        assert video["muted"] and video["loop"] and video["controls"] and video["inline"]
+    assert seen["all"] == [4, 14]
+    assert seen["searched"] == [1, 4]
+    assert seen["failed"] == [1, 3]
+
+
+@needs_browser
+def test_dark_scheme(page, tmp_path):
+    light = look(page, tmp_path / "light", 800, 600, "--blink-settings=preferredColorScheme=1")["background"]
+    dark = look(page, tmp_path / "dark", 800, 600, "--blink-settings=preferredColorScheme=0")["background"]
+    assert sum(map(int, re.findall(r"\d+", light)[:3])) > 600
+    assert sum(map(int, re.findall(r"\d+", dark)[:3])) < 150
+
+
+def test_pictures_show_the_stores(stores, page):
+    """The fabricated estimate is a render of the very fit, so both panels must agree, and the video must show both stores."""
+    folder = page.parent / "media" / "full"
+    images = {name: np.asarray(Image.open(folder / f"{name}.jpg"), float) for name in ("estimated", "fitted", "overlay", "landmarks")}
+    assert np.abs(images["estimated"] - images["fitted"]).mean() < 3
+    assert np.abs(images["overlay"] - images["landmarks"]).mean() > 5
+    frames = Store(stores / "crop" / "full.zarr")["frames"].astype(float)
+    colours = 127.5 * (1 + decode_normals(Store(stores / "control" / "full.zarr")["normals"]))
+    with av.open(folder / "control.mp4") as video:
+        assert video.streams.video[0].codec_context.name == "h264" and video.streams.video[0].pix_fmt == "yuv420p"
+        shown = np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]).astype(float)
+    assert shown.shape == (12, 96, 192, 3)
+    assert np.abs(shown[:, :, :96] - frames).mean() < 8
+    covered = np.abs(colours - 127.5).max(-1) > 1
+    assert np.abs(shown[:, :, 96:] - colours)[covered].mean() < 15
+    assert shown[:, :, 96:][~covered].mean() < 15
+    assert not (page.parent / "media" / "portrait" / "control.mp4").exists()
+
+
+def test_clay_views_are_two_sides_of_the_bump(page):
+    left, right = (np.asarray(Image.open(page.parent / "media" / "full" / f"{side}.jpg").convert("L"), float) for side in ("left", "right"))
+    covered = np.mean(left > 30), np.mean(right > 30)
+    assert all(0.15 < part < 0.8 for part in covered)
+    assert np.abs(left - right).mean() > 5
+    mirrored = np.abs((left > 30).astype(float) - (right[:, ::-1] > 30)).mean()
+    assert mirrored < 0.1  # the head is nearly symmetric: its outline from one side is the other's mirror image
+
+
+def media_times(results: Path) -> dict[str, int]:
+    return {file.parent.name: file.stat().st_mtime_ns for file in (results / "report" / "media").glob("*/card.json")}
+
+
+def test_media_are_made_again_only_where_keys_changed(copy):
+    before = media_times(copy)
+    report(copy)
+    assert media_times(copy) == before
+    make_clip(copy, "second", frames=3)
+    changed = {stage: Outcome("ok", f"new-{stage}") for stage in PER_CLIP}
+    index_all(copy, SHARDS, OUTCOMES | {"second": changed})
+    page = report(copy)
+    after = media_times(copy)
+    assert {clip for clip in before if after[clip] != before[clip]} == {"second"}
+    assert "3 frames" in page.read_text("utf-8")
+    (copy / "report" / "media" / "full" / "card.json").write_text("{half", "utf-8")
+    report(copy, frames=4)
+    assert all(media_times(copy)[clip] != after[clip] for clip in after)
+
+
+def test_media_of_clips_no_longer_shown_are_removed(copy):
+    report(copy, max_clips=1)
+    assert len(media_times(copy)) == 1
+    page = report(copy, max_clips=0)
+    assert media_times(copy) == {} and "0 of 6" in page.read_text("utf-8")
+
+
+def test_a_damaged_store_costs_one_card_only(copy):
+    shutil.rmtree(copy / "proxy" / "full.zarr" / "pose" / "c")
+    shutil.rmtree(copy / "report")
+    html = report(copy).read_text("utf-8")
+    assert "no pictures" in html and "full.zarr is damaged" in html
+    assert (copy / "report" / "media" / "second" / "control.mp4").exists()
+
+
+def test_a_fault_of_the_machine_leaves_the_old_page(copy, monkeypatch):
+    old = (copy / "report" / "index.html").read_bytes()
+
+    def full_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(page_module, "make_card", full_memory)
+    with pytest.raises(MachineFault):
+        report(copy)
+    assert (copy / "report" / "index.html").read_bytes() == old
+
+
+def test_before_any_stage_has_run(tmp_path):
+    html = report(tmp_path).read_text("utf-8")
+    assert "No clip has frames" in html and "0 of 6" in html
+    assert [cells[3] for cells in Parsed(html).rows if len(cells) == 5] == ["6"] * 5
+
+
+def test_between_the_stages(stores, tmp_path):
+    for stage in ("crop", "landmarks"):
+        shutil.copytree(stores / stage, tmp_path / stage)
+    page = report(tmp_path)
+    folder = page.parent / "media" / "full"
+    assert sorted(file.name for file in folder.iterdir()) == ["card.json", "frames.jpg", "landmarks.jpg"]
+    assert "missing" in page.read_text("utf-8")
+
+
+NO_CONTROLS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=40)
+WORDS = st.one_of(NO_CONTROLS, st.sampled_from([NASTY, "{{ 7 * 7 }}", "&amp;", "</script>", "../../etc", "a b", "%2e", "' onload='x"]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(clip=WORDS, why=WORDS, person=WORDS)
+def test_whatever_a_manifest_or_a_reason_says_is_text(tmp_path_factory, clip, why, person):
+    results = tmp_path_factory.mktemp("nasty")
+    odd = row(clip, person=person)
+    outcomes = {clip: {"crop": Outcome("ok", "k"), "landmarks": Outcome("failed", "k", why)}}
+    run = Run({clip: odd}, {clip: "demo-0000"}, ("crop", "landmarks"), outcomes)
+    html = page_module.write_page(run, results, Config().report, {"head.file": why}).read_text("utf-8")
+    parsed = Parsed(html)
+    assert [clip, "landmarks", "failed", why] in parsed.rows
+    assert parsed.tags.count("script") == 1 and "img" not in parsed.tags
+    assert f"head.file = {why}" in parsed.text
+    assert [file.name for file in results.iterdir()] == ["report"]
+
+
+def test_thousands_of_clips(tmp_path):
+    clips = [f"clip-{number:05d}" for number in range(6000)]
+    rows = {clip: row(clip) for clip in clips}
+    broken = failed_at("landmarks", NO_FACE) | {"crop": Outcome("ok", "k")}
+    fine = {stage: Outcome("ok", "k") for stage in PER_CLIP}
+    outcomes = {clip: broken if number % 10 == 0 else fine for number, clip in enumerate(clips)}
+    run = Run(rows, {clip: f"demo-{number % 64:04d}" for number, clip in enumerate(clips)}, PER_CLIP, outcomes)
+    page = page_module.write_page(run, tmp_path, Config().report, {})
+    html = page.read_text("utf-8")
+    assert len(html) < 1_000_000 and "48 of 6000" in html and "400 more are in failures.csv" in html
+    assert len((page.parent / "failures.csv").read_text("utf-8").splitlines()) == 1 + 600 * 4
+    assert {run.shard[clip] for clip in run.cards(64, "spread")} == set(run.shard.values())
+    assert all(run.worst(clip) == "failed" for clip in run.cards(600, "failed"))
+    assert run.worst(run.cards(601, "failed")[-1]) == "ok"
+
+
+def test_by_the_command_line(stores, tmp_path):
+    from typer.testing import CliRunner
+
+    from expportrait.cli import app
+
+    shutil.copytree(stores, tmp_path / "run", ignore=shutil.ignore_patterns("report"))
+    manifest = tmp_path / "my.csv"
+    manifest.write_text("clip,dataset,source\n" + "".join(f"{r.clip},{r.dataset},{r.source}\n" for r in ROWS), "utf-8")
+    given = json.dumps({"report": {"size": 64, "max_clips": 1}, "crop": {"scale": 2.0}})
+    done = CliRunner().invoke(app, ["report", "--manifest", str(manifest), "--results", str(tmp_path / "run"), "--settings", given])
+    assert done.exit_code == 0, done.output
+    html = (tmp_path / "run" / "report" / "index.html").read_text("utf-8")
+    assert "crop.scale = 2.0" in html and html.count("<article") == 1
+
+
+def test_an_index_of_another_kind_is_named(tmp_path):
+    from expportrait.errors import UserError
+
+    write_index(tmp_path / "crop" / "demo-0000.json", {})
+    (tmp_path / "landmarks").mkdir()
+    (tmp_path / "landmarks" / "demo-0000.json").write_text("[", "utf-8")
+    with pytest.raises(UserError, match=r"landmarks/demo-0000\.json"):
+        report(tmp_path)

@@ -1,0 +1,146 @@
+"""A copy of the workflow whose jobs run the real command line and the real stage loop on stages of no weight."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("Snakefile", "rules", "profiles", "envs", "config.yaml", "data_manifest.csv", "data_manifest.yaml")
+
+LIGHT = """\
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path[:] = ["@SRC@"] + [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).parents[1]]
+del sys.modules["expportrait"]
+
+import numpy as np
+from expportrait import cli
+from expportrait.errors import ClipError
+from expportrait.stage import Stage
+from expportrait.stages import version
+
+SECTIONS, PARENTS = @STAGES@
+
+
+def process(clip, out):
+    orders = Path("orders", clip.row.clip)
+    order = orders.read_text().split() if orders.exists() else []
+    if order[:1] == [clip.title.split()[0]]:
+        if order[1] == "wait":
+            Path("waiting").touch()
+            time.sleep(60)
+        raise {"reject": ClipError, "crash": ValueError, "full": lambda _: OSError(28, "disk full")}[order[1]]("ordered")
+    with open("work.log", "a") as log:
+        log.write(clip.title + "\\n")
+    out.array("x", np.ones(3))
+
+
+def make(clip, out, settings, device):
+    with open("work.log", "a") as log:
+        log.write("demo " + clip + "\\n")
+    out.write_text(str(settings))
+    out.with_suffix(".npz").write_text(clip)
+
+
+def build(rows, results, settings, shards):
+    page = results / "report" / "index.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(" ".join(sorted(row.clip for row in rows)))
+    return page
+
+
+def load_stage(name):
+    stage = Stage(name, version(name), SECTIONS[name], PARENTS[name], process)
+    return SimpleNamespace(STAGE=stage, make=make, build=build)
+
+
+cli.load_stage, cli.choose_device = load_stage, lambda device: "cpu"
+cli.main()
+"""
+
+PARENTS = {
+    "demo": (),
+    "crop": (),
+    "landmarks": ("crop",),
+    "geometry": ("crop", "landmarks"),
+    "proxy": ("crop", "landmarks", "geometry"),
+    "control": ("crop", "proxy"),
+    "report": (),
+}
+SECTIONS = {
+    "demo": ("demo", "head"),
+    "crop": ("crop",),
+    "landmarks": ("landmarks",),
+    "geometry": ("geometry", "head"),
+    "proxy": ("proxy", "head"),
+    "control": ("control", "head"),
+    "report": ("report", "demo", "head", "crop", "landmarks", "geometry", "proxy", "control"),
+}
+
+
+class Project:
+    """A checkout in a temporary folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @classmethod
+    def create(cls, folder: Path) -> "Project":
+        for name in COPIED:
+            source = ROOT / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+        package = folder / "src" / "expportrait"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package / "__main__.py").write_text(
+            LIGHT.replace("@SRC@", str(ROOT / "src")).replace("@STAGES@", f"{SECTIONS}, {PARENTS}")
+        )
+        return cls(folder)
+
+    def copy(self, folder: Path) -> "Project":
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return Project(folder)
+
+    def write(self, name: str, text: str) -> None:
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text()
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self.command(*arguments), cwd=self.folder, env=self.environment(), text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "snakemake", *arguments]
+
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(ROOT / "src")}
+
+    def run(self, *arguments: str) -> str:
+        done = self.snakemake(*arguments)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def plan(self, *arguments: str) -> dict[str, int]:
+        """Rule -> number of jobs that a dry run announces."""
+        text = self.run("-n", *arguments)
+        table = text.partition("Job stats:")[2].partition("total")[0]
+        jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+        assert jobs or "Nothing to be done" in text, text
+        return {rule: count for rule, count in jobs.items() if rule != "all"}
+
+    def work(self) -> list[str]:
+        """What the jobs computed since the last call, such as "crop hopper-talk"."""
+        log = self.folder / "work.log"
+        lines = sorted(log.read_text().splitlines()) if log.exists() else []
+        log.unlink(missing_ok=True)
+        return lines
