@@ -1,7 +1,6 @@
 rule control:
     """Render the fitted heads as control maps, registered to the frames."""
     input:
-        crop="<results>/crop/{shard}.json",
         proxy="<results>/proxy/{shard}.json",
         files=settings_files("control", "head"),
     output:

@@ -1,7 +1,7 @@
 rule demo:
     """Animate a public-domain portrait into a clip with known motion."""
     input:
-        files=settings_files("demo", "head"),
+        files=settings_files("demo"),
     output:
         video="data/demo/{clip}.mp4",
         truth="data/demo/{clip}.npz",
@@ -18,7 +18,7 @@ rule demo:
         runtime=30,
     params:
         manifest=MANIFEST,
-        settings=settings("demo", "head"),
+        settings=settings("demo"),
         version=stage_version("demo"),
     shell:
         "python -m expportrait demo"

@@ -59,23 +59,32 @@ class HeadSettings(Section):
 
 
 class Crop(Section):
-    """One fixed square box a clip around the face."""
+    """One fixed square box a clip around the face, in its longest shot with a usable face."""
 
     size: int = Field(512, ge=128, description="height and width of the cropped frames, px")
-    scale: float = Field(2.2, gt=1, description="side of the box over the larger side of the face box")
+    scale: float = Field(2.3, gt=1, description="side of the box over the side of the detected face, brows to chin")
+    lift: float = Field(0.06, ge=-0.5, le=0.5, description="centre of the box above the face's, over the box's side")
+    min_scale: float = Field(1.5, gt=1, description="the box shrinks down to this to fit the image, before it is padded")
+    min_face: float = Field(64, ge=0, description="smallest face, its larger side in px of the source")
+    min_frames: int = Field(10, ge=1, description="shortest clip, frames; a source of one frame is a portrait and passes")
+    min_coverage: float = Field(0.7, ge=0, le=1, description="share of the frames looked at that must show the face")
+    detect_every: int = Field(5, ge=1, description="look for faces in every so many frames")
+    cut: float = Field(4.0, ge=0, le=255, description="least mean change of colour at a cut, of 255; 255: no cuts")
+    folder_fps: float = Field(25.0, gt=0, description="frames a second of folders of images")
 
 
 class Landmarks(Section):
     """478 face landmarks a frame."""
 
     max_gap: int = Field(10, ge=0, description="longest run of frames without a face that is interpolated")
+    min_found: float = Field(0.7, ge=0, le=1, description="share of the frames that must show the face")
 
 
 class GeometrySettings(Section):
     """Normals, depth and mask of head and shoulders."""
 
     estimator: Literal["embedded"] = Field("embedded", description="which estimator; embedded needs no weights")
-    grid: int = Field(128, ge=32, le=512, description="embedded: cells a side on which normals and depth are solved")
+    grid: int = Field(96, ge=32, le=512, description="embedded: cells a side on which normals and depth are solved")
 
 
 class Proxy(Section):
@@ -102,9 +111,11 @@ class Proxy(Section):
     static_on_face_single: float = Field(0.1, ge=0, le=1, description="m_s on the face where one image is all there is")
     max_growth: float = Field(0.06, ge=0, description="farthest that hair and clothes start from the bare head, m")
 
-    w_landmark: float = Field(1.0, ge=0, description="eq. (5), per inter-ocular distance")
+    w_landmark: float = Field(4.0, ge=0, description="eq. (5), per inter-ocular distance")
     w_landmark_coarse: float = Field(5.0, ge=0, description="the same in stage (c)")
     iris_weight: float = Field(2.0, ge=0, description="weight of the ten iris points among the landmarks")
+    lid_weight: float = Field(3.0, ge=0, description="weight of the eyelids' points")
+    lip_weight: float = Field(2.0, ge=0, description="weight of the lips' points")
     w_normal: float = Field(1.0, ge=0, description="eq. (6), 1 - cosine, plus half the L1 distance")
     w_depth: float = Field(5.0, ge=0, description="eq. (6), depth after scale and shift, per m")
     w_depth_coarse: float = Field(20.0, ge=0, description="the same in stage (c)")

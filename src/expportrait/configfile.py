@@ -61,15 +61,16 @@ def _explain(error: dict, layers: tuple[tuple[str, dict], ...]) -> str:
             layer = layer.get(key) if isinstance(layer, dict) else None
         return layer
 
-    said = [name for name, layer in layers if value(layer) is not None]
+    final = [value(layer) for _, layer in layers if value(layer) is not None][-1:]
+    said = next((name for name, layer in layers if [value(layer)] == final), "settings")
     where = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         model = Config.model_fields[error["loc"][0]].default if len(error["loc"]) > 1 else Config
         known = [*type(model).model_fields] if isinstance(model, Section) else [*Config.model_fields]
         close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
         hint = f"; did you mean {'.'.join([*map(str, error['loc'][:-1]), *close])}?" if close else ""
-        return f"{said[-1]}: there is no setting {where}{hint} (all settings: docs/settings.md)"
+        return f"{said}: there is no setting {where}{hint} (all settings: docs/settings.md)"
     wrong = error["msg"][0].lower() + error["msg"][1:]
     if error["type"].startswith("model"):
         wrong = "a section is expected, with its settings indented below it"
-    return f"{said[-1] if said else 'settings'}: {where} is {error['input']!r}: {wrong}"
+    return f"{said}: {where} is {error['input']!r}: {wrong}"

@@ -35,6 +35,8 @@ def machine_faults() -> Iterator[None]:
     """Inside, whatever is the machine's fault is raised as MachineFault."""
     try:
         yield
+    except MachineFault:
+        raise
     except Exception as error:
         fault = machine_fault(error)
         if fault is None:

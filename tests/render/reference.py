@@ -5,8 +5,8 @@ import torch
 
 
 def brute_force(pos: torch.Tensor, faces: torch.Tensor, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """pos (V, 4) clip space, faces (F, 3) -> ids (H, W), -1 where nothing is, row 0 at the bottom; doubtful (H, W) bool: pixels within
-    1e-5 of an edge (in barycentrics), or with two surfaces within 1e-6 in z/w, or on slivers."""
+    """pos (V, 4) clip space, faces (F, 3) -> ids (H, W), -1 where nothing is, row 0 at the bottom; doubtful (H, W)
+    bool: pixels within 1e-5 of an edge (in barycentrics), or with two surfaces within 1e-6 in z/w, or on slivers."""
     height, width = size
     pos = pos.double().numpy()
     y, x = np.meshgrid((2 * np.arange(height) + 1) / height - 1, (2 * np.arange(width) + 1) / width - 1, indexing="ij")

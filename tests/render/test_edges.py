@@ -13,7 +13,9 @@ def scene():
     vertices, faces = bumpy_head(40)
     camera = Camera(700.0, 96.0, 96.0, SIZE, SIZE)
     y, x = torch.meshgrid(torch.linspace(-1, 1, SIZE), torch.linspace(-1, 1, SIZE), indexing="ij")
-    weight = 1 + 0.8 * x - 0.5 * y + 0.6 * torch.sin(3 * x + 1) * torch.cos(2 * y)  # smooth, so that no direction cancels
+    weight = (
+        1 + 0.8 * x - 0.5 * y + 0.6 * torch.sin(3 * x + 1) * torch.cos(2 * y)
+    )  # smooth, so that no direction cancels
     return vertices, faces, camera, weight
 
 
@@ -26,7 +28,9 @@ def moved(vertices, parameters):
     return (vertices * (1 + scale) + bulge * bump[:, None] * side + shift)[None]
 
 
-@pytest.mark.parametrize(("number", "name", "step"), [(0, "scale", 0.02), (1, "tx", 2e-3), (2, "ty", 2e-3), (3, "bulge", 4e-3)])
+@pytest.mark.parametrize(
+    ("number", "name", "step"), [(0, "scale", 0.02), (1, "tx", 2e-3), (2, "ty", 2e-3), (3, "bulge", 4e-3)]
+)
 def test_mask_gradient_is_that_of_a_supersampled_image(scene, number, name, step):
     vertices, faces, camera, weight = scene
     parameters = torch.zeros(4, requires_grad=True)
@@ -48,7 +52,9 @@ def test_values_do_not_change(scene):
     vertices, faces, camera, _ = scene
     vertices = vertices[None] + torch.tensor([0, 0, -0.9])
     plain = render(vertices, faces, camera, {"x": vertices})
-    edged = render(vertices.clone().requires_grad_(), faces, camera, {"x": vertices}, edges=("coverage", "normals", "depth", "x"))
+    edged = render(
+        vertices.clone().requires_grad_(), faces, camera, {"x": vertices}, edges=("coverage", "normals", "depth", "x")
+    )
     for first, second in [
         (plain.coverage, edged.coverage),
         (plain.normals, edged.normals),
@@ -68,7 +74,9 @@ def test_without_edges_the_mask_has_no_gradient(scene):
 
 def square(half, x, depth):
     """Two triangles that face the viewer, seen half * focal / depth pixels wide on either side."""
-    return torch.tensor([[x - half, -half, -depth], [x + half, -half, -depth], [x + half, half, -depth], [x - half, half, -depth]])
+    return torch.tensor(
+        [[x - half, -half, -depth], [x + half, -half, -depth], [x + half, half, -depth], [x - half, half, -depth]]
+    )
 
 
 SQUARE = torch.tensor([[0, 1, 2], [0, 2, 3]])
@@ -77,7 +85,8 @@ SQUARE = torch.tensor([[0, 1, 2], [0, 2, 3]])
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("backdrop", [0.0, 0.3])
 def test_occluding_edge_has_the_analytic_gradient(batch, backdrop):
-    """A square of colour 1 slides over a backdrop: d loss / d x = sum over rows of (1 - backdrop) * (w(right edge) - w(left edge))."""
+    """A square of colour 1 slides over a backdrop: d loss / d x = sum over rows of (1 - backdrop) * (w(right edge) -
+    w(left edge))."""
     camera = Camera(100.0, 40.0, 30.0, 60, 80)
     front, back = square(0.1033, 0.0021, 1.0), square(0.5, 0.0, 1.5)
     faces = torch.cat([SQUARE, SQUARE + 4]) if backdrop else SQUARE
@@ -99,7 +108,9 @@ def test_only_steps_larger_than_the_gap_count():
     front, back = square(0.1, 0.0, 1.0), square(0.5, 0.0, 1.003)
     vertices, faces = torch.cat([front, back])[None], torch.cat([SQUARE, SQUARE + 4])
     maps = render(vertices, faces, camera)
-    inner = [len(find_edges(camera.clip(vertices), faces, maps.face_id, maps.depth, gap).near) for gap in (0.004, 0.002)]
+    inner = [
+        len(find_edges(camera.clip(vertices), faces, maps.face_id, maps.depth, gap).near) for gap in (0.004, 0.002)
+    ]
     assert inner[0] == 0  # the backdrop fills the frame
     assert inner[1] == 4 * 20  # the border of the front square
 

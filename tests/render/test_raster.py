@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expportrait.errors import UserError
-from expportrait.render import Camera, face_ids, interpolate, rasterize, raster_nvdiffrast, raster_torch
+from expportrait.render import Camera, face_ids, interpolate, raster_nvdiffrast, raster_torch, rasterize
 from expportrait.render.primitives import bumpy_head, sphere
 from expportrait.render.raster import FacePlanes, covered
 from tests.render.reference import brute_force
@@ -68,7 +68,12 @@ def test_close_up_stays_within_bounded_memory(monkeypatch):
     sizes = []
     scatter = raster_torch._scatter
     monkeypatch.setattr(
-        raster_torch, "_scatter", lambda keys, planes, across, tiles, *a: (sizes.append(int(tiles.sum())), scatter(keys, planes, across, tiles, *a))
+        raster_torch,
+        "_scatter",
+        lambda keys, planes, across, tiles, *a: (
+            sizes.append(int(tiles.sum())),
+            scatter(keys, planes, across, tiles, *a),
+        ),
     )
     pos = torch.tensor([[-3.0, -3, 0, 1], [3, -3, 0, 1], [0, 5, 0, 1]])
     ids = face_ids(pos[None], torch.tensor([[0, 1, 2]]).expand(200, 3), (256, 256))
@@ -84,7 +89,9 @@ def test_no_cracks_between_the_faces_of_a_surface():
     w = 1 + 0.2 * torch.rand(n, n, 1, generator=generator)
     pos = torch.cat([xy * w, 0.5 * w, w], -1).reshape(1, -1, 4)
     corner = (torch.arange(n - 1)[:, None] * n + torch.arange(n - 1)).reshape(-1)
-    faces = torch.cat([torch.stack([corner, corner + 1, corner + n], 1), torch.stack([corner + 1, corner + n + 1, corner + n], 1)])
+    faces = torch.cat(
+        [torch.stack([corner, corner + 1, corner + n], 1), torch.stack([corner + 1, corner + n + 1, corner + n], 1)]
+    )
     assert (face_ids(pos, faces, (512, 512), "torch") >= 0).all()
 
 
@@ -159,7 +166,8 @@ def test_depth_of_rast_carries_no_gradient():
 
 
 def test_pixels_outside_of_their_face_are_pulled_onto_its_border():
-    """A rasteriser that snaps vertices hands over pixels slightly outside of a face; thin faces would extrapolate wildly."""
+    """A rasteriser that snaps vertices hands over pixels slightly outside of a face; thin faces would extrapolate
+    wildly."""
     pos, faces, size = scene(20)
     snapped = pos.clone()
     for axis, pixels in ((0, size[1]), (1, size[0])):
@@ -170,17 +178,30 @@ def test_pixels_outside_of_their_face_are_pulled_onto_its_border():
     outside = loose.amin(0) < -1e-3
     assert outside.sum() > 20 and loose.amin() < -0.05
     assert held.barycentrics().amin() > -1e-3
-    torch.testing.assert_close(held.barycentrics()[:, loose.amin(0) > 0], loose[:, loose.amin(0) > 0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        held.barycentrics()[:, loose.amin(0) > 0], loose[:, loose.amin(0) > 0], atol=1e-4, rtol=0
+    )
     corner_depth = pos[0, :, 3][faces[seen]]
     depth = held.depth()
     assert (depth > corner_depth.amin(1) - 1e-5).all() and (depth < corner_depth.amax(1) + 1e-5).all()
+
+
+def test_slivers_that_only_snapping_made_visible_stay_finite():
+    pos = torch.tensor([[[-0.5, 0, 0, 1], [0.5, 0, 0, 1], [0.1, offset, 0, 1]] for offset in (0.0, 1e-9, -1e-8, 1e-4)])
+    pos.requires_grad_()
+    faces, index = torch.tensor([[0, 1, 2]]), torch.arange(4) * 64 + 36
+    planes = FacePlanes(pos, faces, torch.arange(4), index, (8, 8), snapped=True)
+    values = planes.interpolate(torch.tensor([[1.0], [2.0], [3.0]]))[0]
+    assert (values.abs() <= 3.1).all() and (planes.depth() - 1).abs().max() < 1e-3
+    values.sum().backward()
+    assert pos.grad.isfinite().all()
 
 
 def test_backend_that_is_missing_or_unknown(monkeypatch):
     pos, faces, size = scene(1)
     monkeypatch.setattr(raster_nvdiffrast, "available", lambda: False)
     raster_nvdiffrast._load.cache_clear()
-    with pytest.raises(UserError, match="not installed.*pip install.*no commercial use"):
+    with pytest.raises(UserError, match=r"not installed.*pip install.*no commercial use"):
         rasterize(pos, faces, size, backend="nvdiffrast")
     with pytest.raises(UserError, match="Unknown raster backend 'vulkan'"):
         rasterize(pos, faces, size, backend="vulkan")
@@ -194,7 +215,9 @@ def test_faces_culled_for_nvdiffrast_are_those_the_torch_backend_leaves_out():
     seen = face_ids(pos, faces, size, "torch", cull=True).unique()
     assert 0.3 < kept.float().mean() < 0.7
     assert kept[seen[seen >= 0]].all()
-    assert torch.equal(face_ids(pos, faces, size, "torch", cull=True), _ids_of(pos, faces[kept], size, kept.nonzero()[:, 0]))
+    assert torch.equal(
+        face_ids(pos, faces, size, "torch", cull=True), _ids_of(pos, faces[kept], size, kept.nonzero()[:, 0])
+    )
 
 
 def _ids_of(pos, faces, size, number):

@@ -1,7 +1,7 @@
 """Opens a page in chromium and hands back what a probe inside it saw.
 
-The page is opened from its file. It stands in a frame, since chromium's own window is never narrower than 500 px, and the probe
-sends what it saw to a socket that only this test listens on.
+The page is opened from its file. It stands in a frame, since chromium's own window is never narrower than 500 px, and
+the probe sends what it saw to a socket that only this test listens on.
 """
 
 import json
@@ -22,7 +22,8 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 
 BEFORE = """<script>
 window.seen = {errors: []};
-addEventListener("error", (e) => seen.errors.push(e.message || "did not load: " + (e.target.src || e.target.href)), true);
+const blame = (e) => seen.errors.push(e.message || "did not load: " + (e.target.src || e.target.href));
+addEventListener("error", blame, true);
 addEventListener("unhandledrejection", (e) => seen.errors.push(String(e.reason)));
 console.error = (...words) => seen.errors.push(words.join(" "));
 </script>"""
@@ -36,7 +37,8 @@ const enter = (name, value) => {
   return [visible(".card"), visible(".troubles tbody tr")];
 };
 for (const image of document.images) image.loading = "eager";
-await Promise.all([...document.images].map((image) => image.decode().catch(() => seen.errors.push("broken: " + image.src))));
+const broken = (image) => seen.errors.push("broken: " + image.src);
+await Promise.all([...document.images].map((image) => image.decode().catch(() => broken(image))));
 await Promise.all([...document.querySelectorAll("video")].map((video) => new Promise((done) => {
   if (video.readyState >= 2) return done();
   video.addEventListener("loadeddata", done);
@@ -48,8 +50,9 @@ seen.inner = innerWidth;
 seen.scroll = document.documentElement.scrollWidth;
 seen.client = document.documentElement.clientWidth;
 seen.images = [...document.images].map((image) => image.naturalWidth);
-seen.videos = [...document.querySelectorAll("video")].map((v) => ({ready: v.readyState, seconds: v.duration, width: v.videoWidth,
-  height: v.videoHeight, muted: v.muted, loop: v.loop, controls: v.controls, inline: v.playsInline}));
+seen.videos = [...document.querySelectorAll("video")].map((v) => ({ready: v.readyState, seconds: v.duration,
+  width: v.videoWidth, height: v.videoHeight, muted: v.muted, loop: v.loop, controls: v.controls,
+  inline: v.playsInline}));
 seen.background = getComputedStyle(document.body).backgroundColor;
 seen.all = enter("search", "");
 seen.searched = enter("search", "no face");
@@ -59,7 +62,9 @@ parent.postMessage(JSON.stringify(seen), "*");
 </script>"""
 
 FRAME = """<!doctype html><iframe src="{page}" style="width: {width}px; height: {height}px; border: 0"></iframe>
-<script>addEventListener("message", (e) => fetch("http://127.0.0.1:{port}/", {{method: "POST", mode: "no-cors", body: e.data}}));
+<script>
+const send = (text) => fetch("http://127.0.0.1:{port}/", {{method: "POST", mode: "no-cors", body: text}});
+addEventListener("message", (e) => send(e.data));
 </script>"""
 
 
@@ -86,8 +91,9 @@ def look(page: Path, profile: Path, width: int, height: int = 900, *flags: str) 
     frame.write_text(FRAME.format(page=probed.name, width=width, height=height, port=server.server_port), "utf-8")
     said = profile.with_suffix(".log")
     with said.open("w") as log:
-        browser = subprocess.Popen([CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}", f"--window-size={max(500, width)},{height}",
-                                    frame.as_uri()], stdout=log, stderr=log)  # fmt: skip
+        window = f"--window-size={max(500, width)},{height}"
+        command = [CHROMIUM, *FLAGS, *flags, window, f"--user-data-dir={profile}", frame.as_uri()]
+        browser = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             assert arrived.wait(40), f"the probe did not answer; chromium said: {said.read_text()[-2000:]}"
         finally:

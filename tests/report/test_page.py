@@ -97,13 +97,36 @@ def test_counts_settings_and_reasons_are_told(page):
     html = page.read_text("utf-8")
     parsed = Parsed(html)
     counts = [cells for cells in parsed.rows if len(cells) == 5 and cells[0].isdigit()]
-    assert [list(map(int, cells[:4])) for cells in counts] == [[4, 2, 0, 0], [3, 1, 2, 0], [3, 0, 3, 0], [3, 0, 3, 0], [3, 0, 3, 0]]
+    assert [list(map(int, cells[:4])) for cells in counts] == [
+        [4, 2, 0, 0],
+        [3, 1, 2, 0],
+        [3, 0, 3, 0],
+        [3, 0, 3, 0],
+        [3, 0, 3, 0],
+    ]
     assert "proxy.batch = 8" in parsed.text and "report.size = 96" in parsed.text and "proxy.focal" not in parsed.text
     assert ["faceless", "landmarks", "failed", NO_FACE] in parsed.rows
     assert ["gone", "control", "skipped", "crop: the source gone.mp4 does not exist"] in parsed.rows
     assert ["nasty", "crop", "failed", NASTY] in parsed.rows
     told = list(csv.reader((page.parent / "failures.csv").open(newline="", encoding="utf-8")))
-    assert told[0] == ["clip", "stage", "status", "why"] and ["nasty", "crop", "failed", NASTY] in told and len(told) == 15
+    assert (
+        told[0] == ["clip", "stage", "status", "why"] and ["nasty", "crop", "failed", NASTY] in told and len(told) == 15
+    )
+
+
+def test_the_source_and_the_fit_are_described(page):
+    text = " ".join(Parsed(page.read_text("utf-8")).text.split())
+    for told in (
+        "full.mp4, 640 × 360 px",
+        "12 frames, 0.5 s at 25 fps, frames 30 to 41, of 2 shots",
+        "5 frames, 0.2 s at 23.98 fps",
+        "x 100 to 420, y 20 to 340 px of the source, now 96 px, padded",
+        "150 px in the source, in 90% of the frames",
+        "focal length 288 px at 96 px",
+        "6 s: landmarks 1.5, coarse 4.0",
+        "mediapipe 0.10.14, 1 of 12 frames interpolated",
+    ):
+        assert told in text
 
 
 def test_stands_alone(page):
@@ -144,9 +167,12 @@ def test_dark_scheme(page, tmp_path):
 
 
 def test_pictures_show_the_stores(stores, page):
-    """The fabricated estimate is a render of the very fit, so both panels must agree, and the video must show both stores."""
+    """The fabricated estimate is a render of the very fit, so both panels must agree."""
     folder = page.parent / "media" / "full"
-    images = {name: np.asarray(Image.open(folder / f"{name}.jpg"), float) for name in ("estimated", "fitted", "overlay", "landmarks")}
+    images = {
+        name: np.asarray(Image.open(folder / f"{name}.jpg"), float)
+        for name in ("estimated", "fitted", "overlay", "landmarks")
+    }
     assert np.abs(images["estimated"] - images["fitted"]).mean() < 3
     assert np.abs(images["overlay"] - images["landmarks"]).mean() > 5
     frames = Store(stores / "crop" / "full.zarr")["frames"].astype(float)
@@ -163,7 +189,10 @@ def test_pictures_show_the_stores(stores, page):
 
 
 def test_clay_views_are_two_sides_of_the_bump(page):
-    left, right = (np.asarray(Image.open(page.parent / "media" / "full" / f"{side}.jpg").convert("L"), float) for side in ("left", "right"))
+    left, right = (
+        np.asarray(Image.open(page.parent / "media" / "full" / f"{side}.jpg").convert("L"), float)
+        for side in ("left", "right")
+    )
     covered = np.mean(left > 30), np.mean(right > 30)
     assert all(0.15 < part < 0.8 for part in covered)
     assert np.abs(left - right).mean() > 5
@@ -234,7 +263,9 @@ def test_between_the_stages(stores, tmp_path):
 
 
 NO_CONTROLS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=40)
-WORDS = st.one_of(NO_CONTROLS, st.sampled_from([NASTY, "{{ 7 * 7 }}", "&amp;", "</script>", "../../etc", "a b", "%2e", "' onload='x"]))
+WORDS = st.one_of(
+    NO_CONTROLS, st.sampled_from([NASTY, "{{ 7 * 7 }}", "&amp;", "</script>", "../../etc", "a b", "%2e", "' onload='x"])
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -277,7 +308,9 @@ def test_by_the_command_line(stores, tmp_path):
     manifest = tmp_path / "my.csv"
     manifest.write_text("clip,dataset,source\n" + "".join(f"{r.clip},{r.dataset},{r.source}\n" for r in ROWS), "utf-8")
     given = json.dumps({"report": {"size": 64, "max_clips": 1}, "crop": {"scale": 2.0}})
-    done = CliRunner().invoke(app, ["report", "--manifest", str(manifest), "--results", str(tmp_path / "run"), "--settings", given])
+    done = CliRunner().invoke(
+        app, ["report", "--manifest", str(manifest), "--results", str(tmp_path / "run"), "--settings", given]
+    )
     assert done.exit_code == 0, done.output
     html = (tmp_path / "run" / "report" / "index.html").read_text("utf-8")
     assert "crop.scale = 2.0" in html and html.count("<article") == 1

@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("Snakefile", "rules", "profiles", "envs", "config.yaml", "data_manifest.csv", "data_manifest.yaml")
+COPIED = ("Snakefile", "rules", "profiles", "envs", "config.yaml")
+MANIFEST = """\
+clip,dataset,source,person,split
+ann,films,films/ann.mp4,ann,train
+bob,films,films/bob.mp4,bob,test
+hopper-talk,demo,data/demo/hopper-talk.mp4,hopper,train
+"""
 
 LIGHT = """\
 import sys
@@ -35,7 +41,8 @@ def process(clip, out):
         if order[1] == "wait":
             Path("waiting").touch()
             time.sleep(60)
-        raise {"reject": ClipError, "crash": ValueError, "full": lambda _: OSError(28, "disk full")}[order[1]]("ordered")
+        errors = {"reject": ClipError("ordered"), "crash": ValueError("ordered"), "full": OSError(28, "disk full")}
+        raise errors[order[1]]
     with open("work.log", "a") as log:
         log.write(clip.title + "\\n")
     out.array("x", np.ones(3))
@@ -70,7 +77,7 @@ PARENTS = {
     "landmarks": ("crop",),
     "geometry": ("crop", "landmarks"),
     "proxy": ("crop", "landmarks", "geometry"),
-    "control": ("crop", "proxy"),
+    "control": ("proxy",),
     "report": (),
 }
 SECTIONS = {
@@ -95,6 +102,8 @@ class Project:
         for name in COPIED:
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+        (folder / "data_manifest.csv").write_text(MANIFEST)
+        (folder / "data_manifest.yaml").write_text("shards: {films: 1}")
         package = folder / "src" / "expportrait"
         package.mkdir(parents=True)
         (package / "__init__.py").touch()

@@ -2,8 +2,6 @@
 
 import pytest
 
-from expportrait.manifest import Row, shards
-
 PER_CLIP = ["crop", "landmarks", "geometry", "proxy", "control"]
 CHANGES = {
     "demo": ("yaw: 10", ["demo", *PER_CLIP, "report"]),
@@ -17,17 +15,13 @@ CHANGES = {
 }
 
 
-def jobs(rules, each=3):
-    return {rule: 1 if rule == "report" else each for rule in rules}
+def jobs(rules, shards):
+    """Each per-clip rule runs once a shard; there is one demo clip and one report."""
+    return {rule: 1 if rule in ("demo", "report") else shards for rule in rules}
 
 
-def neighbour(project, clip="hopper-talk"):
-    """A clip id that falls into the same shard as ``clip``."""
-
-    def shard(name):
-        return [*shards([Row(name, "demo", "", None)], {"demo": 6})][0]  # fmt: skip
-
-    return next(name for name in map("new{}".format, range(1000)) if shard(name) == shard(clip))
+def work(stages, clip):
+    return sorted(f"{stage} {clip}" for stage in stages)
 
 
 def edit(project, change):
@@ -43,11 +37,15 @@ def test_a_setting_reruns_exactly_the_stages_that_read_it(finished, section, tmp
     setting, rules = CHANGES[section]
     over = tmp_path / "over.yaml"
     over.write_text(f"{section}: {{{setting}}}")
-    assert finished.plan("--configfile", str(over)) == jobs(rules)
+    # the films have nothing to do with the demo's settings
+    expected = jobs(rules, shards=1 if section == "demo" else 2)
+    if section == "head":
+        expected |= {"crop": 1, "landmarks": 1}
+    assert finished.plan("--configfile", str(over)) == expected
 
 
 def test_writing_out_a_default_reruns_nothing(finished):
-    assert finished.plan("--config", "crop={scale: '2.20'}", "shards={demo: 6}") == {}
+    assert finished.plan("--config", "crop={scale: '2.20'}", "shards={films: 1}") == {}
 
 
 def test_rows_reordered_or_spaced_or_with_another_column_rerun_nothing(project):
@@ -57,35 +55,34 @@ def test_rows_reordered_or_spaced_or_with_another_column_rerun_nothing(project):
     assert project.plan() == {}
 
 
-def test_who_is_in_a_clip_and_notes_on_it_touch_the_report_alone(project):
-    edit(project, lambda text: text.replace(",hopper,train", ",grace,val"))
+def test_who_is_in_a_clip_touches_the_report_alone(project):
+    edit(project, lambda text: text.replace(",bob,test", ",bert,val"))
     assert project.plan() == {"report": 1}
 
 
 def test_an_added_row_costs_one_clip_and_a_removed_one_nothing(project):
     before = project.read("data_manifest.csv")
-    new = neighbour(project)
-    edit(project, lambda text: text + f"{new},demo,elsewhere/{new}.mp4,me,test\n")
-    assert project.plan() == jobs([*PER_CLIP, "report"], each=1)
+    edit(project, lambda text: text + "new,films,elsewhere/new.mp4,me,test\n")
+    assert project.plan() == jobs([*PER_CLIP, "report"], shards=1)
     project.run()
-    assert project.work() == sorted(f"{stage} {new}" for stage in PER_CLIP)
+    assert project.work() == work(PER_CLIP, "new")
     project.write("data_manifest.csv", before)
-    assert project.plan() == jobs([*PER_CLIP, "report"], each=1)
-    project.run()
+    assert project.plan() == jobs([*PER_CLIP, "report"], shards=1)
+    project.run("results/landmarks/films-0000.json")
     assert project.work() == []
 
 
 def test_a_bumped_rev_recomputes_the_clip(project):
-    edit(project, lambda text: "\n".join(line + ("," if i else ",rev") for i, line in enumerate(text.splitlines())))
-    assert project.plan() == {}
-    edit(project, lambda text: text.replace("hopper,train,", "hopper,train,2"))
-    assert project.plan() == jobs([*PER_CLIP, "report"], each=1)
-    project.run()
-    assert project.work() == sorted(f"{stage} hopper-talk" for stage in PER_CLIP)
+    edit(project, lambda text: text.replace("split\n", "split,rev\n").replace(",test\n", ",test,2\n"))
+    assert project.plan() == jobs([*PER_CLIP, "report"], shards=1)
+    project.run("results/landmarks/films-0000.json")
+    assert project.work() == work(["crop", "landmarks"], "bob")
 
 
 def test_other_shards_recompute_nothing(project):
-    project.run("--config", "shards={demo: 2}")
+    more = ["--config", "shards={films: 3}"]
+    assert project.plan(*more) == jobs([*PER_CLIP, "report"], shards=2)
+    project.run("results/landmarks/films-0000.json", "results/landmarks/films-0002.json", *more)
     assert project.work() == []
 
 
@@ -95,31 +92,26 @@ def test_another_place_of_the_manifest_reruns_nothing(project):
     assert project.plan("--config", "manifest=same.csv") == {}
 
 
-def test_a_remade_source_is_cropped_again(project):
-    (project.folder / "data/demo/hopper-talk.mp4").unlink()
-    over = ["--config", "demo={yaw: 10}"]
-    project.run(*over)
-    assert len(project.work()) == 3 * (1 + len(PER_CLIP))
-    assert project.plan(*over) == {}
+def test_a_remade_demo_clip_is_cropped_again(project):
+    project.run("results/crop/demo-0000.json", "--config", "demo={yaw: 10}")
+    assert project.work() == work(["crop", "demo"], "hopper-talk")
 
 
 def test_a_file_named_in_the_settings_counts_by_content(project):
+    target = "results/geometry/films-0000.json"
     project.write("head.npz", "one")
-    over = ["--config", "head={file: head.npz}"]
-    assert project.plan(*over) == jobs(["demo", *PER_CLIP, "report"])
-    project.run(*over)
-    project.work()
-    project.write("moved.npz", "one")
-    project.run("--config", "head={file: moved.npz}")
-    # the demo is a rule of its own, so it runs; its key is the same, so nothing follows
-    assert [line for line in project.work() if not line.startswith("demo")] == []
+    project.run(target, "--config", "head={file: head.npz}")
+    assert project.work() == ["geometry ann", "geometry bob"]
+    (project.folder / "head.npz").rename(project.folder / "moved.npz")
+    project.run(target, "--config", "head={file: moved.npz}")
+    assert project.work() == []
     project.write("moved.npz", "two")
-    project.run("--config", "head={file: moved.npz}")
-    assert len(project.work()) == 3 * (1 + len(PER_CLIP))
+    project.run(target, "--config", "head={file: moved.npz}")
+    assert project.work() == ["geometry ann", "geometry bob"]
 
 
 def test_a_damaged_store_is_remade(project):
-    (project.folder / "results/crop/hopper-talk.zarr/x/c/0").unlink()
+    (project.folder / "results/crop/bob.zarr/x/c/0").unlink()
     assert project.plan() == {}
-    project.run("--forcerun", "crop")
-    assert project.work() == ["crop hopper-talk"]
+    project.run("results/crop/films-0000.json", "--forcerun", "crop")
+    assert project.work() == ["crop bob"]

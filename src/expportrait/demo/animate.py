@@ -1,6 +1,5 @@
 """Frames of a demo clip: the portrait's mesh posed by the known motion, drawn over eyes, mouth and background."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -9,8 +8,8 @@ import torch
 
 from expportrait.demo.interior import Eye, Mouth, build_eyes, build_mouth
 from expportrait.demo.layers import Scene, project
-from expportrait.demo.motion import UNIT_NAMES, Motion, turn
-from expportrait.demo.topology import IRISES, LIDS, LOWER_LIP, MESH_POINTS, UPPER_LIP, oval
+from expportrait.demo.motion import GAZE, UNIT_NAMES, Motion, turn
+from expportrait.demo.topology import IRISES, LIDS, LOWER_LIP, LOWER_RED, MESH_POINTS, UPPER_LIP, UPPER_RED, oval
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.rotation import axis_angle_to_matrix
 from expportrait.head import Head
@@ -18,7 +17,6 @@ from expportrait.render import face_ids
 
 SUPERSAMPLING = 2
 JAW = 3  # of head.JOINTS
-GAZE = 0.0055  # m an iris moves at gaze 1
 UPPER_LID, CREASE, LOWER_LID = 0.97, 0.45, 0.03  # shares of the eye's opening that a blink moves them by
 LASHES = 0.7  # how much darker the rim of a closed lid is
 
@@ -40,7 +38,11 @@ def expression_shifts(head: Head, fit: HeadParameters, motion: Motion) -> np.nda
     place = fit.translation().expand(frames, -1)
     moved = head.pose(head.landmarks, fit.shape, fit.expression + expression, matrices, place)
     rest = head.pose(head.landmarks, fit.shape, fit.expression, fit.matrices(), fit.translation())
-    return (moved - rest).double().numpy()
+    shifts = (moved - rest).double().numpy()
+    # On a closed mouth the inner edges of both lips are one line, and a landmark may sit on the wrong lip of the head.
+    for edge, red in ((UPPER_LIP, UPPER_RED), (LOWER_LIP, LOWER_RED)):
+        shifts[:, edge] = shifts[:, red]
+    return shifts
 
 
 def close_lids(points: np.ndarray, rest: np.ndarray, blink: float) -> None:
@@ -144,11 +146,3 @@ class Animator:
             by_x, by_y, constant = maps[:, :, axis].T[:, ids.ravel()[hit]]
             at[axis, hit] = by_x * x + by_y * y + constant
         return cv2.remap(texture, *at.reshape(2, *shape), cv2.INTER_CUBIC)
-
-
-def animate(head: Head, fit: HeadParameters, scene: Scene, motion: Motion) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Frames (S,S,3) u8 and true landmarks (478,2) px of a motion, one after the other."""
-    animator, shifts = Animator.of(scene), expression_shifts(head, fit, motion)
-    for t, shift in enumerate(shifts):
-        angles = motion.yaw[t], motion.pitch[t], motion.roll[t]
-        yield animator.draw(shift, angles, motion.blink[t], motion.gaze[t])

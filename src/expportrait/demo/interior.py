@@ -14,7 +14,8 @@ from expportrait.demo.topology import IRISES, LIDS, LOWER_LIP, UPPER_LIP
 FINE = 2  # patch pixels a portrait pixel
 SPILL = 4  # px of the canvas painted around a hole, so that no seam shows below the edge of the face mesh
 OPEN_GAP = 0.03  # face heights between the lips from which the photo itself shows teeth
-CAVITY, TONGUE, TOOTH = (42, 14, 13), (136, 62, 58), (226, 212, 190)
+CAVITY, TONGUE, TOOTH = (42, 14, 13), (158, 76, 70), (222, 200, 166)
+SHADE = (0.45, 0.6, 0.75)  # how much of the shadow between the lips falls on the teeth: light that is left is red
 TOOTH_WIDTHS = (1.0, 0.78, 0.86, 0.72, 0.66)  # from the middle outwards, as seen from the front
 TOOTH_WIDTH = 0.068  # face heights: a middle incisor of 8.5 mm
 TOOTH_DROP = 0.020  # face heights that the upper teeth reach below the resting upper lip
@@ -153,10 +154,10 @@ class Mouth:
         y, x = np.mgrid[: self.patch.shape[0], : self.patch.shape[1]].astype(np.float32) + 0.5
         width = upper[-1, 0] - upper[0, 0]
         tip = lower[5] + (0, 0.015 * self.face_height)
-        tongue = np.hypot((x - tip[0]) / (0.40 * width), (y - tip[1]) / (0.075 * self.face_height))
+        tongue = np.hypot((x - tip[0]) / (0.40 * width), (y - tip[1]) / (0.085 * self.face_height))
         tongue = np.clip(1.3 - tongue, 0, 1)[..., None] ** 1.5
         back_wall = np.array(CAVITY, np.float32) * (1 - tongue) + np.array(TONGUE, np.float32) * tongue
-        teeth = self.teeth * (1 - self.shaded * (1 - light))
+        teeth = self.teeth * (1 - self.shaded * (1 - light) * np.array(SHADE, np.float32))
         inside = back_wall * light * (1 - self.cover[..., None]) + teeth * self.cover[..., None]
         parted = np.clip(opening.sum(0).max() / (OPEN_GAP * self.face_height), 0, 1) if self.shaded else 1.0
         inside = self.closed + (inside - self.closed) * parted

@@ -110,7 +110,7 @@ def depth_sheet(portrait: Portrait, depth: np.ndarray, base: float, focal: float
     known = polygon_mask(points[oval()] / step, small) & ~np.isnan(face)
     inside = cv2.resize(portrait.alpha, small, interpolation=cv2.INTER_AREA) > 0.5
     height = inflate(inside | known, known, np.nan_to_num(face), step * base / focal)
-    return cv2.GaussianBlur(cv2.resize(height, (size, size), interpolation=cv2.INTER_LINEAR), (0, 0), 2)
+    return cv2.GaussianBlur(cv2.resize(height, (size, size), interpolation=cv2.INTER_LINEAR), (0, 0), 5 * size / 512)
 
 
 def head_outline(portrait: Portrait) -> np.ndarray:
@@ -175,27 +175,32 @@ def build_scene(portrait: Portrait, fitted: np.ndarray, focal: float) -> Scene:
     )  # fmt: skip
 
 
-def behind(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(S,S,3) u8: the image without the person. A band along the outline, the only part that is ever uncovered, mirrors what
-    stands beyond the outline; the rest is filled in smoothly.
+def behind(portrait: Portrait) -> np.ndarray:
+    """(S,S,3) u8: the picture without the person. A band along the outline, the only part that is ever uncovered, mirrors what
+    stands beyond it, clutter left out; the rest is filled in smoothly.
     """
-    size = len(image)
-    hole = cv2.dilate((alpha > 0.02).astype(np.uint8), np.ones((7, 7)))
+    image, size = portrait.image, len(portrait.image)
+    hole = cv2.dilate((portrait.alpha > 0.02).astype(np.uint8), np.ones((7, 7)))
+    unknown = np.maximum(hole, cv2.dilate(portrait.clutter.astype(np.uint8), np.ones((3, 3))))
     half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    half_hole = cv2.resize(hole, half.shape[1::-1], interpolation=cv2.INTER_AREA)
-    smooth = cv2.inpaint(half, cv2.dilate(half_hole, np.ones((3, 3))), 5, cv2.INPAINT_TELEA)
-    smooth = cv2.resize(cv2.GaussianBlur(smooth, (0, 0), 1.5), (size, size), interpolation=cv2.INTER_CUBIC)
-    far, label = cv2.distanceTransformWithLabels(hole, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    half_unknown = cv2.dilate(cv2.resize(unknown, half.shape[1::-1], interpolation=cv2.INTER_AREA), np.ones((3, 3)))
+    smooth = cv2.inpaint(half, half_unknown, 5, cv2.INPAINT_TELEA)
+    smooth = cv2.resize(cv2.GaussianBlur(smooth, (0, 0), 1.5), (size, size), interpolation=cv2.INTER_LINEAR)
+    plain = np.where(unknown[..., None] > 0, smooth, image)
+    band, label = cv2.distanceTransformWithLabels(hole, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     y, x = np.nonzero(hole == 0)
     nearest = np.zeros((label.max() + 1, 2), np.float32)
     nearest[label[y, x]] = np.column_stack([x, y])
     here = np.mgrid[:size, :size][::-1].transpose(1, 2, 0).astype(np.float32)
-    there = 2 * nearest[label] - here
-    mirrored = cv2.remap(np.dstack([image, 255 * (1 - hole)]), there[..., 0], there[..., 1], cv2.INTER_LINEAR)
-    trust = np.clip((30 * size / 512 - far) / 10, 0, 1) * (mirrored[..., 3] > 254)
-    trust = cv2.GaussianBlur(trust.astype(np.float32), (0, 0), 1.0)[..., None] * (hole > 0)[..., None]
-    filled = smooth * (1 - trust) + cv2.GaussianBlur(mirrored[..., :3], (0, 0), 0.6) * trust
-    return np.where(hole[..., None] > 0, np.clip(filled, 0, 255), image).round().astype(np.uint8)
+    there = np.where(hole[..., None] > 0, 2 * nearest[label] - here, -10)
+    mirrored = cv2.remap(np.dstack([plain, 255 * (1 - hole)]), *there.transpose(2, 0, 1), cv2.INTER_LINEAR)
+    valid = mirrored[..., 3] > 254
+    mirrored = np.where(valid[..., None], mirrored[..., :3], smooth)
+    trust = np.clip((30 * size / 512 - band) / 10, 0, 1) * cv2.erode(valid.astype(np.float32), np.ones((3, 3)))
+    trust = cv2.GaussianBlur(trust, (0, 0), 1.0)[..., None]
+    filled = smooth * (1 - trust) + mirrored * trust
+    soft = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), 1.0)[..., None]
+    return (image + (np.clip(filled, 0, 255) - image) * soft).round().astype(np.uint8)
 
 
 def split(portrait: Portrait, at: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -207,7 +212,7 @@ def split(portrait: Portrait, at: np.ndarray, share: np.ndarray) -> tuple[np.nda
     centres = np.mgrid[:size, :size][::-1].transpose(1, 2, 0)[::4, ::4] + 0.5
     share = cv2.resize(share[cKDTree(at).query(centres)[1]].astype(np.float32), (size, size))
     moving = cv2.GaussianBlur(np.clip((share - 0.01) / 0.02, 0, 1), (0, 0), 3 * size / 512)[..., None]
-    background = behind(image, alpha) * moving + image * (1 - moving)
+    background = behind(portrait) * moving + image * (1 - moving)
     # Colour of the person alone: pixels of the soft edge hold some background, so they take their colour from inside.
     inside = cv2.erode(np.clip((alpha - 0.9) / 0.1, 0, 1), np.ones((3, 3)))
     own = fill(image.astype(np.float32), inside.astype(np.float32))

@@ -54,27 +54,29 @@ def _hopper() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a portrait comes from, and its outline (n,2) that overrules the segmentation in rows first..last; px of the file."""
+    """Where a portrait comes from; px of the file."""
 
     read: Callable[[], np.ndarray]
-    outline: list[tuple[float, float]]
-    rows: tuple[float, float]
+    outline: list[tuple[float, float]]  # of the person, overrules the segmentation in ``rows``
+    rows: tuple[float, float]  # first, last
+    clutter: tuple[tuple[int, int, int, int], ...] = ()  # x0 y0 x1 y1: what ends beside the person, not to be continued behind
 
 
 SOURCES = {
     "astronaut": Source(_astronaut, ASTRONAUT_BODY, (118.5, 512)),
-    "hopper": Source(_hopper, HOPPER_HEAD, (0, 312)),
+    "hopper": Source(_hopper, HOPPER_HEAD, (0, 312), ((135, 0, 150, 350), (168, 0, 184, 90), (186, 0, 236, 50))),
 }
 
 
 @dataclass
 class Portrait:
-    """One square portrait: image (S,S,3) u8 RGB, 478 landmarks (478,3) px, alpha (S,S) f32 of the person, 0..1."""
+    """One square portrait."""
 
     name: str
-    image: np.ndarray
-    points: np.ndarray
-    alpha: np.ndarray
+    image: np.ndarray  # (S,S,3) u8 RGB
+    points: np.ndarray  # (478,3) px, z in px too
+    alpha: np.ndarray  # (S,S) f32, 1 on the person
+    clutter: np.ndarray  # (S,S) bool: parts of the background not to be continued behind the person
 
 
 def crop_transform(points: np.ndarray, size: int) -> np.ndarray:
@@ -101,7 +103,7 @@ def person_alpha(image: np.ndarray, mask: np.ndarray, outline: np.ndarray, rows:
     fine = np.zeros((4 * size, 4 * size), np.uint8)
     cv2.fillPoly(fine, [np.round(outline * 4).astype(np.int32)], 255)
     fine = cv2.erode(fine, np.ones((5, 5)))  # half a pixel in: the outline's own pixels hold some background
-    traced = cv2.resize(cv2.GaussianBlur(fine, (0, 0), 3.5), (size, size), interpolation=cv2.INTER_AREA) / 255.0
+    traced = cv2.resize(cv2.GaussianBlur(fine, (0, 0), 2.5), (size, size), interpolation=cv2.INTER_AREA) / 255.0
     alpha[rows] = traced[rows]
     _, labels, stats, _ = cv2.connectedComponentsWithStats((alpha > 0.5).astype(np.uint8))
     person = labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
@@ -125,4 +127,8 @@ def load_portrait(name: str, size: int) -> Portrait:
     outline = np.array(source.outline) @ transform[:, :2].T + transform[:, 2]
     first, last = (round(transform[1, 1] * row + transform[1, 2]) for row in source.rows)
     alpha = person_alpha(image, SelfieSegmenter().segment(image), outline, slice(max(first, 0), last))
-    return Portrait(name, image, detect(image), alpha)
+    clutter = np.zeros((size, size), bool)
+    for box in np.array(source.clutter, float).reshape(-1, 2, 2):
+        (x0, y0), (x1, y1) = np.round(box @ transform[:, :2].T + transform[:, 2]).clip(0, size).astype(int)
+        clutter[y0:y1, x0:x1] = True
+    return Portrait(name, image, detect(image), alpha, clutter)

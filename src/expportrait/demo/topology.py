@@ -15,6 +15,8 @@ LIDS = (  # (upper, lower) from corner to corner, and the crease above the upper
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))  # centre, then the ring
 UPPER_LIP = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)  # inner edge, from the subject's right corner to the left
 LOWER_LIP = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+UPPER_RED = (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292)  # the ring outside that edge, on the red of the lips
+LOWER_RED = (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292)
 FOREHEAD, CHIN = 10, 152  # the face height is measured between them
 
 

@@ -39,7 +39,7 @@ class EmbeddedEstimator(GeometryEstimator):
         "calibrated."
     )
 
-    def __init__(self, head: Head, grid: int = 128, settings: Proxy | None = None, batch: int = 4):
+    def __init__(self, head: Head, grid: int = 96, settings: Proxy | None = None, batch: int = 4):
         """``grid``: cells a side on which normals and depth are solved; ``settings``: of the landmark fit; ``batch``:
         frames rendered and handed on together."""
         self.head, self.grid, self.settings, self.batch = head, grid, settings or Proxy(), batch

@@ -113,6 +113,8 @@ class Prior:
     across: np.ndarray  # (n,n-1) link weights
     down: np.ndarray  # (n-1,n)
     face: np.ndarray  # (H,W) 0..1, where the head's own maps replace the solver's
+    torso: np.ndarray  # (n,n) bool, the side of a tear that a cell is on
+    torn: np.ndarray  # (n,n) 0..1, 1 beside a tear
     distance: float  # m, the depth that becomes 0
 
 
@@ -122,7 +124,7 @@ def no_prior(size: int, grid: int, height: float, focal: float) -> Prior:
     distance = focal * FACE_METRES / height
     return Prior(
         np.zeros((grid, grid, 3), np.float32), zeros, zeros + np.log(distance), ones * ANCHOR,
-        ones[:, 1:], ones[1:], np.zeros((size, size), np.float32), distance,
+        ones[:, 1:], ones[1:], np.zeros((size, size), np.float32), zeros > 0, zeros, distance,
     )  # fmt: skip
 
 
@@ -147,10 +149,14 @@ def head_prior(
         return (on_face * in_face + (1 - on_face) * weak) * shut * (cells.pitch / height) ** 2
 
     slopes = silhouette.slopes(normals, rays, cells.pitch, maps.focal)
-    across, down = torn_links(log_depth, slopes, STEP * height / maps.focal, known, cells.centre(maps.torso) > 0.5)
+    on_torso = cells.centre(maps.torso) > 0.5
+    across, down = torn_links(log_depth, slopes, STEP * height / maps.focal, known, on_torso)
+    torn = np.zeros((cells.n, cells.n), np.uint8)
+    torn[:, 1:] |= across < 1
+    torn[1:] |= down < 1
     return Prior(
         normals, weights(FACE, TORSO, HAIR), log_depth, weights(FACE_DEPTH, TORSO_DEPTH, HAIR_DEPTH) * known + ANCHOR,
-        across, down, face, distance,
+        across, down, face, on_torso, cv2.dilate(torn, np.ones((5, 5), np.uint8)).astype(np.float32), distance,
     )  # fmt: skip
 
 
@@ -164,6 +170,8 @@ def frame_geometry(
     """
     size = len(mask)
     cells = Cells(grid, size)
+    if maps is not None and not maps.depth.any():  # the fitted head lies outside of the picture
+        maps = None
     focal = FOCAL * size if maps is None else maps.focal
     centre = (size / 2, size / 2)
     coarse_rays = silhouette.ray_directions(grid, cells.pitch, focal, centre)
@@ -180,8 +188,9 @@ def frame_geometry(
     log_depth = silhouette.integrate(
         right, below, alpha > 0.5, prior.across, prior.down, prior.log_depth, prior.depth_weight
     )
-    normals = silhouette.from_view(silhouette.unit_normals(cells.spread(field)), rays)
-    log_depth = cells.spread(log_depth)
+    fine = to_pixels(np.concatenate([field, log_depth[..., None]], -1), prior, maps, cells)
+    normals = silhouette.from_view(silhouette.unit_normals(fine[..., :2]), rays)
+    log_depth = fine[..., 2]
     if maps is not None:
         normals += prior.face[..., None] * (maps.normals - normals)
         normals /= np.sqrt(normals[..., 0] ** 2 + normals[..., 1] ** 2 + normals[..., 2] ** 2)[..., None]
@@ -189,6 +198,23 @@ def frame_geometry(
     visible = (mask > 0).astype(np.float32)
     depth = (np.exp(log_depth) - prior.distance) * visible
     return normals * visible[..., None], depth, confidence(mask, maps, prior, points, height, cells)
+
+
+def to_pixels(grid: np.ndarray, prior: Prior, maps: HeadMaps | None, cells: Cells) -> np.ndarray:
+    """``grid`` (n,n,c) at the picture's resolution; along a tear, each side for itself up to the fitted head's edge."""
+    out = cells.spread(grid)
+    if maps is None or not prior.torn.any():
+        return out
+    near, torso = cells.spread(prior.torn), maps.torso > 0.5
+    for side, pixels in ((prior.torso, torso), (~prior.torso, ~torso)):
+        weight = side.astype(np.float32)
+        at = np.nonzero(near * pixels)
+        sums = cells.spread(np.concatenate([grid * weight[..., None], weight[..., None]], -1))[at]
+        total = sums[:, -1:]
+        # Where no cell of this side is near, there is nothing to take.
+        share = near[at][:, None] * np.clip(4 * total, 0, 1)
+        out[at] += share * (sums[:, :-1] / np.maximum(total, 1e-3) - out[at])
+    return out
 
 
 def confidence(
@@ -204,10 +230,6 @@ def confidence(
     if maps is not None:
         out += (ON_TORSO - out) * maps.torso * np.clip(maps.normals[..., 2], 0, 1)
         out += prior.face * (maps.trust - out)
-        torn = np.zeros((cells.n, cells.n), np.float32)
-        torn[:, 1:] = torn[:, :-1] = 0
-        torn[:, 1:] += prior.across < 1
-        torn[1:] += prior.down < 1
-        out *= 1 - 0.7 * np.clip(cells.spread(cv2.blur(torn, (3, 3)) * 3), 0, 1)
+        out *= 1 - 0.7 * cells.spread(prior.torn)
         out[polygon(points[list(INNER_LIPS)], cells.size)] *= 0.3
     return (out * mask).astype(np.float32)

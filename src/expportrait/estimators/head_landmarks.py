@@ -14,8 +14,8 @@ from expportrait.head.layout import add_landmarks
 
 def load_head(file: Path | None = None, subdivisions: int = 1, shape_components: int = 100,
               expression_components: int = 100) -> Head:
-    """``Head.load``, with landmarks, regions and masks for any file: found at its first use (about 10 s), then cached by
-    the file's hash in $EXPPORTRAIT_CACHE, else ~/.cache/expportrait."""
+    """``Head.load``, with landmarks, regions and masks for any file: found at its first use (about 10 s), then cached
+    by the file's hash in $EXPPORTRAIT_CACHE, else ~/.cache/expportrait."""
     arguments = (file, subdivisions, shape_components, expression_components)
     head = Head.load(*arguments)
     if head.landmarks is None:
@@ -28,7 +28,7 @@ def find_landmarks(head: Head) -> Embedding:
     """Show the template to MediaPipe, each view by itself."""
     detector = LandmarkDetector()
 
-    def detect(frames):
+    def detect(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points, found, _ = zip(*(detector.detect(frame[None]) for frame in frames), strict=True)
         return np.concatenate(points), np.concatenate(found)
 

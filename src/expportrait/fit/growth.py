@@ -1,10 +1,12 @@
-"""Where D_s starts (section 3.1.3): hair and clothes grown along the normals until the head fills its outline."""
+"""Where D_s starts (section 3.1.3): hair and clothes grown from the bare head until it fills its outline."""
 
 import numpy as np
 import scipy.ndimage as ndi
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 import torch
+import torch.nn.functional as F
+from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
 from expportrait.fit.losses import adjacency
@@ -17,7 +19,10 @@ RIM = 0.35  # |n . view| of a vertex that draws the outline
 BORDER = 4  # px beside the image's edge, where the outline is the image's and not the person's
 SHRINK = 0.01  # m, deepest that the start may cut into the bare head
 STIFFNESS = 0.05  # membrane weight that carries the growth from the rim over the scalp
-LIMIT = {"scalp": 1.0, "neck": 0.25, "body": 0.6}  # share of max_growth by region; hair beside the neck is not neck
+LIMIT = {"scalp": 1.0, "neck": 0.2, "body": 0.6}  # share of max_growth by region
+SKULL = 0.06  # m, scale at which the scalp is smoothed to find the skull under the ears
+SLOPE = 1.0  # steepest rise of hair behind the hairline
+LONG = 0.012  # m, half the thickness from which what lies outside the head is not its surface (long hair, a hat's brim)
 
 
 def outline_distance(mask: np.ndarray) -> np.ndarray:
@@ -26,46 +31,90 @@ def outline_distance(mask: np.ndarray) -> np.ndarray:
     return ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)
 
 
-@torch.no_grad()
-def grow(head: Head, parameters: HeadParameters, targets: Targets, max_growth: float, views: int = 12) -> Tensor:
-    """(n_d,) m along the neutral normals: rim vertices reach the outline, the rest follows as a membrane.
+def unexplained(mask: np.ndarray, coverage: np.ndarray, radius: float) -> np.ndarray:
+    """(h, w) bool: thick parts of the mask that the head does not cover (opening by ``radius`` px, and a margin).
 
-    The rim is where the surface turns away from the camera; its signed distance to the mask's outline, in metres at
-    its depth, is what it must grow. The face stays where the landmarks put it.
+    Long hair, a hand or a collar would pull neck and cheeks towards them without end.
     """
-    coarse, faces = head.coarse, head.faces
-    n = len(coarse.template)
-    names = np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
-    limit = np.array([LIMIT.get(name, 0.0) for name in names]) * max_growth
-    total, weight = np.zeros(n), np.zeros(n)
+    rest = (mask > 0.5) & ~(coverage > 0.5)
+    core = ndi.distance_transform_edt(rest) > radius
+    return (ndi.distance_transform_edt(~core) < 1.5 * radius + 2) & ~(coverage > 0.5)
+
+
+@torch.no_grad()
+def rim_growth(head: Head, parameters: HeadParameters, targets: Targets, limit: np.ndarray, views: int = 12) -> np.ndarray:
+    """(n_c,) m, NaN where unseen: how far each rim vertex lies inside the outline, at its depth, over several frames."""
+    total, weight = np.zeros(len(limit)), np.zeros(len(limit))
     size = targets.size
     camera = parameters.camera(size)
     focal = float(camera.focal)
-    chosen = np.unique(np.linspace(0, targets.frames - 1, min(views, targets.frames)).round().astype(int))
-    for t in chosen.tolist():
+    neck = np.array(head.REGIONS)[head.regions[: len(limit)].cpu().numpy()] == "neck"
+    for t in np.unique(np.linspace(0, targets.frames - 1, min(views, targets.frames)).round().astype(int)).tolist():
         frame = slice(t, t + 1)
-        vertices = head.pose(
-            coarse, parameters.shape, parameters.expression[frame], parameters.matrices(frame), parameters.translation(frame)
-        )
-        normals = vertex_normals(vertices, faces)[0]
-        view = torch.nn.functional.normalize(-vertices[0], dim=-1)
-        rim = ((normals * view).sum(-1).abs() < RIM).cpu().numpy()
-        pixels = camera.project(vertices[0]).cpu().numpy()
-        column, row = np.floor(pixels).astype(int).T
+        p = parameters
+        vertices = head.pose(head.coarse, p.shape, p.expression[frame], p.matrices(frame), p.translation(frame))
+        normals = vertex_normals(vertices, head.faces)[0]
+        rim = ((normals * F.normalize(-vertices[0], dim=-1)).sum(-1).abs() < RIM).cpu().numpy()
+        column, row = np.floor(camera.project(vertices[0]).cpu().numpy()).astype(int).T
         seen = (column >= BORDER) & (column < size - BORDER) & (row >= BORDER) & (row < size - BORDER)
-        use = rim & seen & (limit > 0)
+        use = np.flatnonzero(rim & seen & (limit > 0))
         distance = outline_distance(targets.mask[t].float().cpu().numpy())[row[use], column[use]]
         metres = distance * -vertices[0, use, 2].cpu().numpy() / focal
-        near = np.abs(metres) < 1.5 * max_growth  # farther from the outline: a rim inside the head, such as an ear's
-        total[np.flatnonzero(use)[near]] += np.clip(metres[near], -SHRINK, limit[use][near])
-        weight[np.flatnonzero(use)[near]] += 1
-    if not weight.any():
-        return head.dense.template.new_zeros(len(head.dense.template))
-    data = np.where(limit > 0, np.minimum(weight, 1.0), 10.0)
-    mean = total / np.maximum(weight, 1)
-    edges = adjacency(faces.cpu().numpy(), n)
+        # Beside the neck lies hair or a collar more often than neck; elsewhere far outlines are long hair, cut short.
+        believed = np.where(neck[use], metres < limit[use], metres < 1.5 * limit[use])
+        total[use[believed]] += np.clip(metres[believed], -SHRINK, limit[use][believed])
+        weight[use[believed]] += 1
+    return np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
+
+
+def limit_by_slope(vertices: np.ndarray, edges: sp.csr_matrix, limit: np.ndarray, scalp: np.ndarray) -> np.ndarray:
+    """(n,) m: what a vertex may grow so that hair rises from the hairline and the nape without a step."""
+    a, b = edges.nonzero()
+    lengths = sp.csr_matrix((np.linalg.norm(vertices[a] - vertices[b], axis=1), (a, b)), edges.shape)
+    allowed = np.full(len(vertices), np.inf)
+    for level in np.unique(limit[~scalp]):
+        source = np.flatnonzero(~scalp & (limit == level))
+        distance = dijkstra(lengths, indices=source, min_only=True)
+        allowed = np.minimum(allowed, level + SLOPE * distance)
+    return allowed
+
+
+@torch.no_grad()
+def grow(head: Head, parameters: HeadParameters, targets: Targets, max_growth: float) -> Tensor:
+    """(n_d, 3) m, canonical: rim vertices reach the outline, the rest follows as a membrane; the face stays.
+
+    The scalp moves away from the skull's centre and not along its normals, so that hair closes over the ears instead
+    of inflating them.
+    """
+    faces, n = head.faces.cpu().numpy(), len(head.coarse.template)
+    names = np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
+    limit = np.array([LIMIT.get(name, 0.0) for name in names]) * max_growth
+    seen = rim_growth(head, parameters, targets, limit)
+    if np.isnan(seen).all():
+        return torch.zeros_like(head.dense.template)
+    edges = adjacency(faces, n)
     membrane = sp.diags(np.asarray(edges.sum(1)).ravel()) - edges
+    data = np.where(limit > 0, (~np.isnan(seen)).astype(float), 10.0)
     system = sp.diags(data) + STIFFNESS * membrane + 1e-6 * sp.identity(n)
-    growth = spla.spsolve(system.tocsc(), data * mean)
-    growth = torch.from_numpy(np.clip(growth, -SHRINK, max_growth).astype(np.float32))
-    return (head.upsample @ growth.to(head.upsample.device).unsqueeze(-1)).squeeze(-1)
+    growth = spla.spsolve(system.tocsc(), data * np.nan_to_num(seen))
+    growth = np.clip(growth, -SHRINK, limit)
+
+    neutral = head.coarse.canonical(parameters.shape, parameters.expression.new_zeros(1, head.n_expression))[0]
+    normals = vertex_normals(neutral[None], head.faces)[0].cpu().numpy()
+    vertices = neutral.cpu().numpy()
+    scalp = names == "scalp"
+    growth = np.where(scalp, np.minimum(growth, limit_by_slope(vertices, edges, limit, scalp)), growth)
+    centre = vertices[scalp].mean(0)
+    radius = np.linalg.norm(vertices - centre, axis=1)
+    edge = np.linalg.norm(vertices[faces[:, 0]] - vertices[faces[:, 1]], axis=1).mean()
+    smooth = sp.identity(n) + (SKULL / edge) ** 2 * membrane
+    skull = np.minimum(radius, spla.spsolve(smooth.tocsc(), radius))
+    outward = (vertices - centre) / np.maximum(radius, 1e-6)[:, None]
+    hair = outward * np.maximum(skull + growth - radius, np.minimum(growth, 0))[:, None]
+    share = scalp.astype(float)
+    for _ in range(3):  # no step between the two directions
+        share = 0.5 * share + 0.5 * (edges @ share) / np.maximum(np.asarray(edges.sum(1)).ravel(), 1)
+    moved = share[:, None] * hair + (1 - share[:, None]) * growth[:, None] * normals
+    moved[limit == 0] = 0
+    moved = torch.from_numpy(moved.astype(np.float32)).to(head.coarse.template.device)
+    return head.upsample @ moved

@@ -14,7 +14,11 @@ from expportrait.head import Head
 
 OUTER_EYES = (33, 263)  # MediaPipe's outer eye corners: their 3D-fitted distance is the unit of landmark errors
 ROBUST = 0.01  # Charbonnier scale of eq. (5), in inter-ocular distances
-IRISES = slice(468, 478)
+IRISES = list(range(468, 478))
+LIDS = [33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173]
+LIDS += [263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398]
+LIPS = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409]
+LIPS += [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415]
 OVAL_WEIGHT = 0.15  # the face oval slides along the cheek as the head turns
 TORSO_SHARE = 0.4  # of a head turn that the torso takes at the start; neck and head share the rest
 
@@ -64,10 +68,14 @@ def temporal(parameters: HeadParameters, s: Proxy) -> Tensor:
     return smooth + s.w_temporal_place * second_difference(place)
 
 
-def point_weights(head: Head, points: Tensor, confidence: Tensor) -> Tensor:
-    """(T, 478) weights w_k of eq. (5): the detector's confidence, the oval's weight, points on the far side fading out."""
+def point_weights(head: Head, points: Tensor, confidence: Tensor, s: Proxy) -> Tensor:
+    """(T, 478) weights w_k of eq. (5): the detector's confidence; lids, irises and lips count more, the oval less, and
+    points on the far side fade out."""
     weights = (confidence if confidence.dim() == 2 else confidence[:, None]).expand(len(points), 478).clone().float()
     weights[:, head.landmark_oval] *= OVAL_WEIGHT
+    weights[:, IRISES] *= s.iris_weight
+    weights[:, LIDS] *= s.lid_weight
+    weights[:, LIPS] *= s.lip_weight
     left, right = points[:, 454, :2], points[:, 234, :2]  # the oval beside either ear
     nose = points[:, 1, :2]
     across = torch.nn.functional.normalize(left - right, dim=-1)
@@ -124,8 +132,7 @@ def fit_landmarks(
         progress: called with (step, loss) now and then.
     """
     s = settings or Proxy()
-    weights = point_weights(head, points, confidence)
-    weights[:, IRISES] *= s.iris_weight
+    weights = point_weights(head, points, confidence, s)
     unit = interocular(points).clamp_min(1)[:, None, None]
     parameters = rigid_start(head, points, weights + 1e-3, size, s.focal * size)
 

@@ -10,22 +10,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from expportrait.config import Proxy
 from expportrait.fit.adam import ClipAdam, Slot
-from expportrait.fit.growth import grow
+from expportrait.fit.growth import LONG, grow, unexplained
 from expportrait.fit.landmarks import charbonnier, fit_landmarks, interocular, landmark_error, point_weights, priors, temporal
 from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, weighted_terms
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.targets import Targets
 from expportrait.head import Head
-from expportrait.render import Fragments, fragments, vertex_normals
+from expportrait.render import fragments
 
-STATIC_RATE, DYNAMIC_RATE = 1e-4, 3e-5  # m a step; ten times more prints the estimates' noise into the offsets
+# Rates of the offsets, m a step of the vertex that is pulled hardest: D_s alone, then D_s beside D_t, and D_t.
+STATIC_RATE, STATIC_LATE_RATE, DYNAMIC_RATE = 1e-3, 1e-4, 5e-5
 SMOOTH_ROUNDS = 3  # of the offsets' gradients: a landmark pulls on three vertices, which would leave spikes
-REFINE = {"shape": 0.02, "expression": 0.02, "rotation": 0.003, "place": 0.0005, "log_scale": 0.0005, "shoulders": 0.003}
-COARSE = {"shape": 0.012, "expression": 0.012, "rotation": 0.004, "place": 0.0008, "log_scale": 0.001, "shoulders": 0.004}
+# Rates of the coarse head once landmarks have placed it. Adam's first steps have the full rate whatever the gradient, and
+# a frame sees some ten steps a stage: larger rates leave every frame somewhere else.
+REFINE = {"shape": 0.01, "expression": 0.01, "rotation": 0.002, "place": 3e-4, "log_scale": 3e-4, "shoulders": 0.003}
+SETTLE = {name: 0.3 * rate for name, rate in REFINE.items()}
 RECENTRE_EVERY = 5  # steps between projections of D_t to zero mean
 
 Track = Callable[[str, float], None]  # stage, loss; called at every step
@@ -68,7 +72,7 @@ class ProxyFitter:
         self.frames = targets.frames
         self.targets = {size: targets.resized(size).to(device) for size in {settings.coarse_size, settings.fine_size}}
         self.size = targets.size
-        self.weights = point_weights(head, points, self.confidence)
+        self.weights = point_weights(head, points, self.confidence, settings)
         self.unit = interocular(points).clamp_min(1)[:, None, None]
         on_face = settings.static_on_face if self.frames > 1 else settings.static_on_face_single
         self.static_mask = head.static_mask(on_face).unsqueeze(-1)
@@ -80,6 +84,7 @@ class ProxyFitter:
         rows = self.face.cpu().numpy()
         self.dynamic_energy = OffsetEnergy(dense[rows][:, rows], device)
         self.hem = hem(head)
+        self.explained = {size: torch.ones_like(target.mask) for size, target in self.targets.items()}
         self.static_raw = torch.zeros(n, 3, device=device)
         self.dynamic_raw = torch.zeros(self.frames, len(self.face), 3, device=device)
         self.has_dynamic = False
@@ -118,13 +123,13 @@ class ProxyFitter:
         error = charbonnier((projected - self.points[frames, :, :2]) / self.unit[frames])
         weights = self.weights[frames]
         faces = self.head.dense_faces if dense else self.head.faces
-        rendered = fragments(
-            vertices, faces, self.parameters.camera(size), self.backend, cull=True, edges=self.s.w_silhouette > 0
-        )
+        outline = dense and self.s.w_silhouette > 0  # the coarse head is bald, its outline is not the mask's
+        rendered = fragments(vertices, faces, self.parameters.camera(size), self.backend, cull=True, edges=outline)
         normal, depth = geometry_loss(rendered, targets, frames)
         result = {"landmark": (weights * error).sum() / weights.sum().clamp_min(1), "normal": normal, "depth": depth}
-        if self.s.w_silhouette > 0:
-            result["silhouette"] = silhouette_loss(rendered.coverage, targets, frames, self.above_hem(vertices, size))
+        if outline:
+            valid = self.above_hem(vertices, size) * self.explained[size][frames]
+            result["silhouette"] = silhouette_loss(rendered.coverage, targets, frames, valid)
         return result
 
     def above_hem(self, vertices: Tensor, size: int) -> Tensor:
@@ -156,7 +161,8 @@ class ProxyFitter:
         dense = static or dynamic
         slots = {key: Slot(getattr(p, key), rate, key not in ("shape", "shoulders")) for key, rate in rates.items()}
         if static:
-            slots["static"] = Slot(self.static_raw, STATIC_RATE, False, shared_moment=True)
+            rate = STATIC_LATE_RATE if dynamic else STATIC_RATE
+            slots["static"] = Slot(self.static_raw, rate, False, shared_moment=True)
         if dynamic:
             slots["dynamic"] = Slot(self.dynamic_raw, DYNAMIC_RATE, True, shared_moment=True)
             self.has_dynamic = True
@@ -173,7 +179,7 @@ class ProxyFitter:
                 loss = loss + priors(p, matrices, s, frames) + temporal(p, s)
             loss.backward()
             self.smooth_gradients(frames)
-            adam.step(frames, 0.3 if step > 0.6 * len(batches) else 1.0)
+            adam.step(frames, 0.05 + 0.475 * (1 + math.cos(math.pi * step / len(batches))))
             if dynamic and self.frames > 1 and (step + 1) % RECENTRE_EVERY == 0:
                 self.recentre()
             value = float(loss.detach())
@@ -245,7 +251,7 @@ class ProxyFitter:
             weight = (targets.confidence[t] * targets.mask[t]).flatten()[rendered.index]
             cosine = (rendered.normals * targets.normals[t].reshape(-1, 3)[rendered.index]).sum(-1).clamp(-1, 1)
             normal.append(torch.rad2deg((weight * cosine.acos()).sum() / weight.sum().clamp_min(1e-6))[None])
-            valid = self.above_hem(vertices, size)[0]
+            valid = (self.above_hem(vertices, size) * self.explained[size][frames])[0]
             covered = torch.zeros(size * size, device=self.device)
             covered[rendered.index] = 1
             mask, covered = targets.mask[t] * valid, covered.view(size, size) * valid
@@ -281,12 +287,12 @@ class ProxyFitter:
         else:
             self.parameters = start
         if s.coarse_passes:
-            self.guarded("coarse", s.coarse_passes, s.coarse_size, COARSE, False, False)
+            self.guarded("coarse", s.coarse_passes, s.coarse_size, SETTLE, False, False)
         self.start_static()
         if s.static_passes:
             self.guarded("static", s.static_passes, s.coarse_size, REFINE, True, False)
         if s.dynamic_passes:
-            self.guarded("dynamic", s.dynamic_passes, s.fine_size, REFINE, True, True)
+            self.guarded("dynamic", s.dynamic_passes, s.fine_size, SETTLE, True, True)
         if s.final_passes:
             self.stage("final", s.final_passes, s.fine_size, {}, True, True)
         fit = ProxyFit(
@@ -300,13 +306,25 @@ class ProxyFitter:
         return fit
 
     def start_static(self) -> None:
-        """D_s starts as growth along the neutral normals in hair and clothes; the magnitude term then measures from there."""
-        head, p = self.head, self.parameters
-        growth = grow(head, p, self.targets[self.s.fine_size], self.s.max_growth)
-        neutral = head.dense.canonical(p.shape, growth.new_zeros(1, head.n_expression))
-        normals = vertex_normals(neutral, head.dense_faces)[0]
-        self.static_raw = growth.unsqueeze(-1) * self.static_energy.smooth(normals, 10)
-        self.static_start = self.static_raw.clone()
+        """D_s starts as hair and clothes grown to the outline; from there the magnitude term measures."""
+        targets = self.targets[self.s.fine_size]
+        self.static_start = grow(self.head, self.parameters, targets, self.s.max_growth)
+        self.static_raw = self.static_start.clone()
+        self.mark_unexplained(targets)
+
+    @torch.no_grad()
+    def mark_unexplained(self, targets: Targets) -> None:
+        """Set aside the parts of the masks that are no surface of this head (see growth.unexplained)."""
+        radius = LONG / float(self.parameters.log_scale.mean().exp()) * targets.size / self.size
+        marked = torch.ones_like(targets.mask)
+        for t in range(self.frames):
+            frames = torch.tensor([t], device=self.device)
+            vertices = self.vertices(frames, dense=True)
+            seen = fragments(vertices, self.head.dense_faces, self.parameters.camera(targets.size), self.backend)
+            coverage = seen.image(torch.ones_like(seen.depth))[0].cpu().numpy()
+            marked[t] -= torch.from_numpy(unexplained(targets.mask[t].cpu().numpy(), coverage, radius)).to(marked)
+        for size in self.targets:
+            self.explained[size] = F.interpolate(marked[:, None], (size, size), mode="area")[:, 0]
 
 
 def hem(head: Head) -> Tensor:

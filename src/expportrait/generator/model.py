@@ -1,16 +1,11 @@
 """The generator: a stock Wan transformer with widened patch embedding, and the encoders that feed it."""
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from diffusers import WanTransformer3DModel
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from expportrait.errors import UserError
-from expportrait.generator.codec import PATCH
 from expportrait.generator.encoders import PoseEncoder, ReferenceEncoder
 
 _WAN = {"attention_head_dim": 128, "text_dim": 4096, "freq_dim": 256}
@@ -21,8 +16,9 @@ PRESETS = {
     "14B": _WAN | {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40},
 }
 # Widths of the encoders' layers, and the features that they hand on
-ENCODERS = {"tiny": ((16, 32, 32), (32, 64, 64), 32)}
-ENCODERS |= dict.fromkeys(("1.3B", "14B"), ((32, 64, 128, 128), (32, 64, 128, 256), 32))
+ENCODERS = {"tiny": (64, 32), "1.3B": (128, 32), "14B": (128, 32)}
+# The matrices that LoRA updates: attention and feed-forward of each block
+LORA_LAYERS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 
 
 @dataclass(frozen=True)
@@ -59,14 +55,14 @@ class PortraitTransformer(nn.Module):
     def __init__(self, transformer: WanTransformer3DModel, config: ModelConfig):
         super().__init__()
         self.config = config
-        pose_widths, reference_widths, features = ENCODERS[config.preset]
+        width, features = ENCODERS[config.preset]
         control = config.control_channels
-        self.pose_encoder = PoseEncoder(control, features, pose_widths, config.time, config.space)
+        self.pose_encoder = PoseEncoder(control, width, features, config.time, config.space)
         self.reference_encoder = None
         if config.reference != "latent_frame":
-            self.reference_encoder = ReferenceEncoder(3 + control, features, reference_widths, config.space)
-        width = config.latent_channels + features * (1 + (self.reference_encoder is not None))
-        self.transformer = widen(transformer, width)
+            self.reference_encoder = ReferenceEncoder(3 + control, width, features, config.space)
+        columns = config.latent_channels + features * (1 + (self.reference_encoder is not None))
+        self.transformer = widen(transformer, columns)
 
     def forward(self, noised: Tensor, sigma: Tensor, given: Condition) -> Tensor:
         """``noised``: (B, C, t, h, w) = (1 - sigma) latents + sigma noise, ``sigma``: (B,) in 0..1. Returns noise - latents."""
@@ -86,6 +82,7 @@ class PortraitTransformer(nn.Module):
         out = self.transformer(torch.cat(columns, 1), sigma.float() * 1000, text, return_dict=False)[0][:, :, int(framed) :]
         if self.config.prediction == "velocity":
             return out
+        out = out + given.image_latent * drop_reference
         return (noised - out) / sigma.clamp_min(MIN_SIGMA).view(b, 1, 1, 1, 1)
 
 

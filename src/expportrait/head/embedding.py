@@ -1,8 +1,8 @@
 """Where MediaPipe's 478 landmarks lie on a head mesh, found by showing the mesh to the detector.
 
-The template is rendered from a grid of views, the detector runs on the pictures, the rays of each landmark are intersected
-robustly, and the point is projected to the visible skin (irises: to the eyeballs). So any mesh of a body model will do, and no
-hand-made list of vertices is needed.
+The template is rendered from a grid of views, the detector runs on the pictures, the rays of each landmark are
+intersected robustly, and the point is projected to the visible skin (irises: to the eyeballs). So any mesh of a body
+model will do, and no hand-made list of vertices is needed.
 """
 
 import os
@@ -68,39 +68,56 @@ def write_cache(sha256: str, embedding: Embedding) -> Path:
 
 
 def embed(head: "Head", detect: Detector) -> Embedding:
-    """Find the landmarks on ``head``'s template. About 10 s on one core. Raises UserError if the detector sees no face."""
-    vertices = head.coarse.template.double().numpy()
-    faces = head.faces.numpy()
-    eyes = head.joint_template[4:6].double().numpy()
-    eye_faces = (head.coarse.weights[:, 4:6].sum(1) > 0.5).numpy()[faces].all(1)
+    """Find the landmarks on ``head``'s template; about 10 s on one core. Raises UserError if no face is detected."""
+    vertices, faces = head.coarse.template.double().numpy(), head.faces.numpy()
     label = topology.components(faces, len(vertices))[faces[:, 0]]
     skin_faces = label == np.bincount(label).argmax()
-    centre = eyes.mean(0) + [0, -0.03, 0]
+    outward = face_normals(head)
 
     turns = np.stack([rotation(yaw, pitch) for pitch in PITCHES for yaw in YAWS])
-    frames, _ = photograph(head, turns, centre, eyes, eye_faces)
+    frames, _ = photograph(head, turns)
     points, found = detect(frames)
     if found.sum() < len(turns) // 2:
         raise UserError(f"The landmark detector saw a face in {found.sum()} of {len(turns)} views of the head model: "
                         "the file's template does not look like a head, y up and facing +z.")
-    seen = seen_faces(head, centre, eyes, eye_faces)
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    outward = np.cross(b - a, c - a)
-    front = seen & (outward[:, 2] > -0.2 * np.linalg.norm(outward, axis=1))  # not the far wall of the lips
-    origins, rays = unproject(points[found, :, :2], turns[found], centre)
+    seen = seen_faces(head)
+    front = seen & (outward[:, 2] > -0.2)  # not the far wall of the lips
+    origins, rays = unproject(points[found, :, :2], turns[found], centre_of(head))
 
     normals = -rays.mean(0)
     for _ in range(3):  # a view counts as much as the surface faces it, which needs the point, which needs the views
         facing = np.clip(-(rays * normals).sum(2), 0.05, 1) ** 2
         spots = intersect(origins, rays, facing)
         chosen, weights = np.empty(len(spots), np.int64), np.empty((len(spots), 3))
-        for ids, allowed in ((np.arange(468), skin_faces & front), (IRIS, eye_faces & front)):
+        for ids, allowed in ((np.arange(468), skin_faces & front), (IRIS, eye_faces(head) & front)):
             chosen[ids], weights[ids] = closest(spots[ids], vertices, faces, np.flatnonzero(allowed))
-        normals = outward[chosen] / np.linalg.norm(outward[chosen], axis=1, keepdims=True)
+        normals = outward[chosen]
     body = head.body_vertex.numpy()
     visible = np.zeros(head.body_size, bool)
     visible[np.setdiff1d(body[faces[seen]], -1)] = True
     return Embedding(body[faces[chosen]], weights.astype(np.float32), visible)
+
+
+def eyes_of(head: "Head") -> np.ndarray:
+    """Eye joints (2,3), left and right."""
+    return head.joint_template[4:6].double().numpy()
+
+
+def centre_of(head: "Head") -> np.ndarray:
+    """Point of the face (3,) that the views turn about."""
+    return eyes_of(head).mean(0) - np.array([0, 0.03, 0])
+
+
+def eye_faces(head: "Head") -> np.ndarray:
+    """(F,) bool: faces of the eyeballs."""
+    return (head.coarse.weights[:, 4:6].sum(1) > 0.5)[head.faces].all(1).numpy()
+
+
+def face_normals(head: "Head") -> np.ndarray:
+    """(F,3), unit."""
+    corners = head.coarse.template.double().numpy()[head.faces.numpy()]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
 
 
 def rotation(yaw: float, pitch: float) -> np.ndarray:
@@ -109,38 +126,43 @@ def rotation(yaw: float, pitch: float) -> np.ndarray:
     return np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]]) @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
 
 
-def photograph(head: "Head", turns: np.ndarray, centre, eyes, eye_faces) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of the template, u8 (T,H,W,3), and the face under each pixel (T,H,W), -1 for none: plain skin, dark irises,
-    grey background, light from the camera and a little from above."""
+def photograph(head: "Head", turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of the template, u8 (T,H,W,3), and the face under each pixel (T,H,W), -1 for none: plain skin, dark
+    irises, grey background, light from the camera and a little from above."""
     from expportrait.render import Camera, render
 
     template = head.coarse.template.double().numpy()
-    posed = np.einsum("tij,nj->tni", turns, template - centre) + [0, 0, -DISTANCE]
+    posed = np.einsum("tij,nj->tni", turns, template - centre_of(head)) - np.array([0, 0, DISTANCE])
     camera = Camera(FOCAL, SIZE / 2, SIZE / 2, SIZE, SIZE)
-    eye = head.coarse.weights[:, 4:6].argmax(1).numpy()
-    gaze = template - eyes[eye]
+    gaze = template - eyes_of(head)[head.coarse.weights[:, 4:6].argmax(1).numpy()]
     attributes = {"gaze": torch.from_numpy(gaze.astype(np.float32))}
-    is_eye = np.append(eye_faces, False)
+    is_eye = np.append(eye_faces(head), False)  # the last one stands for "no face"
     frames, ids = [], []
     for one in posed.astype(np.float32):
         maps = render(torch.from_numpy(one)[None], head.faces, camera, attributes=attributes)
         face_id = maps.face_id[0].numpy()
-        off_axis = np.linalg.norm(maps.attributes["gaze"][0, ..., :2].numpy(), axis=-1)
-        colour = np.where(is_eye[face_id][..., None], np.where(off_axis[..., None] < IRIS_RADIUS, DARK, WHITE), SKIN)
+        off_axis = np.linalg.norm(maps.attributes["gaze"][0, ..., :2].numpy(), axis=-1, keepdims=True)
+        colour = np.where(is_eye[face_id][..., None], np.where(off_axis < IRIS_RADIUS, DARK, WHITE), SKIN)
         light = 0.35 + 0.65 * np.clip(maps.normals[0].numpy() @ np.array([0.1, 0.35, 0.93]), 0, 1)
         frames.append(np.where(face_id[..., None] >= 0, colour * light[..., None], 110).astype(np.uint8))
         ids.append(face_id)
     return np.stack(frames), np.stack(ids)
 
 
-def seen_faces(head: "Head", centre, eyes, eye_faces) -> np.ndarray:
-    """(F,) bool: faces that show in a picture from any of 32 sides."""
+def seen_faces(head: "Head") -> np.ndarray:
+    """(F,) bool: faces whose outside shows in a picture from any of 32 sides."""
     turns = np.stack([rotation(yaw, pitch) for pitch in np.radians([-55, -20, 15, 50])
                       for yaw in np.radians([0, 25, 60, 110, 180, -110, -60, -25])])
-    _, ids = photograph(head, turns, centre, eyes, eye_faces)
-    seen = np.zeros(len(head.faces) + 1, bool)
-    seen[ids.ravel()] = True
-    return seen[:-1]
+    centres = head.coarse.template.double().numpy()[head.faces.numpy()].mean(1) - centre_of(head)
+    outward = face_normals(head)
+    _, ids = photograph(head, turns)
+    seen = np.zeros(len(outward), bool)
+    for turn, shown in zip(turns, ids, strict=True):
+        shown = np.setdiff1d(shown, -1)
+        # From below one looks into the hollow bust, at the far side of its surface: that is not seen from outside.
+        view = centres[shown] @ turn.T - np.array([0, 0, DISTANCE])
+        seen[shown] |= (outward[shown] @ turn.T * view).sum(1) < 0
+    return seen
 
 
 def unproject(points: np.ndarray, turns: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +187,8 @@ def intersect(origins: np.ndarray, rays: np.ndarray, weight: np.ndarray, scale: 
     return spots
 
 
-def closest(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray, allowed: np.ndarray, candidates: int = 40):
+def closest(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray, allowed: np.ndarray,
+            candidates: int = 40) -> tuple[np.ndarray, np.ndarray]:
     """Nearest points on the ``allowed`` faces: face ids (P,) and barycentric weights (P,3). Only the faces with the
     nearest centres are tried, which is exact for meshes as even as these."""
     corners = vertices[faces[allowed]]
@@ -180,7 +203,7 @@ def closest(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray, allowed
     return allowed[near[rows, pick]], best[rows, pick]
 
 
-def barycentric(p, a, b, c) -> np.ndarray:
+def barycentric(p: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """Weights (...,3) of the point of each triangle's plane that is nearest to p."""
     u, v, w = b - a, c - a, p - a
     uu, uv, vv = ((x * y).sum(-1) for x, y in ((u, u), (u, v), (v, v)))
@@ -190,7 +213,7 @@ def barycentric(p, a, b, c) -> np.ndarray:
     return np.stack([1 - s - t, s, t], -1)
 
 
-def on_border(p, a, b, c) -> np.ndarray:
+def on_border(p: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """Weights (...,3) of the point of each triangle's border that is nearest to p."""
     best, least = None, None
     for k, (start, end) in enumerate(((a, b), (b, c), (c, a))):

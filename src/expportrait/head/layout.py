@@ -105,7 +105,7 @@ def read_smplx(file: Path, shape_components: int, expression_components: int) ->
     )
 
 
-def own_keys(archive) -> dict:
+def own_keys(archive: np.lib.npyio.NpzFile) -> dict:
     """What our own files say beyond SMPL-X's keys."""
     own = {"landmarks": {name[9:]: archive[name] for name in archive.files if name.startswith("landmark_")}}
     if "vertex_part" in archive.files:
@@ -131,21 +131,20 @@ def split_directions(columns: int) -> tuple[slice, slice]:
 # --- the open head ----------------------------------------------------------------------------------------------------
 
 
-def pack_open_head(out: Path, template, faces, part, weights, shape_basis, expression_basis, joint_regressor,
-                   unit_names, unit_matrix) -> None:
+def pack_open_head(out: Path, model: BodyModel) -> None:
     """Write the compact asset: bases as int16 steps of 0.01 mm, weights as the six largest in 1/65535."""
-    top = np.argsort(-weights, axis=1, kind="stable")[:, :6]
-    values = np.take_along_axis(weights, top, 1)
+    top = np.argsort(-model.weights, axis=1, kind="stable")[:, :6]
+    values = np.take_along_axis(model.weights, top, 1)
     values /= values.sum(1, keepdims=True)
-    regressor = joint_regressor.tocoo()
+    regressor = model.joint_regressor.tocoo()
     np.savez_compressed(
-        out, template=template.astype(np.float32), faces=faces.astype(np.uint16),
-        vertex_part=np.array([PARTS.index(p) for p in part], np.uint8),
+        out, template=model.template.astype(np.float32), faces=model.faces.astype(np.uint16),
+        vertex_part=model.part.astype(np.uint8),
         weight_joints=top.astype(np.uint8), weights=np.round(values * 65535).astype(np.uint16),
-        shape_basis=steps(shape_basis), expression_basis=steps(expression_basis),
+        shape_basis=steps(model.shape_basis), expression_basis=steps(model.expression_basis),
         regressor_rows=regressor.row.astype(np.uint8), regressor_columns=regressor.col.astype(np.uint16),
         regressor_values=regressor.data.astype(np.float32),
-        unit_names=np.array(unit_names), unit_matrix=unit_matrix.astype(np.float32),
+        unit_names=np.array(model.unit_names), unit_matrix=model.unit_matrix.astype(np.float32),
     )
 
 

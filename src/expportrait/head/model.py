@@ -16,7 +16,7 @@ from expportrait.head.layout import NECK, PARENTS, PARTS, BodyModel, read_model
 
 JOINTS = ("global", "neck", "head", "jaw", "left_eye", "right_eye", "left_collar", "right_collar", "left_shoulder",
           "right_shoulder")
-SMPLX_IDS = (0, NECK, 15, 22, 23, 24, 13, 14, 16, 17)  # of JOINTS; the global joint turns about the neck, not the pelvis
+SMPLX_IDS = (0, NECK, 15, 22, 23, 24, 13, 14, 16, 17)  # of JOINTS; the global one turns about the neck, not the pelvis
 PARENT = (-1, 0, 1, 2, 2, 2, 0, 0, 6, 7)
 ALIASES = {"smile": "mouthSmile", "blink": "eyeBlink", "frown": "mouthFrown", "pucker": "mouthPucker",
            "squint": "eyeSquint"}
@@ -58,7 +58,7 @@ class Surface:
             moved = torch.addcmul(moved, axis, value)
         return moved.transpose(1, 2)
 
-    def to(self, device) -> "Surface":
+    def to(self, device: torch.device | str) -> "Surface":
         return replace(self, **{f.name: None if (x := getattr(self, f.name)) is None else x.to(device)
                                 for f in fields(self)})
 
@@ -72,7 +72,7 @@ def blend(basis: Tensor, coefficients: Tensor) -> Tensor:
 def make_surface(model: BodyModel, rows: sparse.csr_matrix) -> Surface:
     """Points that are fixed combinations ``rows`` (n,N) of a body's vertices."""
 
-    def of(array):
+    def of(array: np.ndarray) -> Tensor:
         flat = rows @ np.asarray(array, np.float32).reshape(len(array), -1)
         return torch.from_numpy(np.ascontiguousarray(flat, np.float32)).reshape(rows.shape[0], *array.shape[1:])
 
@@ -120,7 +120,7 @@ class Head:
     landmark_barycentric: Tensor | None = None  # (478,3)
     regions: Tensor | None = None  # (n_d,) uint8, index into REGIONS
     facial: Tensor | None = None  # (n_d,) 0..1, smooth: the facial region
-    free: Tensor | None = None  # (n_d,) 0..1: 0 where no offset may act (eyes, lids' edges, teeth, tongue, mouth's inside)
+    free: Tensor | None = None  # (n_d,) 0..1: 0 where no offset may act: eyes, lids' edges, teeth, tongue, mouth inside
 
     JOINTS = JOINTS
     REGIONS = regions_of.REGIONS
@@ -136,11 +136,11 @@ class Head:
         dense_faces, upsample = topology.subdivide(faces, rows.shape[0], subdivisions)
         regressor = model.joint_regressor[[NECK, *SMPLX_IDS[1:], 0, 3, 6, 9]]
 
-        def at_joints(array):
+        def at_joints(array: np.ndarray) -> Tensor:
             flat = regressor @ array.reshape(len(array), -1).astype(np.float64)
             return torch.from_numpy(flat.astype(np.float32)).reshape(-1, *array.shape[1:])
 
-        identity = np.diff(rows.indptr) == 1
+        identity, units = np.diff(rows.indptr) == 1, model.unit_matrix
         head = cls(
             sha256=model.sha256,
             coarse=make_surface(model, rows),
@@ -154,7 +154,7 @@ class Head:
             body_vertex=torch.from_numpy(np.where(identity, rows.indices[rows.indptr[:-1]], -1).astype(np.int64)),
             body_size=len(model.template),
             unit_names=model.unit_names,
-            unit_matrix=None if model.unit_matrix is None else torch.from_numpy(model.unit_matrix[:, :expression_components]),
+            unit_matrix=None if units is None else torch.from_numpy(units[:, :expression_components]),
         )
         found = Embedding(**model.landmarks) if model.landmarks else read_cache(model.sha256)
         return head.with_landmarks(model, upsample, found) if found else head
@@ -175,11 +175,13 @@ class Head:
         part = None
         if model.part is not None:
             part = np.where(kept, model.part[of_body], PARTS.index("skin"))
-        region, facial, free = regions_of.find(self.coarse.template.numpy(), self.faces.numpy(), self.coarse.weights.numpy(),
+        faces = self.faces.numpy()
+        region, facial, free = regions_of.find(self.coarse.template.numpy(), faces, self.coarse.weights.numpy(),
                                                landmarks.template.numpy(), seen, part)
         votes = upsample @ np.eye(len(self.REGIONS))[region]
         return replace(
-            self, landmarks=landmarks, landmark_faces=torch.from_numpy(topology.faces_with(self.faces.numpy(), coarse_id[vertices])),
+            self, landmarks=landmarks,
+            landmark_faces=torch.from_numpy(topology.faces_with(faces, coarse_id[vertices])),
             landmark_barycentric=torch.from_numpy(barycentric.astype(np.float32)),
             regions=torch.from_numpy(votes.argmax(1).astype(np.uint8)),
             facial=torch.from_numpy((upsample @ facial).astype(np.float32)),
@@ -204,8 +206,8 @@ class Head:
         return self.joint_expression.shape[2]
 
     def joints(self, shape: Tensor, expression: Tensor) -> Tensor:
-        """Rest joints of a person, m: (T,14,3), in the order of JOINTS (the global one is the neck), then SMPL-X's pelvis
-        and spine1 to spine3, which only conversions need."""
+        """Rest joints of a person, m: (T,14,3), in the order of JOINTS (the global one is the neck), then SMPL-X's
+        pelvis and spine1 to spine3, which only conversions need."""
         return self.joint_template + blend(self.joint_shape, shape) + blend(self.joint_expression, expression)
 
     def transforms(self, shape: Tensor, expression: Tensor, pose: Tensor, translation: Tensor) -> Tensor:
@@ -234,12 +236,12 @@ class Head:
 
     def expression_of(self, units: dict[str, float]) -> Tensor:
         """Coefficients (E,) of named ARKit face units, activations 0..1, e.g. ``{"mouthSmileLeft": 0.5}``. A name
-        without its side (``eyeBlink``, ``cheekSquint``) means both sides; ALIASES give ``smile``, ``blink`` and a few more.
+        without its side (``eyeBlink``, ``cheekSquint``) means both; ALIASES give ``smile``, ``blink`` and a few more.
 
         Open head only: an SMPL-X file's components have no names (UserError).
         """
         if self.unit_matrix is None:
-            raise UserError("Face units by name exist for the open head only; an SMPL-X file's expressions have no names.")
+            raise UserError("Face units by name: open head only; the expressions of an SMPL-X file have no names.")
         activation = torch.zeros(len(self.unit_names), device=self.unit_matrix.device)
         for name, value in units.items():
             stem = ALIASES.get(name, name)
@@ -249,7 +251,7 @@ class Head:
             activation[found] += value
         return activation @ self.unit_matrix
 
-    def to(self, device) -> "Head":
+    def to(self, device: torch.device | str) -> "Head":
         """The same head on another device."""
         moved = {f.name: x.to(device) for f in fields(self)
                  if isinstance(x := getattr(self, f.name), Tensor | Surface)}

@@ -1,7 +1,8 @@
-"""Regions of the bust and the masks m_d and m_s (paper, section 3.1.2), from skinning weights and landmarks alone, so that
-they can be had for any file in SMPL-X's layout."""
+"""Regions of the bust and the masks m_d and m_s (paper, section 3.1.2), from skinning weights and landmarks alone, so
+that they can be had for any file in SMPL-X's layout."""
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from expportrait.head import topology
 
@@ -9,9 +10,10 @@ REGIONS = ("face", "lips", "scalp", "neck", "body", "eye", "teeth", "tongue", "m
 """``mouth``: skin that never shows, the mouth's inside and the eye sockets."""
 
 # Contours of MediaPipe's face mesh, each a closed loop. Right and left are the subject's.
-FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
-             150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
+             149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
+INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
 RIGHT_EYELIDS = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
 LEFT_EYELIDS = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
 
@@ -28,9 +30,9 @@ def find(template: np.ndarray, faces: np.ndarray, weights: np.ndarray, landmarks
          part: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Regions and masks of the coarse bust.
 
-    template (n,3) m, faces (F,3), weights (n,10) in the order of model.JOINTS, landmarks (478,3) on the template, visible (n,)
-    bool, part (n,) index into layout.PARTS or None. Returns region (n,) index into REGIONS, the facial mask m_d (n,)
-    before ``free`` is applied, and free (n,) 0..1: where offsets of either kind may act.
+    template (n,3) m, faces (F,3), weights (n,10) in the order of model.JOINTS, landmarks (478,3) on the template,
+    visible (n,) bool, part (n,) index into layout.PARTS or None. Returns region (n,) index into REGIONS, the facial
+    mask (n,) 0..1, and free (n,) 0..1: where offsets of either kind may act.
     """
     label = topology.components(faces, len(template))
     skin = label == np.bincount(label).argmax()
@@ -42,7 +44,8 @@ def find(template: np.ndarray, faces: np.ndarray, weights: np.ndarray, landmarks
     from_oval = signed_distance(flat, flat_landmarks[list(FACE_OVAL)])
     facial = smoothstep(*OVAL_FADE, from_oval) * skin
     lids = np.maximum(*(signed_distance(flat, flat_landmarks[list(loop)]) for loop in (RIGHT_EYELIDS, LEFT_EYELIDS)))
-    hidden = skin & ~visible & (from_oval > 0) & ~nostrils(flat, flat_landmarks)
+    openings = landmarks[list(INNER_LIPS + RIGHT_EYELIDS + LEFT_EYELIDS)]
+    hidden = pockets(template, faces, skin & ~visible, openings)
     free = skin * smoothstep(*LID_FADE, -lids) * (1 - soften(hidden, faces))
 
     of_head, of_neck = weights[:, 2:6].sum(1), weights[:, 1]
@@ -60,12 +63,12 @@ def find(template: np.ndarray, faces: np.ndarray, weights: np.ndarray, landmarks
 
 
 def unroll(points: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points and landmarks on a plane (n,2), (478,2), in metres: the azimuthal equidistant map about the +z axis through
-    a centre between the ears, scaled by the face's mean radius."""
+    """Points and landmarks on a plane (n,2), (478,2), in metres: the azimuthal equidistant map about the +z axis
+    through a centre between the ears, scaled by the face's mean radius."""
     centre = np.array([landmarks[[234, 454], 0].mean(), landmarks[4, 1], landmarks[[234, 454], 2].mean() - 0.02])
     radius = np.linalg.norm(landmarks[list(FACE_OVAL)] - centre, axis=1).mean()
 
-    def flatten(x):
+    def flatten(x: np.ndarray) -> np.ndarray:
         x = x - centre
         across = np.linalg.norm(x[:, :2], axis=1, keepdims=True)
         return radius * np.arctan2(across, x[:, 2:]) * x[:, :2] / np.maximum(across, 1e-9)
@@ -86,10 +89,12 @@ def signed_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     return np.where(inside, distance, -distance)
 
 
-def nostrils(flat: np.ndarray, flat_landmarks: np.ndarray) -> np.ndarray:
-    """(n,) bool: around the nose, whose hidden inner walls may move with it."""
-    tip, width = flat_landmarks[2], np.linalg.norm(flat_landmarks[98] - flat_landmarks[327])
-    return np.linalg.norm(flat - tip, axis=1) < 0.8 * width
+def pockets(template: np.ndarray, faces: np.ndarray, hidden: np.ndarray, openings: np.ndarray) -> np.ndarray:
+    """(n,) bool: the connected parts of ``hidden`` (n,) bool that come within 1 cm of points of the ``openings`` (k,3):
+    the mouth's inside and the eye sockets, but not the nostrils or what is behind the ears."""
+    label = topology.components(faces[hidden[faces].all(1)], len(template))
+    near = cKDTree(openings).query(template)[0] < 0.01
+    return hidden & np.isin(label, label[hidden & near])
 
 
 def soften(where: np.ndarray, faces: np.ndarray) -> np.ndarray:

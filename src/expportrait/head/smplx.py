@@ -34,8 +34,8 @@ def to_smplx(head: Head, shape: Tensor, expression: Tensor, global_orient: Tenso
 
 
 def from_smplx(head: Head, shape: Tensor, expression: Tensor, global_orient: Tensor, transl: Tensor) -> Tensor:
-    """Our translation (T,3) for SMPL-X's ``transl``; the inverse of :func:`to_smplx`. The spine is at rest; where it is
-    not, call :func:`fold_spine` first."""
+    """Our translation (T,3) for SMPL-X's ``transl``; the inverse of :func:`to_smplx`. The spine is at rest; where it
+    is not, call :func:`fold_spine` first."""
     return transl - _pivot_shift(head, shape, expression, rotations(global_orient))
 
 
@@ -50,8 +50,9 @@ def fold_spine(head: Head, shape: Tensor, expression: Tensor, global_orient: Ten
                spine: Tensor) -> tuple[Tensor, Tensor]:
     """A bent spine as part of the global rotation: the same head and neck with the spine at rest.
 
-    global_orient, transl (T,3) and spine (T,3,3), axis-angle of spine1 to spine3, in SMPL-X's sense -> rotation matrices
-    (T,3,3) and transl (T,3), still in SMPL-X's sense. The chest, which follows the spine's joints in part, is only near.
+    global_orient, transl (T,3) and spine (T,3,3), axis-angle of spine1 to spine3, in SMPL-X's sense -> rotation
+    matrices (T,3,3) and transl (T,3), still in SMPL-X's sense. The chest follows the spine's joints in part, and is
+    only near.
     """
     joints = head.joints(shape, expression)
     turn, at = rotations(global_orient), joints[:, PELVIS_ROW] + transl
@@ -64,7 +65,7 @@ def fold_spine(head: Head, shape: Tensor, expression: Tensor, global_orient: Ten
 
 
 def export(out: Path, file: Path | None = None, compress: bool = True) -> Path:
-    """Write the head model as a full SMPL-X file (13,886 vertices, 400 directions, 486 pose correctives: 50 MB), which
+    """Write the head model as a full SMPL-X file (400 directions, 486 pose correctives), which
     ``smplx.create(folder, "smplx", ext="npz")`` reads as it stands.
 
     smplx looks for ``<folder>/smplx/SMPLX_NEUTRAL.npz`` or a file of a name ``SMPLX_*.npz``.
@@ -82,12 +83,13 @@ def smplx_arrays(model: BodyModel) -> dict[str, np.ndarray]:
     directions = np.zeros((n, 3, SHAPE_SLOTS + 100), np.float32)
     directions[:, :, : model.shape_basis.shape[2]] = model.shape_basis
     directions[:, :, SHAPE_SLOTS : SHAPE_SLOTS + model.expression_basis.shape[2]] = model.expression_basis
+    pose = model.pose_basis
     parents = np.where(PARENTS < 0, 2**32 - 1, PARENTS).astype(np.uint32)
     arrays = {
         "v_template": model.template.astype(np.float64),
         "f": model.faces.astype(np.uint32),
         "shapedirs": directions,
-        "posedirs": np.zeros((n, 3, 9 * (SMPLX_JOINTS - 1)), np.float32) if model.pose_basis is None else model.pose_basis,
+        "posedirs": np.zeros((n, 3, 9 * (SMPLX_JOINTS - 1)), np.float32) if pose is None else pose,
         "J_regressor": model.joint_regressor.toarray(),
         "weights": model.weights.astype(np.float64),
         "kintree_table": np.stack([parents, np.arange(SMPLX_JOINTS, dtype=np.uint32)]),

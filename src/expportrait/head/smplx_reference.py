@@ -12,14 +12,16 @@ from expportrait.head.smplx import to_smplx
 BODY_POSE = {"neck": 11, "head": 14, "left_collar": 12, "right_collar": 13, "left_shoulder": 15, "right_shoulder": 16}
 
 
-def load(file: Path):
+def load(file: Path) -> torch.nn.Module:
     """The body model of smplx; the file's name must begin with ``SMPLX_``."""
     import smplx
 
-    return smplx.create(str(file), "smplx", num_betas=300, num_expression_coeffs=100, use_pca=False, flat_hand_mean=True)
+    sizes = {"num_betas": 300, "num_expression_coeffs": 100}
+    return smplx.create(str(file), "smplx", use_pca=False, flat_hand_mean=True, **sizes)
 
 
-def vertices(model, head: Head, shape: Tensor, expression: Tensor, pose: Tensor, translation: Tensor) -> Tensor:
+def vertices(model: torch.nn.Module, head: Head, shape: Tensor, expression: Tensor, pose: Tensor,
+             translation: Tensor) -> Tensor:
     """Whole-body vertices (T,N,3) as smplx poses them: shape (S,), expression (T,E), pose (T,10,3) axis-angle in the
     order of JOINTS, our translation (T,3)."""
     t = len(pose)

@@ -84,8 +84,9 @@ def compact(faces: np.ndarray, matrix: sparse.csr_matrix) -> tuple[np.ndarray, s
 def bust(model: BodyModel) -> tuple[np.ndarray, sparse.csr_matrix]:
     """Head, neck and shoulders of a body: faces (F_c,3) and the matrix (n_c, N) over the body's vertices.
 
-    The skin is cut along one smooth loop, a superellipse about the neck joint in units of the shoulder width w: 0.64
-    w to each side, 0.5 w down, above the armpits. Parts that hang on head, jaw or eyes (eyeballs, teeth, tongue) are kept whole.
+    The skin is cut along one smooth loop, a superellipse about the neck joint in units of the shoulder width w: 0.64 w
+    to each side, 0.5 w down, above the armpits. Parts that hang on head, jaw or eyes (eyeballs, teeth, tongue) are
+    kept whole.
     """
     joints = model.joint_regressor @ model.template
     width = np.linalg.norm(joints[LEFT_SHOULDER] - joints[RIGHT_SHOULDER])

@@ -1,4 +1,5 @@
-"""Differentiable rendering of a dense mesh: normals, depth, coverage, vertex attributes. Conventions in docs/render.md."""
+"""Differentiable rendering of a dense mesh: normals, depth, coverage, vertex attributes. Conventions in
+docs/render.md."""
 
 from .camera import Camera
 from .edges import Edges, edge_grad, find_edges

@@ -12,8 +12,8 @@ NEAR, FAR = 0.1, 10.0  # metres. Tight, because the depth buffer has 32 bits.
 class Camera:
     """Focal length and principal point in pixels, image size in pixels.
 
-    ``focal``, ``cx``, ``cy`` are floats or tensors; a tensor of shape (B,) holds one value for each mesh of a batch whose points are
-    (B, ..., 3). Gradients reach them.
+    ``focal``, ``cx``, ``cy`` are floats or tensors; a tensor of shape (B,) holds one value for each mesh of a batch
+    whose points are (B, ..., 3). Gradients reach them.
     """
 
     focal: float | Tensor
@@ -29,7 +29,8 @@ class Camera:
         return torch.stack([cx - focal * x / z, cy + focal * y / z], -1)
 
     def clip(self, points: Tensor) -> Tensor:
-        """Camera-space points (..., 3) -> OpenGL clip space (..., 4): w is the depth in metres, z/w grows from -1 (near) to 1 (far)."""
+        """Camera-space points (..., 3) -> OpenGL clip space (..., 4): w is the depth in metres, z/w grows from -1
+        (near) to 1 (far)."""
         x, y, z = points.unbind(-1)
         focal, cx, cy = (_align(value, x) for value in (self.focal, self.cx, self.cy))
         clip_x = 2 * focal / self.width * x - (2 * cx / self.width - 1) * z
@@ -38,9 +39,12 @@ class Camera:
         return torch.stack([clip_x, clip_y, clip_z, -z], -1)
 
     def resized(self, height: int, width: int) -> "Camera":
-        """The same view on another pixel grid. With centres at half-integers this is a pure scale; pixels must stay square."""
+        """The same view on another pixel grid. With centres at half-integers this is a pure scale; pixels must stay
+        square."""
         if height * self.width != width * self.height:
-            raise ValueError(f"Camera.resized: {height}x{width} has another aspect ratio than {self.height}x{self.width}.")
+            raise ValueError(
+                f"Camera.resized: {height}x{width} has another aspect ratio than {self.height}x{self.width}."
+            )
         scale = width / self.width
         return Camera(self.focal * scale, self.cx * scale, self.cy * scale, height, width)
 

@@ -10,9 +10,13 @@ def sphere(divisions: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, 
     """Unit geodesic sphere: vertices (10 n^2 + 2, 3), faces (20 n^2, 3) int64, counter-clockwise seen from outside."""
     golden = (1 + 5**0.5) / 2
     corners = np.array([(0, a, b) for a in (-1, 1) for b in (-golden, golden)])
-    corners = np.concatenate([np.roll(corners, shift, 1) for shift in range(3)])  # the 12 vertices of an icosahedron, edges of length 2
+    corners = np.concatenate(
+        [np.roll(corners, shift, 1) for shift in range(3)]
+    )  # the 12 vertices of an icosahedron, edges of length 2
     near = np.isclose(np.linalg.norm(corners[:, None] - corners[None], axis=-1), 2)
-    solid = [(a, b, c) for a in range(12) for b in range(a) for c in range(b) if near[a, b] and near[b, c] and near[a, c]]
+    solid = [
+        (a, b, c) for a in range(12) for b in range(a) for c in range(b) if near[a, b] and near[b, c] and near[a, c]
+    ]
     steps = [(i, j) for i in range(divisions + 1) for j in range(divisions + 1 - i)]
     number = {step: n for n, step in enumerate(steps)}
     upright = [(number[i, j], number[i + 1, j], number[i, j + 1]) for i, j in steps if i + j < divisions]
@@ -30,7 +34,8 @@ def sphere(divisions: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, 
 
 
 def bumpy_head(divisions: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """A sphere pushed out into something like a head of 0.25 m (nose, eye sockets, ears, chin, fine bumps), facing +z. 46 divisions: 42k faces."""
+    """A sphere pushed out into something like a head of 0.25 m (nose, eye sockets, ears, chin, fine bumps), facing
+    +z. 46 divisions: 42k faces."""
     direction, faces = sphere(divisions, torch.float64)
     x, y, z = direction.unbind(1)
 

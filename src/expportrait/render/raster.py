@@ -1,7 +1,8 @@
-"""Rasterising in nvdiffrast's conventions with a choice of backend, and interpolation over visible faces with exact gradients.
+"""Rasterising in nvdiffrast's conventions with a choice of backend, and interpolation over visible faces with exact
+gradients.
 
-A backend only answers which face is nearest at each pixel centre. Everything with a gradient is computed from that here, so that both
-backends share one shading code.
+A backend only answers which face is nearest at each pixel centre. Everything with a gradient is computed from that
+here, so that both backends share one shading code.
 """
 
 import torch
@@ -23,37 +24,42 @@ def choose_backend(backend: str, device: torch.device) -> str:
 
 
 def face_ids(pos: Tensor, faces: Tensor, size: tuple[int, int], backend: str = "auto", cull: bool = False) -> Tensor:
-    """pos (B, V, 4) clip space, faces (F, 3), (H, W) -> nearest face at each pixel centre (B, H, W) int64, -1 where nothing is.
+    """pos (B, V, 4) clip space, faces (F, 3), (H, W) -> nearest face at each pixel centre (B, H, W) int64, or -1.
 
-    Row 0 at the bottom. cull=True leaves out back faces (clockwise on the screen): the same images for a closed surface whose faces
-    turn counter-clockwise seen from outside, at about half the cost of the torch backend.
+    Row 0 at the bottom. cull=True leaves out back faces (clockwise on the screen): the same images for a closed
+    surface whose faces turn counter-clockwise seen from outside, at about half the cost of the torch backend.
     """
     if pos.dim() != 3 or pos.shape[-1] != 4 or faces.dim() != 2 or faces.shape[-1] != 3:
-        raise ValueError(f"Expected positions (B, V, 4) and faces (F, 3), got {tuple(pos.shape)} and {tuple(faces.shape)}.")
+        raise ValueError(
+            f"Expected positions (B, V, 4) and faces (F, 3), got {tuple(pos.shape)} and {tuple(faces.shape)}."
+        )
     if choose_backend(backend, pos.device) == "nvdiffrast":
         return raster_nvdiffrast.face_ids(pos, faces, size, cull)
     return raster_torch.face_ids(pos, faces.long(), size, cull)
 
 
 def rasterize(pos: Tensor, faces: Tensor, size: tuple[int, int], backend: str = "auto", cull: bool = False) -> Tensor:
-    """pos (B, V, 4) clip space, faces (F, 3), (H, W) -> rast (B, H, W, 4) = (u, v, z/w, id + 1), row 0 at the BOTTOM, background 0.
+    """pos (B, V, 4) clip space, faces (F, 3), (H, W) -> rast (B, H, W, 4) = (u, v, z/w, id + 1), row 0 at the BOTTOM,
+    background 0.
 
-    u and v are the perspective-correct weights of a face's vertices 0 and 1 and carry gradients to pos; z/w carries none.
+    u and v are the perspective-correct weights of a face's vertices 0 and 1 and carry gradients to pos; z/w carries
+    none.
     """
     if choose_backend(backend, pos.device) == "nvdiffrast":
         return raster_nvdiffrast.rasterize(pos, faces, size, cull)
-    (batch, n_vertices, _), (height, width) = pos.shape, size
+    batch, (height, width) = len(pos), size
     ids = face_ids(pos, faces, size, "torch", cull).flip(1)
     index, seen = covered(ids, len(faces))
     planes = FacePlanes(pos, faces, seen, index, size)
-    u, v, w = planes.barycentrics().unbind(0)
+    u, v, _ = planes.barycentrics().unbind(0)
     z = planes.interpolate(pos.detach()[..., 2:]).detach()[0] / planes.depth().detach()
     values = torch.stack([u, v, z, (seen % len(faces) + 1).to(pos.dtype)], 1)
     return pos.new_zeros(batch * height * width, 4).index_copy(0, index, values).view(batch, height, width, 4).flip(1)
 
 
 def interpolate(attribute: Tensor, rast: Tensor, faces: Tensor) -> Tensor:
-    """Vertex attribute (V, C) or (B, V, C) -> image (B, H, W, C) in rast's row order, background 0. Gradients reach attribute and rast."""
+    """Vertex attribute (V, C) or (B, V, C) -> image (B, H, W, C) in rast's row order, background 0. Gradients reach
+    attribute and rast."""
     batch, height, width, _ = rast.shape
     flat = rast.reshape(-1, 4)
     index, seen = covered(rast[..., 3].detach().long() - 1, len(faces))
@@ -61,9 +67,15 @@ def interpolate(attribute: Tensor, rast: Tensor, faces: Tensor) -> Tensor:
     shared = attribute.dim() == 2 or len(attribute) == 1
     table = attribute.reshape(-1, attribute.shape[-1])
     corners = flat_corners(faces, 1 if shared else batch, table.shape[0] // (1 if shared else batch))
-    a, b, c = (table.index_select(0, i) for i in corners.index_select(1, seen % len(faces) if shared else seen).unbind(0))
+    a, b, c = (
+        table.index_select(0, i) for i in corners.index_select(1, seen % len(faces) if shared else seen).unbind(0)
+    )
     values = u[:, None] * a + v[:, None] * b + (1 - u - v)[:, None] * c
-    return values.new_zeros(len(flat), table.shape[1]).index_copy(0, index, values).view(batch, height, width, table.shape[1])
+    return (
+        values.new_zeros(len(flat), table.shape[1])
+        .index_copy(0, index, values)
+        .view(batch, height, width, table.shape[1])
+    )
 
 
 def covered(ids: Tensor, n_faces: int) -> tuple[Tensor, Tensor]:
@@ -76,8 +88,8 @@ def covered(ids: Tensor, n_faces: int) -> tuple[Tensor, Tensor]:
 
 
 def flat_corners(faces: Tensor, batch: int, n_vertices: int) -> Tensor:
-    """faces (F, 3) -> (3, B * F) int64: vertex indices into the concatenated vertices of a batch. int64, because the backward of
-    index_select with int32 indices is several times slower on CPU."""
+    """faces (F, 3) -> (3, B * F) int64: vertex indices into the concatenated vertices of a batch. int64, because the
+    backward of index_select with int32 indices is several times slower on CPU."""
     corners = faces.long().t()
     if batch == 1:
         return corners
@@ -93,25 +105,30 @@ def cross(a: Tensor, b: Tensor) -> Tensor:
 class FacePlanes:
     """Interpolation over the faces that are visible somewhere, evaluated at the covered pixels.
 
-    Before the perspective division everything is affine in the pixel (Olano and Greer 1997, "Triangle scan conversion using 2D
-    homogeneous coordinates"): with a vertex written p = (x, y, w) relative to the pixel, the edge function of vertex 0 is
-    p1 x p2 . (X, Y, 1), a barycentric is an edge function over the sum of the three, and an attribute is the sum of edge functions times
-    values over that sum. So planes are set up once a visible face and evaluated at its pixels: far fewer operations than barycentrics
-    and gathers of vertices at every pixel. Arrays lie channel first, so that every operation runs on contiguous memory.
+    Before the perspective division everything is affine in the pixel (Olano and Greer 1997, "Triangle scan conversion
+    using 2D homogeneous coordinates"): with a vertex written p = (x, y, w) relative to the pixel, the edge function
+    of vertex 0 is p1 x p2 . (X, Y, 1), a barycentric is an edge function over the sum of the three, and an attribute
+    is the sum of edge functions times values over that sum. So planes are set up once a visible face and evaluated at
+    its pixels: far fewer operations than barycentrics and gathers of vertices at every pixel. Arrays lie channel
+    first, so that every operation runs on contiguous memory.
     """
 
-    def __init__(self, pos: Tensor, faces: Tensor, seen: Tensor, index: Tensor, size: tuple[int, int], snapped: bool = False):
-        """pos (B, V, 4) clip space; faces (F, 3); seen (P,): b * F + f; index (P,): b * H * W + y * W + x, rows top-down.
-        snapped: the ids come from a rasteriser that rounds vertices first, so that a pixel may lie slightly outside of its face."""
+    def __init__(
+        self, pos: Tensor, faces: Tensor, seen: Tensor, index: Tensor, size: tuple[int, int], snapped: bool = False
+    ) -> None:
+        """pos (B, V, 4) clip space; faces (F, 3); seen (P,): b * F + f; index (P,): b * H * W + y * W + x, rows
+        top-down. snapped: the ids come from a rasteriser that rounds vertices first, so that a pixel may lie slightly
+        outside of its face."""
         (batch, self.n_vertices, _), (height, width) = pos.shape, size
         corners = flat_corners(faces, batch, self.n_vertices)
         used = torch.zeros(corners.shape[1], dtype=torch.bool, device=pos.device)
         used.index_fill_(0, seen, True)
-        self.corners = corners.index_select(1, used.nonzero()[:, 0]).reshape(-1)  # (3 * N,): all first corners, all second, all third
+        # Of the N faces seen anywhere: (3 * N,), all first corners, then all second, then all third.
+        self.corners = corners.index_select(1, used.nonzero()[:, 0]).reshape(-1)
         self.slot = (used.cumsum(0) - 1).index_select(0, seen)
         x, y, _, w = pos.reshape(-1, 4).t().index_select(1, self.corners).view(4, 3, len(self.corners) // 3).unbind(0)
-        # Edge functions are tiny differences. With the origin of the screen at the face (a constant, so without effect on gradients)
-        # nothing cancels in float32.
+        # Edge functions are tiny differences. With the origin of the screen at the face (a constant, so without
+        # effect on gradients) nothing cancels in float32.
         origin = torch.stack([x[0] / w[0], y[0] / w[0], w[0]]).detach()
         x0, y0, w0 = origin.unbind(0)
         self.depths = w - w0  # (corner, N), relative to the face, for the same reason
@@ -123,7 +140,8 @@ class FacePlanes:
         self.y = 1 - (2 * (row % height if batch > 1 else row) + 1).to(pos.dtype) / height - y0
         if snapped:
             self._pull_inside(p1.detach(), p2.detach())
-        self.inverse = 1 / self._evaluate(self.edges.sum(1)[None])[0]
+        total = self._evaluate(self.edges.sum(1)[None])[0]
+        self.inverse = 1 / (self._away_from_zero(total, p1.detach(), p2.detach()) if snapped else total)
 
     def _evaluate(self, planes: Tensor) -> Tensor:
         """Planes (C, [X Y 1], N) at the fragments: (C, P)."""
@@ -154,8 +172,14 @@ class FacePlanes:
     def _pull_inside(self, p1: Tensor, p2: Tensor) -> None:
         """Move a fragment that lies outside of its face towards the centroid, until it lies on the border."""
         e0, e1, e2 = self._evaluate(self.edges.transpose(0, 1)).unbind(0)
-        total = e0 + e1 + e2
+        total = self._away_from_zero(e0 + e1 + e2, p1, p2)
         lowest = torch.minimum(torch.minimum(e0 / total, e1 / total), e2 / total)
         keep = 1 / (1 - 3 * lowest.clamp(max=0))  # the weights along the way are 1/3 + keep * (weight - 1/3)
-        x, y = ((p1 + p2)[:2] / (p1 + p2)[2]).index_select(1, self.slot).mul(2 / 3).unbind(0)
+        x, y = ((p1[:2] / p1[2] + p2[:2] / p2[2]) / 3).index_select(1, self.slot).unbind(0)
         self.x, self.y = x + keep * (self.x - x), y + keep * (self.y - y)
+
+    def _away_from_zero(self, total: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
+        """The sum of the edge functions (P,), kept above the rounding of its terms: a sliver that only the snapping
+        made visible gets harmless values instead of infinite ones."""
+        floor = (1e-5 * p1[:2].abs().sum(0) * p2[:2].abs().sum(0) * p1[2] + 1e-30).index_select(0, self.slot)
+        return torch.where(total.abs() < floor, floor.copysign(total), total)

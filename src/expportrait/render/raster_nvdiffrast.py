@@ -1,7 +1,10 @@
-"""nvdiffrast (CUDA only) behind the same interface. Optional: the user installs it, and its licence allows non-commercial use only."""
+"""nvdiffrast (CUDA only) behind the same interface. Optional: the user installs it, and its licence allows
+non-commercial use only."""
 
 import importlib.util
 from functools import lru_cache
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,8 +12,9 @@ from torch import Tensor
 from ..errors import UserError
 
 INSTALL = (
-    "Install it with `pip install git+https://github.com/NVlabs/nvdiffrast --no-build-isolation` (needs the CUDA toolkit that torch was "
-    "built with; its licence allows research and evaluation only, no commercial use), or set the raster backend to 'torch'."
+    "Install it with `pip install git+https://github.com/NVlabs/nvdiffrast --no-build-isolation` (needs the CUDA "
+    "toolkit that torch was built with; its licence allows research and evaluation only, no commercial use), or set "
+    "the raster backend to 'torch'."
 )
 
 
@@ -20,32 +24,39 @@ def available() -> bool:
 
 
 @lru_cache
-def _load():
+def _load() -> ModuleType:
     if not available():
         raise UserError(f"The raster backend 'nvdiffrast' is not installed. {INSTALL}")
     try:
         import nvdiffrast.torch as module
     except ImportError as error:
-        raise UserError(f"The raster backend 'nvdiffrast' is installed but does not load ({error}). {INSTALL}") from error
+        raise UserError(
+            f"The raster backend 'nvdiffrast' is installed but does not load ({error}). {INSTALL}"
+        ) from error
     return module
 
 
 @lru_cache
-def _context(device: torch.device):
+def _context(device: torch.device) -> Any:
     """One context a device: it owns buffers that grow to the largest image seen."""
     return _load().RasterizeCudaContext(device=device)
 
 
 def rasterize(pos: Tensor, faces: Tensor, size: tuple[int, int], cull: bool = False) -> Tensor:
-    """pos (B, V, 4) f32 clip space on CUDA, faces (F, 3), (H, W) -> rast (B, H, W, 4) = (u, v, z/w, id + 1), row 0 at the bottom."""
+    """pos (B, V, 4) f32 clip space on CUDA, faces (F, 3), (H, W) -> rast (B, H, W, 4) = (u, v, z/w, id + 1), row 0 at
+    the bottom."""
     module = _load()
     if not pos.is_cuda:
-        raise UserError(f"The raster backend 'nvdiffrast' needs a CUDA device, but the mesh is on '{pos.device}': use the backend 'torch'.")
+        raise UserError(
+            f"The raster backend 'nvdiffrast' needs a CUDA device, but the mesh is on '{pos.device}': "
+            "use the backend 'torch'."
+        )
     context = _context(pos.device)
     pos, faces = pos.float().contiguous(), faces.int().contiguous()
     if not cull:
         return module.rasterize(context, pos, faces, size, grad_db=False)[0]
-    # nvdiffrast has no culling: a culled face becomes a point, which covers nothing, so that the ids of the others stay.
+    # nvdiffrast has no culling: a culled face becomes a point, which covers nothing, so that the ids of the others
+    # stay.
     images = []
     for one in pos:
         kept = torch.where(front_facing(one.detach(), faces)[:, None], faces, faces[:1, :1])

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .camera import Camera
@@ -13,8 +12,8 @@ from .raster import FacePlanes, choose_backend, covered, cross, face_ids, flat_c
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Unit normals (B, V, 3) of vertices (B, V, 3): the mean of the adjacent faces' normals, weighted by area. Faces (F, 3) turn
-    counter-clockwise seen from outside. A vertex of no face gets 0."""
+    """Unit normals (B, V, 3) of vertices (B, V, 3): the mean of the adjacent faces' normals, weighted by area. Faces
+    (F, 3) turn counter-clockwise seen from outside. A vertex of no face gets 0."""
     batch, count, _ = vertices.shape
     return _vertex_normals(vertices, faces).t().reshape(batch, count, 3)
 
@@ -38,8 +37,8 @@ def _unit(vectors: Tensor) -> Tensor:
 
 @dataclass
 class Fragments:
-    """The covered pixels of a batch, in the order of their index. Normals, depth and interpolated attributes carry exact gradients to
-    the vertices for a fixed visibility."""
+    """The covered pixels of a batch, in the order of their index. Normals, depth and interpolated attributes carry
+    exact gradients to the vertices for a fixed visibility."""
 
     index: Tensor  # (P,) int64: b * H * W + y * W + x, rows top-down
     face_id: Tensor  # (P,) int64
@@ -50,8 +49,8 @@ class Fragments:
     coverage: Tensor | None = None  # (B, H, W) 0 or 1 with edge gradients, where asked for
 
     def interpolate(self, attribute: Tensor) -> Tensor:
-        """Vertex attribute (V, C), shared by the batch, or (B, V, C) -> (P, C), perspective-correct, with gradients to the attribute
-        and to the vertices."""
+        """Vertex attribute (V, C), shared by the batch, or (B, V, C) -> (P, C), perspective-correct, with gradients
+        to the attribute and to the vertices."""
         return self.planes.interpolate(attribute).t()
 
     def image(self, values: Tensor, background: float = 0) -> Tensor:
@@ -63,29 +62,39 @@ class Fragments:
 def fragments(
     vertices: Tensor, faces: Tensor, camera: Camera, backend: str = "auto", cull: bool = False, edges: bool = False
 ) -> Fragments:
-    """Camera-space vertices (B, V, 3), faces (F, 3) -> the covered pixels: the fast path, since losses and gradients touch only those.
+    """Camera-space vertices (B, V, 3), faces (F, 3) -> the covered pixels: the fast path, since losses and gradients
+    touch only those.
 
-    cull=True leaves out back faces: the same result for a closed surface, at half the cost of the torch rasteriser. edges=True adds the
-    coverage image, whose gradient sees silhouettes.
+    cull=True leaves out back faces: the same result for a closed surface, at half the cost of the torch rasteriser.
+    edges=True adds the coverage image, whose gradient sees silhouettes.
     """
     found, ids, pos = _fragments(vertices, faces, camera, backend, cull)
     if edges:
-        borders = find_edges(pos, faces, ids, found.image(found.depth.detach()))
+        borders = find_edges(
+            pos, faces, ids, found.image(found.depth.detach()), gap=1e6
+        )  # a mask has no edges but the silhouette
         found.coverage = edge_grad((ids >= 0).to(vertices.dtype), borders)
     return found
 
 
-def _fragments(vertices: Tensor, faces: Tensor, camera: Camera, backend: str, cull: bool) -> tuple[Fragments, Tensor, Tensor]:
+def _fragments(
+    vertices: Tensor, faces: Tensor, camera: Camera, backend: str, cull: bool
+) -> tuple[Fragments, Tensor, Tensor]:
     size = (camera.height, camera.width)
     pos = camera.clip(vertices)
     ids = face_ids(pos.detach(), faces, size, backend, cull).flip(1)
     index, seen = covered(ids, len(faces))
     planes = FacePlanes(pos, faces, seen, index, size, snapped=choose_backend(backend, pos.device) == "nvdiffrast")
-    corner_normals = _vertex_normals(vertices, faces).index_select(1, planes.corners).view_as(planes.edges)
-    values = planes.combine(torch.cat([corner_normals, planes.depths[None]]))
-    normals, depth = _unit(values[:3]).t(), values[3] + planes.origin_depth
+    normals, depth = _normals_and_depth(planes, vertices, faces)
     face_id = seen if len(ids) == 1 else seen % len(faces)
     return Fragments(index, face_id, normals, depth, tuple(ids.shape), planes), ids, pos
+
+
+def _normals_and_depth(planes: FacePlanes, vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each fragment: (P, 3), (P,). In one evaluation, so that the fragments' planes are gathered once."""
+    corner_normals = _vertex_normals(vertices, faces).index_select(1, planes.corners).view_as(planes.edges)
+    values = planes.combine(torch.cat([corner_normals, planes.depths[None]]))
+    return _unit(values[:3]).t(), values[3] + planes.origin_depth
 
 
 @dataclass
@@ -110,8 +119,9 @@ def render(
 ) -> Maps:
     """Camera-space vertices (B, V, 3), faces (F, 3) -> maps.
 
-    attributes: vertex attributes (V, C) or (B, V, C). edges: names of the maps ("coverage", "normals", "depth", or attributes) whose
-    gradients also see silhouettes and occluding edges move; True means the coverage alone. The values are the same either way.
+    attributes: vertex attributes (V, C) or (B, V, C). edges: names of the maps ("coverage", "normals", "depth", or
+    attributes) whose gradients also see silhouettes and occluding edges move; True means the coverage alone. The
+    values are the same either way.
     """
     found, ids, pos = _fragments(vertices, faces, camera, backend, cull)
     maps = {"normals": found.normals, "depth": found.depth}

@@ -6,7 +6,6 @@ The folder is made once and kept while the keys of the clip's stores stay the sa
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,16 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from expportrait.config import Report
+from expportrait.config import HeadSettings, Report
 from expportrait.fit.store import TERMS, load_proxy
 from expportrait.head import Head
+from expportrait.render.picture import normals_to_rgb
 from expportrait.report import charts, panels
 from expportrait.stage import content_key, write_json
 from expportrait.store import Store, decode_normals
+from expportrait.video.write import write_mp4
 
 VERSION = 1  # bump when equal stores give other media
 FILE = "card.json"
 STRIP = 160  # px, height of the strip of frames
+
+
+# what is shown, array of the proxy store, factor, unit, and what it is measured against
+ERRORS = (
+    ("landmarks", "landmark_error", 100, " %", "of the inter-ocular distance"),
+    ("normals", "normal_error", 1, "°", "to the estimate"),
+    ("overlap", "overlap", 1, "", "with the mask"),
+)
 
 
 @dataclass
@@ -33,9 +42,8 @@ class Card:
 
     pictures: list[dict[str, Any]] = field(default_factory=list)  # file, caption, size
     strip: dict[str, Any] = field(default_factory=dict)  # file, width, height
-    video: dict[str, Any] | None = None  # file, poster, width, height
-    errors: list[dict[str, str]] = field(default_factory=list)  # name, value, unit
-    means: dict[str, float] = field(default_factory=dict)
+    video: dict[str, Any] | None = None  # file (none for one frame), poster, width, height
+    means: dict[str, float] = field(default_factory=dict)  # over the frames, by the names in ERRORS
     facts: list[tuple[str, str]] = field(default_factory=list)
     loss: str = ""  # SVG
     per_frame: str = ""  # SVG
@@ -70,33 +78,42 @@ def make_card(clip: str, results: Path, keys: dict[str, str], media: Path, setti
 
 
 def _draw(stores: dict[str, Store], folder: Path, settings: Report) -> Card:
-    card = Card()
+    card, size = Card(), settings.size
     frames = stores["crop"].lazy("frames")
-    count, size = frames.shape[0], settings.size
+    count = frames.shape[0]
     chosen = _shown_frame(stores.get("proxy"), count)
     frame = frames[chosen]
 
-    def add(name: str, caption: str, image: np.ndarray) -> None:
+    def picture(name: str, caption: str, image: np.ndarray) -> None:
         panels.save(image, folder / f"{name}.jpg")
         card.pictures.append({"file": f"{name}.jpg", "caption": caption, "size": len(image)})
 
     picked = np.unique(np.linspace(0, count - 1, min(settings.frames, count)).round().astype(int))
     panels.save(panels.strip([frames[int(t)] for t in picked], STRIP), folder / "frames.jpg")
     card.strip = {"file": "frames.jpg", "width": STRIP * len(picked), "height": STRIP}
-    _crop_facts(stores["crop"], frames.shape, card)
+    card.facts += _crop_facts(stores["crop"].attrs, frames.shape)
     if "landmarks" in stores:
         store = stores["landmarks"]
         guessed = store["interpolated"]
-        note = " (interpolated)" if guessed[chosen] else ""
-        add("landmarks", f"landmarks{note}, frame {chosen}", panels.landmarks(frame, store.lazy("points")[chosen], size))
-        card.facts.append(("landmarks", f"{store.attrs.get('detector', '')}, {int(guessed.sum())} of {count} frames interpolated"))
+        caption = f"landmarks, frame {chosen}" + (" (interpolated)" if guessed[chosen] else "")
+        picture("landmarks", caption, panels.landmarks(frame, store.lazy("points")[chosen], size))
+        told = f"{store.attrs.get('detector', '')}, {int(guessed.sum())} of {count} frames interpolated"
+        card.facts.append(("landmarks", told))
     if "geometry" in stores:
-        estimate = _as_normals(stores["geometry"].lazy("normals")[chosen])
-        add("estimated", "estimated normals", panels.resize(panels.normal_colours(estimate), size))
+        colours = normals_to_rgb(decode_normals(stores["geometry"].lazy("normals")[chosen]), background=0)
+        picture("estimated", "estimated normals", panels.resize(colours, size))
     if "proxy" in stores:
-        _draw_proxy(stores["proxy"], frame, chosen, size, card, add)
+        store = stores["proxy"]
+        head = load_proxy(store, _head(json.dumps(store.attrs["settings"]["head"], sort_keys=True)))
+        normals, coverage = panels.fitted(head, chosen, size)
+        colours = normals_to_rgb(normals, coverage, background=0)
+        picture("fitted", "fitted normals", colours)
+        picture("overlay", "fitted head on the frame", panels.overlay(frame, colours, coverage, size))
+        for side, image in zip(("right", "left"), panels.two_sides(head, size), strict=True):
+            picture(side, f"neutral head, from its {side}", image)
+        _chart(store, chosen, card)
     if "control" in stores:
-        _draw_control(stores, chosen, folder, settings, card)
+        card.video = _film(stores, chosen, folder, settings)
     return card
 
 
@@ -108,63 +125,63 @@ def _shown_frame(proxy: Store | None, count: int) -> int:
     return int(np.argsort(error, kind="stable")[len(error) // 2])
 
 
-def _crop_facts(store: Store, shape: tuple[int, ...], card: Card) -> None:
-    attrs = store.attrs
-    fps = float(attrs.get("fps") or 0)
-    length = f"{shape[0]} frames" + (f", {shape[0] / fps:.1f} s at {fps:g} fps" if fps and shape[0] > 1 else "")
-    card.facts += [("source", str(attrs.get("source", ""))), ("length", length)]
-    if attrs.get("box") is not None:
-        x0, y0, x1, y1 = (float(value) for value in np.ravel(attrs["box"])[:4])
-        card.facts.append(("crop box", f"x {x0:.0f} to {x1:.0f}, y {y0:.0f} to {y1:.0f} px of the source, shown at {shape[2]} px"))
+def _crop_facts(attrs: dict[str, Any], shape: tuple[int, ...]) -> list[tuple[str, str]]:
+    count, fps = shape[0], float(attrs.get("fps") or 0)
+    source = str(attrs.get("source", ""))
+    if attrs.get("source_size"):
+        source += ", {} × {} px".format(*attrs["source_size"])
+    length = f"{count} frames" if count > 1 else "one frame"
+    if fps and count > 1:
+        length += f", {count / fps:.1f} s at {fps:.4g} fps"
+    if len(attrs.get("shots") or ()) > 1 and attrs.get("shot"):
+        length += ", frames {} to {}, of {} shots".format(attrs["shot"][0], attrs["shot"][1] - 1, len(attrs["shots"]))
+    facts = [("source", source), ("length", length)]
+    if attrs.get("box"):
+        x0, y0, x1, y1 = (round(value) for value in attrs["box"])
+        box = f"x {x0} to {x1}, y {y0} to {y1} px of the source, now {shape[2]} px"
+        facts.append(("crop box", box + (", padded" if any(attrs.get("padded") or ()) else "")))
+    if attrs.get("face"):
+        facts.append(
+            ("face", f"{attrs['face']:.0f} px in the source, in {attrs.get('face_coverage', 1):.0%} of the frames")
+        )
+    return facts
 
 
-def _draw_proxy(store: Store, frame: np.ndarray, chosen: int, size: int, card: Card, add) -> None:  # noqa: ANN001
-    head = load_proxy(store, load_head(json.dumps(store.attrs["head"], sort_keys=True)))
-    normals, coverage = panels.fitted(head, chosen, size)
-    colours = panels.normal_colours(normals)
-    add("fitted", "fitted normals", colours)
-    add("overlay", "fitted head on the frame", panels.overlay(frame, colours, coverage, size))
-    for name, image in zip(("right", "left"), panels.two_sides(head, size), strict=True):
-        add(name, f"neutral head, from its {name}", image)
-    rows = [("landmarks", " %", 100 * store["landmark_error"]), ("normals", "°", store["normal_error"]), ("overlap", "", store["overlap"])]
+def _chart(store: Store, chosen: int, card: Card) -> None:
+    """The fit's numbers: means, curves, camera and times."""
+    rows = [(name, unit, factor * store[array].astype(float)) for name, array, factor, unit, _ in ERRORS]
     card.per_frame = charts.error_chart(rows, chosen)
-    for (name, unit, values), against in zip(rows, ("of the inter-ocular distance", "to the estimate", "with the mask"), strict=True):
-        if np.isfinite(values).any():
-            mean = card.means[name] = float(np.nanmean(values))
-            card.errors.append({"name": name, "value": f"{mean:.2f}" if name == "overlap" else f"{mean:.1f}", "unit": unit.strip(), "against": against})
+    card.means = {name: float(np.nanmean(values)) for name, _, values in rows if np.isfinite(values).any()}
     stages = [(name, int(first)) for name, first in store.attrs["loss_stage"]]
     card.loss = charts.loss_chart(store["loss"], stages, TERMS)
     card.facts.append(("camera", f"focal length {store.attrs['focal']:.0f} px at {store.attrs['size']} px"))
     seconds = store.attrs.get("seconds") or {}
     if seconds:
         parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
-        card.facts.append(("fit time", f"{sum(seconds.values()):.0f} s ({parts})"))
+        card.facts.append(("fit time", f"{sum(seconds.values()):.0f} s: {parts}"))
 
 
-def _draw_control(stores: dict[str, Store], chosen: int, folder: Path, settings: Report, card: Card) -> None:
+def _film(stores: dict[str, Store], chosen: int, folder: Path, settings: Report) -> dict[str, Any]:
     """Input and control map beside each other: a video, or of a single frame a picture."""
     frames, normals = stores["crop"].lazy("frames"), stores["control"].lazy("normals")
-    size = settings.size // 2 * 2
+    size = settings.size // 2 * 2  # H.264 wants even sides
 
     def pair(t: int) -> np.ndarray:
-        control = panels.normal_colours(_as_normals(normals[t]))
+        control = normals_to_rgb(decode_normals(normals[t]), background=0)
         return np.concatenate([panels.resize(frames[t], size), panels.resize(control, size)], axis=1)
 
     panels.save(pair(chosen), folder / "poster.jpg")
-    card.video = {"file": "", "poster": "poster.jpg", "width": 2 * size, "height": size}
+    film = {"file": "", "poster": "poster.jpg", "width": 2 * size, "height": size}
     if frames.shape[0] > 1:
         fps = float(stores["crop"].attrs.get("fps") or 25)
         count = min(frames.shape[0], max(2, round(settings.video_seconds * fps)))
-        shown: Iterator[np.ndarray] = (pair(t) for t in range(count))
-        panels.save_video(folder / "control.mp4", shown, fps)
-        card.video["file"] = "control.mp4"
-
-
-def _as_normals(values: np.ndarray) -> np.ndarray:
-    return decode_normals(values) if values.dtype == np.int8 else values.astype(np.float32)
+        write_mp4(folder / "control.mp4", (pair(t) for t in range(count)), fps, crf=22)
+        film["file"] = "control.mp4"
+    return film
 
 
 @cache
-def load_head(arguments: str) -> Head:
-    """The head that a proxy was fitted with, by the JSON of ``Head.load``'s arguments in the store."""
-    return Head.load(**json.loads(arguments))
+def _head(settings: str) -> Head:
+    """The head that a proxy was fitted with, by the JSON of its settings in the store."""
+    s = HeadSettings(**json.loads(settings))
+    return Head.load(s.file, s.subdivisions, s.shape_components, s.expression_components)

@@ -1,20 +1,26 @@
 """Small SVG charts as text, coloured by the page's style sheet (classes, no colours here)."""
 
 import math
+from collections.abc import Callable
 from html import escape
+from itertools import pairwise
 
 import numpy as np
+
+Scale = Callable[[float], float]
 
 WIDTH = 420
 LEFT, RIGHT = 38, 8  # margins of the plot, user units
 POINTS = 160  # a curve has at most about so many: a chart stays under 15 kB
-LETTERS = {"rigid": "a", "landmarks": "b", "coarse": "c", "static": "d", "dynamic": "e", "final": "e"}  # method.md 3.1
+# of the fit's stages, docs/proxy.md
+LETTERS = {"rigid": "a", "landmarks": "b", "coarse": "c", "static": "d", "dynamic": "e", "final": "e"}
 
 
 def loss_chart(loss: np.ndarray, stages: list[tuple[str, int]], terms: tuple[str, ...]) -> str:
     """Curves of the fit on a logarithmic scale.
 
-    loss (n, len(terms)), NaN where a term was not computed; ``stages``: (name, first step) in order, each marked with its letter.
+    loss (n, len(terms)), NaN where a term was not computed; ``stages``: (name, first step) in order, each marked with
+    its letter.
     """
     top, height = 34, 190
     positive = np.where(np.isfinite(loss) & (loss > 0), loss, np.nan).astype(float)
@@ -37,8 +43,8 @@ def loss_chart(loss: np.ndarray, stages: list[tuple[str, int]], terms: tuple[str
         body.append(f'<rect class="band{shade}" x="{left:.1f}" y="{top}" width="{max(0, right - left):.1f}" '
                     f'height="{height - 18 - top}"/>')  # fmt: skip
         label = escape("a, b" if name == "landmarks" and number == 0 else LETTERS.get(name, name))
-        body.append(f'<text class="stage" x="{(left + right) / 2:.1f}" y="{top - 5}"><title>{escape(name)}: steps {first} '
-                    f"to {last - 1}</title>{label}</text>")  # fmt: skip
+        body.append(f'<text class="stage" x="{(left + right) / 2:.1f}" y="{top - 5}">'
+                    f"<title>{escape(name)}: steps {first} to {last - 1}</title>{label}</text>")  # fmt: skip
     for k, parts in curves:
         body += [_line(points, x, y, f"s{k}") for points in parts]
     body.append(f'<text class="tick" x="{LEFT}" y="{height - 4}">0</text>')
@@ -54,9 +60,9 @@ def loss_chart(loss: np.ndarray, stages: list[tuple[str, int]], terms: tuple[str
 
 def error_chart(rows: list[tuple[str, str, np.ndarray]], shown: int) -> str:
     """One small chart a row, (name, unit, values (T,)), over the frames; a line marks frame ``shown``."""
-    each = 60
+    each, right = 60, WIDTH - RIGHT
     frames = len(rows[0][2])
-    x = _scale(0, max(1, frames - 1), LEFT, WIDTH - RIGHT)
+    x = _scale(0, max(1, frames - 1), LEFT, right)
     body = []
     for number, (name, unit, values) in enumerate(rows):
         top = number * each + 16
@@ -68,16 +74,17 @@ def error_chart(rows: list[tuple[str, str, np.ndarray]], shown: int) -> str:
         low, high = float(known.min()), float(known.max())
         room = max(0.1 * (high - low), 0.02 * abs(high), 1e-6)
         y = _scale(low - room, high + room, bottom, top)
+        told = f"mean {_short(known.mean())}{escape(unit)}, {_short(low)} to {_short(high)}"
         body.append(f'<text class="key" x="{LEFT}" y="{top - 5}">{escape(name)}</text>'
-                    f'<text class="tick end" x="{WIDTH - RIGHT}" y="{top - 5}">mean {_short(known.mean())}{escape(unit)}, '
-                    f"{_short(low)} to {_short(high)}</text>")  # fmt: skip
-        body.append(f'<rect class="band even" x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{bottom - top}"/>')
+                    f'<text class="tick end" x="{right}" y="{top - 5}">{told}</text>'
+                    f'<rect class="band even" x="{LEFT}" y="{top}" width="{right - LEFT}" '
+                    f'height="{bottom - top}"/>')  # fmt: skip
         body.append(_grid(y(float(known.mean())), _short(known.mean())))
         if frames > 1:
             body.append(f'<line class="mark" x1="{x(shown):.1f}" x2="{x(shown):.1f}" y1="{top}" y2="{bottom}"/>')
             body += [_line(part, x, y, f"s{number}") for part in _binned(values, [0, frames])]
         else:
-            body.append(f'<circle class="s{number}" cx="{(LEFT + WIDTH - RIGHT) / 2}" cy="{y(float(known[0])):.1f}" r="3"/>')
+            body.append(f'<circle class="s{number}" cx="{(LEFT + right) / 2}" cy="{y(float(known[0])):.1f}" r="3"/>')
     height = len(rows) * each + 8
     if frames > 1:
         body.append(f'<text class="tick" x="{LEFT}" y="{height - 2}">frame 0</text>')
@@ -89,7 +96,7 @@ def _svg(height: int, body: list[str], title: str) -> str:
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}">{"".join(body)}</svg>'
 
 
-def _scale(low: float, high: float, start: float, end: float):  # noqa: ANN202
+def _scale(low: float, high: float, start: float, end: float) -> Scale:
     return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
@@ -98,7 +105,7 @@ def _grid(y: float, label: str) -> str:
             f'<text class="tick end" x="{LEFT - 4}" y="{y + 4:.1f}">{label}</text>')  # fmt: skip
 
 
-def _line(points: np.ndarray, x, y, style: str) -> str:  # noqa: ANN001
+def _line(points: np.ndarray, x: Scale, y: Scale, style: str) -> str:
     """points (n, 2)."""
     if len(points) == 1:
         return f'<circle class="{style}" cx="{x(points[0, 0]):.1f}" cy="{y(points[0, 1]):.1f}" r="1.5"/>'
@@ -110,7 +117,7 @@ def _binned(values: np.ndarray, bounds: list[int]) -> list[np.ndarray]:
     """Means over bins of steps, never across ``bounds``: one (n, 2) of step and mean for each part that has values."""
     width = max(1, math.ceil(len(values) / POINTS))
     parts = []
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, last in pairwise(bounds):
         points = []
         for start in range(first, last, width):
             part = values[start : min(start + width, last)]

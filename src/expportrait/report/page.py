@@ -21,11 +21,9 @@ from expportrait.config import Config, Report, Section
 from expportrait.errors import MachineFault
 from expportrait.faults import machine_fault
 from expportrait.progress import say
-from expportrait.report.card import Card, make_card
+from expportrait.report.card import ERRORS, Card, make_card
 from expportrait.report.run import STATUSES, Run
 from expportrait.store import software
-
-MEANS = (("landmarks", "%.1f %%"), ("normals", "%.1f°"), ("overlap", "%.2f"))
 
 
 @dataclass
@@ -42,7 +40,9 @@ class Shown:
     trouble: str  # why there are no pictures, where there are none
 
 
-def write_page(run: Run, results: Path, settings: Report, changed: dict[str, Any], progress: Callable[..., Iterable] = iter) -> Path:
+def write_page(
+    run: Run, results: Path, settings: Report, changed: dict[str, Any], progress: Callable[..., Iterable] = iter
+) -> Path:
     """results/report/index.html, written last and in one step. ``changed``: setting -> value, where not the default."""
     home = results / "report"
     media = home / "media"
@@ -59,7 +59,9 @@ def write_page(run: Run, results: Path, settings: Report, changed: dict[str, Any
         counts=[(stage, counts) for stage, counts in run.counts().items()],
         finished=Counter(run.worst(clip) for clip in run.outcomes),
         clips=len(run.outcomes),
-        means=_means(shown),
+        means=_told(_means(shown)),
+        fits=sum(bool(one.card.means) for one in shown),
+        told=_told,
         changed=changed,
         versions={"expportrait": expportrait.__version__, "python": platform.python_version()} | software(),
         troubles=troubles[: settings.max_rows],
@@ -74,7 +76,7 @@ def write_page(run: Run, results: Path, settings: Report, changed: dict[str, Any
 
 
 def changed_settings(settings: Any) -> dict[str, Any]:
-    """``section.name`` -> value, for the settings that are not at their defaults. ``settings``: sections as attributes."""
+    """``section.name`` -> value, of settings that are not at their defaults. ``settings``: sections as attributes."""
     changed = {}
     for name, section in vars(settings).items():
         if isinstance(section, Section) and name in Config.model_fields:
@@ -108,11 +110,20 @@ def _totals(run: Run) -> list[tuple[str, int]]:
     return [(noun if count == 1 else plural.get(noun, f"{noun}s"), count) for noun, count in found.items()]
 
 
-def _means(shown: list[Shown]) -> dict[str, Any]:
-    """Means over the fits on the page: name -> text, and how many there are."""
-    fits = [one.card.means for one in shown if one.card.means]
-    values = {name: [fit[name] for fit in fits if name in fit] for name, _ in MEANS}
-    return {"fits": len(fits), "values": [(name, form % np.mean(values[name])) for name, form in MEANS if values[name]]}
+def _told(means: dict[str, float]) -> list[tuple[str, str, str]]:
+    """Means as name, text and what they are measured against."""
+    digits = {"overlap": 2}
+    return [
+        (name, f"{means[name]:.{digits.get(name, 1)}f}{unit}", against)
+        for name, _, _, unit, against in ERRORS
+        if name in means
+    ]
+
+
+def _means(shown: list[Shown]) -> dict[str, float]:
+    """Means over the fits on the page."""
+    values = {name: [one.card.means[name] for one in shown if name in one.card.means] for name, *_ in ERRORS}
+    return {name: float(np.mean(found)) for name, found in values.items() if found}
 
 
 def _environment() -> Environment:

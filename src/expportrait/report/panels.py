@@ -1,17 +1,15 @@
-"""Pictures and the video of one clip, from arrays. Images are (H, W, 3) u8 RGB."""
+"""Pictures of one clip, from arrays. Images are (H, W, 3) u8 RGB."""
 
 import math
-from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import torch
 
 from expportrait.fit.store import FittedHead
 from expportrait.render import Camera, render
+from expportrait.render.picture import shade_image, turntable
 
 IRISES = slice(468, 478)
 TURN = 40.0  # degrees to either side of the front
@@ -41,12 +39,6 @@ def landmarks(frame: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
     return image
 
 
-def normal_colours(normals: np.ndarray) -> np.ndarray:
-    """Normals (..., 3) as colours, (n + 1) / 2; background 0 becomes black."""
-    colours = np.rint((normals + 1) * 127.5).clip(0, 255)
-    return np.where(np.abs(normals).sum(-1, keepdims=True) > 0, colours, 0).astype(np.uint8)
-
-
 def overlay(frame: np.ndarray, colours: np.ndarray, coverage: np.ndarray, size: int) -> np.ndarray:
     """``colours`` half-transparent over the frame where ``coverage`` (size, size) is 1, with its outline."""
     image = resize(frame, size)
@@ -59,48 +51,30 @@ def overlay(frame: np.ndarray, colours: np.ndarray, coverage: np.ndarray, size: 
 @torch.no_grad()
 def fitted(head: FittedHead, frame: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Normals (size, size, 3) and coverage (size, size) of one frame of a fit, seen by the clip's camera."""
-    maps = render(head.vertices(slice(frame, frame + 1)), head.head.dense_faces, head.camera.resized(size, size))
+    camera = head.camera.resized(size, size)
+    maps = render(head.vertices(slice(frame, frame + 1)), head.head.dense_faces, camera)
     return maps.normals[0].numpy(), maps.coverage[0].numpy()
 
 
 @torch.no_grad()
 def two_sides(head: FittedHead, size: int) -> list[np.ndarray]:
-    """The personalised neutral head in grey clay, from its right and from its left."""
-    turns = torch.deg2rad(torch.tensor([TURN, -TURN]))
-    cos, sin, zero, one = turns.cos(), turns.sin(), torch.zeros(2), torch.ones(2)
-    rotation = torch.stack([cos, zero, sin, zero, one, zero, -sin, zero, cos], -1).view(2, 3, 3)
-    posed = head.neutral() @ rotation.transpose(1, 2)
-    low, high = posed.amin((0, 1)), posed.amax((0, 1))
+    """The personalised neutral head in clay, from its right and from its left."""
+    vertices = head.neutral()
+    turned = torch.stack([turntable(vertices, math.radians(yaw)) for yaw in (TURN, -TURN)])
+    low, high = turned.amin((0, 1)), turned.amax((0, 1))
     extent = float((high - low)[:2].max())
     distance = 4 * extent
-    posed = posed - (low + high) / 2 - torch.tensor([0.0, 0.0, distance])
-    camera = Camera(size / extent * distance * 0.86, size / 2, size / 2, size, size)
-    maps = render(posed, head.head.dense_faces, camera)
-    return [clay(normals, coverage) for normals, coverage in zip(maps.normals.numpy(), maps.coverage.numpy(), strict=True)]
-
-
-def clay(normals: np.ndarray, coverage: np.ndarray) -> np.ndarray:
-    """Matte grey under a key light from the upper left and a weak fill from the right; black outside."""
-    key, fill = np.array([-0.45, 0.55, 0.7]), np.array([0.8, 0.1, 0.35])
-    light = 0.12 + 0.75 * (normals @ (key / np.linalg.norm(key))).clip(0) + 0.25 * (normals @ fill).clip(0)
-    grey = (light.clip(0, 1) ** (1 / 1.6))[..., None] * np.array([225.0, 220.0, 212.0])
-    return np.where(coverage[..., None] > 0.5, grey, 0).astype(np.uint8)
+    turned = turned - (low + high) / 2 - torch.tensor([0.0, 0.0, distance])
+    # a margin for what is nearer than the middle and so looks larger
+    camera = Camera(0.86 * size * distance / extent, size / 2, size / 2, size, size)
+    maps = render(turned, head.head.dense_faces, camera)
+    return [
+        shade_image(normals, coverage, background=0)
+        for normals, coverage in zip(maps.normals, maps.coverage, strict=True)
+    ]
 
 
 def save(image: np.ndarray, file: Path) -> None:
     """JPEG."""
     if not cv2.imwrite(str(file), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88]):
         raise OSError(f"{file} could not be written")
-
-
-def save_video(file: Path, frames: Iterator[np.ndarray], fps: float) -> None:
-    """H.264 that browsers play and can start before all of it is there; frames of even height and width."""
-    rate = Fraction(fps).limit_denominator(1001)
-    with av.open(file, "w", options={"movflags": "+faststart"}) as container:
-        stream = None
-        for image in frames:
-            if stream is None:
-                stream = container.add_stream("libx264", rate, options={"crf": "22", "preset": "veryfast", "threads": "1"})
-                stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "yuv420p"
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
-        container.mux(stream.encode())

@@ -46,7 +46,7 @@ class Run:
         ]
 
     def cards(self, most: int, first: Literal["spread", "failed"]) -> list[str]:
-        """Clips to show, of those with frames. ``spread``: one of each shard in turn; ``failed``: clips with trouble first."""
+        """Clips to show, of those with frames: one of each shard in turn, with ``failed`` those that failed first."""
         shards: dict[str, list[str]] = {}
         for clip in sorted(self.outcomes):
             if "crop" in self.keys(clip):

@@ -160,11 +160,12 @@ class VideoReader:
 
     def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         """What can be decoded from the container's present place on."""
-        packets = container.demux(stream)
-        while True:
+        packets, ended = container.demux(stream), False
+        while not ended:
             try:
                 packet = next(packets, None)
-                frames = stream.decode(None) if packet is None else packet.decode()
+                ended = packet is None or packet.dts is None and packet.size == 0  # an empty one flushes the decoder
+                frames = packet.decode() if packet else []
             except av.error.FFmpegError as error:
                 if isinstance(error, MemoryError):
                     raise
@@ -175,8 +176,6 @@ class VideoReader:
                     self.truncated = True
                 else:
                     yield frame
-            if packet is None:
-                return
 
     def _picture(self, frame: av.VideoFrame, longest: int | None) -> np.ndarray:
         height, width = reduced(*self._size, longest)

@@ -1,0 +1,178 @@
+"""Training samples: windows of latents with the control maps, reference and noise that go with them.
+
+Every random choice is a function of (seed, its own tag, step, index), so that a run that goes on after a kill, or on
+another number of GPUs, sees what an unbroken one would see.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from expportrait.errors import UserError
+from expportrait.generator.model import Condition
+from expportrait.head import Head
+from expportrait.store import Store
+
+# Channels of each control map, in the order in which a model sees them.
+MAPS = {"normals": 3, "coverage": 1, "depth": 1, "region": 3, "eyes": 1}
+REGIONS = ("eye", "teeth", "tongue")  # one channel each of the map "region": what the normals tell least about
+DEPTH_UNIT = 0.1  # m, about half a head
+CACHE_BYTES = 2 << 30
+
+
+def dice(seed: int, *what: str | int) -> torch.Generator:
+    """The generator of one random choice. ``what`` begins with a tag: without it, two choices could draw the same."""
+    text = "/".join(map(str, (seed, *what)))
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
+
+
+def resize(images: np.ndarray, size: int) -> np.ndarray:
+    """(T, H, W, C) or (T, H, W) to ``size`` px a side, by area; the type stays."""
+    if images.shape[1:3] == (size, size):
+        return images
+    return np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images])
+
+
+def control_channels(maps: Sequence[str]) -> int:
+    return sum(MAPS[name] for name in maps)
+
+
+def control_maps(store: Store, frames: slice, size: int, maps: Sequence[str]) -> Tensor:
+    """Control maps of some frames, (C, T, size, size) float32, from a store of the stages control or drive.
+
+    Normals in -1..1, depth in units of ``DEPTH_UNIT`` nearer than the clip's median, the others in 0..1.
+    """
+    planes = []
+    for name in maps:
+        if name not in store:
+            raise UserError(f"{store.path} has no map {name!r}: add it to control.maps, or take it from generator.maps")
+        values = store.lazy(name)[frames]
+        if name == "normals":
+            planes.append(resize(values.astype(np.float32) / 127, size))
+        elif name == "region":
+            one_hot = values[..., None] == [1 + Head.REGIONS.index(region) for region in REGIONS]
+            planes.append(resize(one_hot.astype(np.float32), size))
+        elif name == "depth":
+            covered, middle = values > 0, _median_depth(store.path, store.attrs["key"])
+            planes.append(resize(np.where(covered, (middle - values.astype(np.float32)) / DEPTH_UNIT, 0), size)[..., None])
+        else:
+            planes.append(resize(values.astype(np.float32) / 255, size)[..., None])
+    return torch.from_numpy(np.concatenate(planes, -1)).permute(3, 0, 1, 2).contiguous()
+
+
+@lru_cache
+def _median_depth(path: Path, key: str) -> float:
+    depth = Store(path).lazy("depth")
+    some = depth[:: max(1, depth.shape[0] // 8)].astype(np.float32)
+    return float(np.median(some[some > 0])) if (some > 0).any() else 1.0
+
+
+@dataclass
+class Batch:
+    """Samples of one training step; ``clips`` and ``starts`` say where each comes from."""
+
+    latents: Tensor  # (B, C, t, h, w)
+    noise: Tensor  # (B, C, t, h, w)
+    sigma: Tensor  # (B,) noise level 0..1
+    given: Condition
+    clips: list[str]
+    starts: list[int]
+
+    def to(self, device: str | torch.device) -> "Batch":
+        moved = {name: getattr(self, name).to(device) for name in ("latents", "noise", "sigma", "given")}
+        return Batch(**moved, clips=self.clips, starts=self.starts)
+
+
+class Windows:
+    """All windows of some clips, from their stores of the stages latents and control."""
+
+    def __init__(self, latents: Mapping[str, Path], control: Mapping[str, Path], maps: Sequence[str]):
+        """``latents``, ``control``: clip -> store. Raises UserError where the stores do not belong together."""
+        if not latents:
+            raise UserError("there is no clip to train on: the manifest needs clips of the split train that went well")
+        self.maps = list(maps)
+        self._latents = {clip: Store(path) for clip, path in latents.items()}
+        self._control = {clip: Store(control[clip]) for clip in latents}
+        first = next(iter(self._latents.values())).attrs
+        self.made_by: dict[str, Any] = {name: first[name] for name in ("codec", "size", "window")}
+        for store in self._latents.values():
+            if {name: store.attrs[name] for name in self.made_by} != self.made_by:
+                raise UserError(f"{store.path} was made with other settings than the other clips' latents: run latents again")
+        self.table = [(clip, i) for clip, store in self._latents.items() for i in range(len(store.attrs["starts"]))]
+        size, total = self.made_by["size"], sum(store.attrs["frames"] for store in self._latents.values())
+        self._held: dict[str, Tensor] | None = {} if 4 * total * control_channels(maps) * size**2 <= CACHE_BYTES else None
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def control(self, clip: str, start: int, frames: int) -> Tensor:
+        """(C, frames, size, size). Small sets are kept in memory, others read where needed."""
+        store, size = self._control[clip], self.made_by["size"]
+        if self._held is None:
+            return control_maps(store, slice(start, start + frames), size, self.maps)
+        if clip not in self._held:
+            self._held[clip] = control_maps(store, slice(None), size, self.maps)
+        return self._held[clip][:, start : start + frames]
+
+    def sample(self, index: int, reference: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Latents, control, reference image, its control and its latent of window ``index``; ``reference`` is taken
+        modulo the clip's references."""
+        clip, window = self.table[index]
+        store = self._latents[clip]
+        reference %= len(store.attrs["references"])
+        image = torch.from_numpy(store.lazy("reference_images")[reference]).permute(2, 0, 1).float() / 127.5 - 1
+        return (
+            torch.from_numpy(store.lazy("windows")[window]).float(),
+            self.control(clip, store.attrs["starts"][window], self.made_by["window"]),
+            image,
+            self.control(clip, store.attrs["references"][reference], 1)[:, 0],
+            torch.from_numpy(store.lazy("reference_latents")[reference]).float(),
+        )
+
+    def batch(self, indices: Sequence[int], sigma: Tensor, noises: Sequence[torch.Generator], references: Sequence[int],
+              kept: Tensor) -> Batch:  # fmt: skip
+        """Put samples together. ``kept``: (B, 2), 1 where control, where reference is given."""
+        latents, control, image, image_control, image_latent = (
+            torch.stack(parts) for parts in zip(*(self.sample(i, r) for i, r in zip(indices, references, strict=True)), strict=True)
+        )
+        noise = torch.stack([torch.randn(latents.shape[1:], generator=generator) for generator in noises])
+        given = Condition(control, image, image_control, image_latent, kept[:, 0], kept[:, 1])
+        clips = [self.table[i][0] for i in indices]
+        starts = [self._latents[clip].attrs["starts"][self.table[i][1]] for clip, i in zip(clips, indices, strict=True)]
+        return Batch(latents, noise, sigma, given, clips, starts)
+
+
+def shifted(u: Tensor, shift: float) -> Tensor:
+    """Uniform 0..1 to noise levels with the weight moved to strong noise, where structure is decided."""
+    return shift * u / (1 + (shift - 1) * u)
+
+
+def training_batch(
+    windows: Windows, seed: int, step: int, batch: int, rank: int = 0, ranks: int = 1, *,
+    shift: float, drop_reference: float, drop_control: float, drop_both: float,
+) -> Batch:  # fmt: skip
+    """The samples of ``rank`` in ``step``; all windows come by once in an epoch, in another order each time."""
+    n, indices, sigmas, noises, references, kept = len(windows), [], [], [], [], []
+    for i in range(rank * batch, (rank + 1) * batch):
+        epoch, place = divmod(step * batch * ranks + i, n)
+        indices.append(int(_order(seed, epoch, n)[place]))
+        sigmas.append(torch.rand((), generator=dice(seed, "sigma", step, i)))
+        noises.append(dice(seed, "noise", step, i))
+        references.append(int(torch.randint(1 << 30, (), generator=dice(seed, "reference", step, i))))
+        u = float(torch.rand((), generator=dice(seed, "drop", step, i)))
+        both, reference = drop_both, drop_both + drop_reference
+        kept.append([float(not (u < both or reference <= u < reference + drop_control)), float(u >= reference)])
+    return windows.batch(indices, shifted(torch.stack(sigmas), shift), noises, references, torch.tensor(kept))
+
+
+@lru_cache(4)
+def _order(seed: int, epoch: int, n: int) -> Tensor:
+    return torch.randperm(n, generator=dice(seed, "order", epoch))

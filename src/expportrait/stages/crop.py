@@ -1,0 +1,121 @@
+"""Decode a source, find its longest shot with a usable face, and cut one fixed square box around that face."""
+
+from itertools import islice
+from types import SimpleNamespace
+
+import numpy as np
+
+from expportrait.config import Crop
+from expportrait.errors import ClipError
+from expportrait.estimators.mediapipe import FaceDetector
+from expportrait.stage import Clip, Stage
+from expportrait.store import StoreWriter
+from expportrait.video.framing import Track, cut_out, face_box, given_box, link, outside
+from expportrait.video.reader import FolderReader, VideoReader, open_source
+from expportrait.video.shots import split_shots, thumbnail
+
+LOOK_AT = 640  # px, longer side of the frames in which faces are looked for; the detectors reduce them further
+BLOCK = 16  # frames
+
+
+def load(settings: SimpleNamespace, device: str) -> FaceDetector:
+    return FaceDetector()
+
+
+def process(clip: Clip, out: StoreWriter) -> None:
+    options, row = clip.settings.crop, clip.row
+    source = open_source(row.path, row.start, row.end, options.folder_fps)
+    times, shots, faces = _survey(clip, source)
+    if not len(times):
+        raise ClipError(f"{row.path} has no frames between {row.start or 0:g} s and "
+                        f"{'its end' if row.end is None else f'{row.end:g} s'}; check start and end")  # fmt: skip
+    track = _choose(clip, source, len(times), shots, faces)
+
+    image = source.height, source.width
+    boxes = np.array(track.boxes)
+    box = given_box(row.box, *image) if row.box else face_box(
+        boxes, options.scale, options.lift, options.min_scale, *image
+    )  # fmt: skip
+    count = track.end - track.start
+    frames = out.stream("frames", count, (options.size, options.size, 3), np.uint8, color="RGB")
+    wanted = islice(source.frames(), track.start, track.end)
+    block = []
+    for _, frame in clip.progress(wanted, total=count, desc="cropping"):
+        block.append(cut_out(frame, box, options.size))
+        if len(block) == BLOCK:
+            frames.append(np.array(block))
+            block = []
+    if block:
+        frames.append(np.array(block))
+
+    times = times[track.start : track.end]
+    scale = options.size / (box[2] - box[0])
+    out.array("timestamps", times, unit="s")
+    out.attrs(
+        source=row.source, source_size=[source.width, source.height], truncated=source.truncated,
+        fps=float((count - 1) / (times[-1] - times[0])) if count > 1 else source.fps,
+        box=list(box), box_unit="px of the source, x0 y0 x1 y1", scale=scale,
+        padding="edge", padded=[round(side * scale) for side in outside(box, *image)],  # left, top, right, bottom
+        shots=[list(shot) for shot in shots], shot=[track.start, track.end],  # frames between start and end of the row
+        face=track.size, face_coverage=track.coverage,
+    )  # fmt: skip
+
+
+def _survey(
+    clip: Clip, source: VideoReader | FolderReader
+) -> tuple[np.ndarray, list[tuple[int, int]], dict[int, np.ndarray]]:
+    """One pass over the source: times (n,), shots, and the faces (k,5) px of every so many frames."""
+    options = clip.settings.crop
+    times, small, faces = [], [], {}
+    for time, frame in clip.progress(source.frames(LOOK_AT), desc="looking for faces"):
+        if len(times) % options.detect_every == 0:
+            found = clip.tools.detect(frame)
+            found[:, :4] *= max(source.height, source.width) / max(frame.shape[:2])
+            faces[len(times)] = found
+        times.append(time)
+        small.append(thumbnail(frame))
+    shots = split_shots(np.array(small), options.cut) if small else []
+    return np.array(times), shots, faces
+
+
+def _choose(
+    clip: Clip, source: VideoReader | FolderReader, count: int, shots: list[tuple[int, int]],
+    faces: dict[int, np.ndarray],
+) -> Track:  # fmt: skip
+    """The most prominent face of each shot, and of these the usable one that lasts longest; ClipError if none is."""
+    box, file = clip.row.box, clip.row.path
+    if box:
+        faces = {t: found[_inside(found, box)] for t, found in faces.items()}
+    tracks = [tracks[0] for shot in shots if (tracks := link(shot, faces))]
+    if not tracks:
+        where = f" inside the box {' '.join(f'{v:g}' for v in box)}" if box else ""
+        raise ClipError(f"no face{where} in {file}: {len(faces)} of {count} frames were looked at")
+    tracks.sort(key=lambda track: track.start - track.end)
+    usable = [track for track in tracks if not _fault(track, count, clip.settings.crop)]
+    if usable:
+        return usable[0]
+    damaged = "; the file is damaged or cut off" if source.truncated else ""
+    shot = f" (the longest of {len(shots)} shots)" if len(shots) > 1 else ""
+    raise ClipError(f"{file}{shot}: {_fault(tracks[0], count, clip.settings.crop)}{damaged}")
+
+
+def _inside(faces: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    """Which of the faces (n,5) have their centre inside the box."""
+    centre = (faces[:, :2] + faces[:, 2:4]) / 2
+    return ((centre >= box[:2]) & (centre <= box[2:])).all(1)
+
+
+def _fault(track: Track, count: int, options: Crop) -> str:
+    """Why the face cannot be used, with value and threshold; empty where it can."""
+    if track.size < options.min_face:
+        return f"the face is too small, {track.size:.0f} px (crop.min_face: {options.min_face:g})"
+    if track.coverage < options.min_coverage:
+        return (f"the face is found in only {track.coverage:.0%} of the frames looked at "
+                f"(crop.min_coverage: {options.min_coverage:.0%})")  # fmt: skip
+    frames = track.end - track.start
+    if frames < options.min_frames and count > 1:
+        return f"the face is there for only {frames} frames (crop.min_frames: {options.min_frames})"
+    return ""
+
+
+STAGE = Stage(name="crop", version=1, sections=("crop",), parents=(), process=process, load=load)

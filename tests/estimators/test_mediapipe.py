@@ -1,0 +1,168 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from expportrait.estimators.mediapipe import LEFT_EYE, RIGHT_EYE, FaceDetector, LandmarkDetector, SelfieSegmenter
+
+from ..video import make
+
+MOUTH, LEFT_IRIS, RIGHT_IRIS, CHIN = slice(11, 18), slice(473, 478), slice(468, 473), 152
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return FaceDetector()
+
+
+@pytest.fixture(scope="module")
+def landmarks(faces):
+    return LandmarkDetector(faces)
+
+
+@pytest.fixture(scope="module")
+def portrait_points(landmarks):
+    """Points on the portrait alone, 300 px, magnified by 1.5 as a crop would be."""
+    points, found, _ = landmarks.detect([make.scene(450, 450, (0, 0, 1.5))])
+    assert found.all()
+    return points[0] / 1.5
+
+
+def at(points, x, y, scale):
+    return points * scale + [x, y, 0]
+
+
+@pytest.mark.parametrize(("height", "width", "place"), [
+    (450, 450, (0, 0, 1.5)), (360, 640, (300, 40, 1.0)), (480, 640, (50, 60, 0.5)), (720, 1280, (900, 300, 0.8)),
+    (1280, 720, (100, 700, 1.5)),
+])  # fmt: skip
+def test_faces_large_and_small_are_found_where_they_are(faces, portrait_points, height, width, place):
+    (face,) = faces.detect(make.scene(height, width, place))
+    points = at(portrait_points, *place)
+    low, high = points[:, :2].min(0), points[:, :2].max(0)
+    size = (high - low).max()
+    assert np.abs((face[:2] + face[2:4]) / 2 - (low + high) / 2).max() < 0.15 * size
+    assert 0.7 < max(face[2:4] - face[:2]) / size < 1.1
+    assert 0.5 < face[4] <= 1
+
+
+def test_each_of_several_faces_is_found_once(faces):
+    found = faces.detect(make.scene(400, 800, (20, 50, 1.0), (420, 60, 0.9)))
+    assert len(found) == 2
+    assert sorted(found[:, 0] > 400) == [False, True]
+    assert found[0, 4] >= found[1, 4]
+
+
+def test_no_face_is_no_face(faces, landmarks):
+    assert faces.detect(make.wall(300, 400)).shape == (0, 5)
+    points, found, confidence = landmarks.detect([make.wall(300, 300)] * 2)
+    assert points.shape == (2, 478, 3) and confidence.shape == (2, 478)
+    assert not found.any() and not points.any() and not confidence.any()
+    assert landmarks.detect([])[0].shape == (0, 478, 3)
+
+
+def test_the_points_are_on_the_face(portrait_points):
+    right, left, mouth = (portrait_points[where, :2].mean(0) for where in (RIGHT_IRIS, LEFT_IRIS, MOUTH))
+    np.testing.assert_allclose(right, [127, 105], atol=4)  # px, read off the photograph
+    np.testing.assert_allclose(left, [171, 107], atol=4)
+    np.testing.assert_allclose(mouth, [149, 150], atol=6)
+    assert portrait_points[RIGHT_EYE, 0] < portrait_points[LEFT_EYE, 0]
+    assert portrait_points[1, 2] < portrait_points[CHIN, 2] < portrait_points[234, 2]  # nose tip, chin, ear: z goes away
+
+
+@pytest.mark.parametrize("place", [(40, 10, 1.5), (80, 60, 1.2), (-10, 30, 1.8)])
+def test_the_points_go_with_the_face(landmarks, portrait_points, place):
+    points, found, _ = landmarks.detect([make.scene(512, 600, place)])
+    error = np.linalg.norm(points[0, :, :2] - at(portrait_points, *place)[:, :2], axis=1)
+    assert found.all()
+    assert error.mean() < 1.5 and np.quantile(error, 0.95) < 3.5  # px, face about 200 px
+
+
+def test_a_moving_face_is_followed(landmarks, portrait_points):
+    places = [(20 + 8 * t, 30 - t, 1.2 + 0.01 * t) for t in range(20)]
+    points, found, confidence = landmarks.detect(make.scene(512, 640, place) for place in places)
+    assert found.all()
+    for t, place in enumerate(places):
+        error = np.linalg.norm(points[t, :, :2] - at(portrait_points, *place)[:, :2], axis=1)
+        assert error.mean() < 1.5
+    assert np.median(confidence) > 0.7
+
+
+def test_nothing_is_left_over_from_one_clip_to_the_next(landmarks):
+    first = [make.scene(300, 600, (5 * t, 0, 1.0)) for t in range(4)]
+    second = [make.scene(300, 600, (250 + 2 * t, 10, 1.0)) for t in range(4)]
+    alone = landmarks.detect(second)
+    landmarks.detect(first)
+    for a, b in zip(alone, landmarks.detect(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+    fresh = LandmarkDetector().detect(second)
+    np.testing.assert_array_equal(alone[0], fresh[0])
+
+
+def test_a_face_that_comes_back_is_found_again(landmarks, portrait_points):
+    here, there, nobody = (make.scene(400, 700, *place) for place in ([(10, 20, 1.0)], [(350, 60, 1.2)], []))
+    points, found, _ = landmarks.detect([here, here, nobody, nobody, there, there])
+    np.testing.assert_array_equal(found, [True, True, False, False, True, True])
+    assert np.abs(points[4, :, :2] - at(portrait_points, 350, 60, 1.2)[:, :2]).mean() < 1.5
+
+
+def test_the_same_one_of_two_faces_is_followed(landmarks):
+    frames = [make.scene(400, 900, (20, 40, 1.0 - 0.02 * t), (480, 40, 0.9 + 0.02 * t)) for t in range(8)]
+    points, found, _ = landmarks.detect(frames)
+    assert found.all()
+    assert (points[:, :, 0].mean(1) < 400).all()  # although the other one has become larger
+
+
+def test_confidence_falls_where_the_face_is_covered(landmarks):
+    clear = make.scene(512, 512, (10, 10, 1.6))
+    covered = clear.copy()
+    covered[225:300, 200:300] = [60, 60, 70]  # mouth and chin
+    _, found, confidence = landmarks.detect([clear])
+    _, found_covered, confidence_covered = landmarks.detect([covered])
+    assert found.all() and found_covered.all()
+    assert confidence.min() >= 0 and confidence.max() <= 1
+    mouth, eyes = slice(76, 96), [33, 133, 362, 263]
+    assert confidence_covered[0, mouth].mean() < 0.7 * confidence[0, mouth].mean()
+    assert confidence_covered[0, mouth].mean() < 0.8 * confidence_covered[0, eyes].mean()
+
+
+def test_the_person_is_told_from_the_wall():
+    segmenter = SelfieSegmenter()
+    frame = make.scene(512, 512, (100, 150, 1.2))
+    mask = segmenter.segment(frame)
+    assert mask.shape == (512, 512) and mask.dtype == np.float32
+    assert 0 <= mask.min() and mask.max() <= 1
+    assert mask[250:400, 230:330].mean() > 0.9  # the face
+    assert mask[:100].mean() < 0.1
+    segmenter.segment(make.wall(512, 512))
+    np.testing.assert_array_equal(segmenter.segment(frame), mask)  # each frame by itself
+
+
+def test_nothing_is_written_on_the_terminal():
+    code = (
+        "import numpy as np\n"
+        "from expportrait.estimators.mediapipe import LandmarkDetector, SelfieSegmenter\n"
+        "from tests.video import make\n"
+        "assert LandmarkDetector().detect([make.portrait()])[1].all()\n"
+        "SelfieSegmenter().segment(make.portrait())\n"
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(root)!r}, {str(root / 'src')!r}]\n{code}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_failure_while_loading_shows_what_was_hidden(capfd):
+    import os
+
+    from expportrait.estimators.mediapipe import _quiet
+
+    with pytest.raises(RuntimeError), _quiet():
+        os.write(2, b"model file is damaged\n")
+        raise RuntimeError
+    with _quiet():
+        os.write(2, b"harmless\n")
+    assert capfd.readouterr().err == "model file is damaged\n"

@@ -1,0 +1,187 @@
+import cv2
+import numpy as np
+import pytest
+
+from expportrait.config import Config
+from expportrait.estimators.mediapipe import FaceDetector
+from expportrait.manifest import Row
+from expportrait.stage import run
+from expportrait.stages.crop import STAGE
+from expportrait.store import Store
+
+from ..video import make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_detector():
+    """The models are loaded once for all tests of this file."""
+    detector = FaceDetector()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("expportrait.stages.crop.FaceDetector", lambda: detector)
+        yield
+
+
+@pytest.fixture
+def crop(tmp_path):
+    """Runs the stage on one source; gives its store, or the reason why there is none."""
+
+    def crop(source, start=None, end=None, box=None, **settings):
+        config = Config(results=tmp_path / "results", crop={"size": 256, **settings})
+        row = Row("a", "test", source.name, source, start=start, end=end, box=box)
+        outcome = run(STAGE, [row], config)["a"]
+        if outcome.status == "ok":
+            return Store(tmp_path / "results" / "crop" / "a.zarr").check()
+        assert "unforeseen" not in outcome.why and "\n" not in outcome.why
+        return outcome.why
+
+    return crop
+
+
+def walk(count, *first, step=(2, 0, 0), height=360, width=640, seed=0):
+    """Frames of portraits at ``first`` places (x, y, scale), all moving by ``step`` a frame."""
+    return [make.scene(height, width, *(np.add(place, np.multiply(step, t)) for place in first), seed=seed)
+            for t in range(count)]  # fmt: skip
+
+
+def test_a_video_becomes_square_frames_around_the_face(crop, tmp_path):
+    frames = walk(20, (100, 40, 1.0))
+    store = crop(make.video(tmp_path / "v.mp4", frames))
+    assert store["frames"].shape == (20, 256, 256, 3) and store["frames"].dtype == np.uint8
+    np.testing.assert_allclose(store["timestamps"], np.arange(20) / 25, atol=1e-6)
+    x0, y0, x1, y1 = store.attrs["box"]
+    assert x1 - x0 == y1 - y0 and store.attrs["scale"] == 256 / (x1 - x0)
+    assert store.attrs["padded"] == [0, 0, 0, 0]
+    assert store.attrs["fps"] == pytest.approx(25)
+    assert store.attrs["shots"] == [[0, 20]] and store.attrs["shot"] == [0, 20]
+    for t in (0, 19):
+        expected = cv2.resize(frames[t][y0:y1, x0:x1], (256, 256), interpolation=cv2.INTER_CUBIC)
+        assert np.abs(store["frames"][t].astype(int) - expected).mean() < 4  # the video itself loses a little
+        head = np.array([100 + 2 * t + 68, 40 + 4, 100 + 2 * t + 232, 40 + 230])  # hair, and below the chin
+        assert (head[:2] > [x0, y0]).all() and (head[2:] < [x1, y1]).all()
+
+
+def test_the_box_goes_with_the_face(crop, tmp_path):
+    boxes = [np.array(crop(make.video(tmp_path / f"{x}.mp4", walk(12, (x, y, 1.0)))).attrs["box"])
+             for x, y in ((20, 50), (220, 60))]  # fmt: skip
+    np.testing.assert_allclose(boxes[1] - boxes[0], [200, 10, 200, 10], atol=4)
+
+
+def test_of_two_faces_the_larger_one_is_taken_unless_a_box_names_the_other(crop, tmp_path):
+    video = make.video(tmp_path / "v.mp4", walk(12, (10, 30, 1.1), (360, 60, 0.9), step=(0, 0, 0)))
+    larger = crop(video).attrs
+    assert larger["box"][2] < 400
+    other = crop(video, box=(400, 60, 600, 260)).attrs
+    assert other["box"] == [400, 60, 600, 260]
+    assert other["face"] < 0.9 * larger["face"]
+
+
+def test_the_longest_shot_with_a_face_is_taken(crop, tmp_path):
+    frames = walk(14, (300, 50, 1.0), seed=1) + walk(40, seed=2) + walk(25, (30, 40, 1.0), seed=3)
+    attrs = crop(make.video(tmp_path / "v.mp4", frames)).attrs
+    assert attrs["shots"] == [[0, 14], [14, 54], [54, 79]]
+    assert attrs["shot"] == [54, 79]
+    assert attrs["box"][0] < 150
+
+
+def test_somebody_who_comes_later_and_leaves_is_cut_out_in_time(crop, tmp_path):
+    frames = walk(30) + walk(25, (200, 40, 1.0), step=(0, 0, 0)) + walk(30)
+    store = crop(make.video(tmp_path / "v.mp4", frames), cut=255)
+    first, end = store.attrs["shot"]
+    assert 30 <= first <= 35 and 50 <= end <= 55
+    assert store["timestamps"][0] == pytest.approx(first / 25)
+
+
+def test_start_and_end_are_times_of_the_source(crop, tmp_path):
+    frames = walk(50, (20, 40, 1.0), step=(4, 0, 0))
+    video = make.video(tmp_path / "v.mp4", frames)
+    store = crop(video, start=0.4, end=1.2)
+    np.testing.assert_allclose(store["timestamps"], np.arange(10, 30) / 25, atol=1e-6)
+    x0, y0, x1, y1 = store.attrs["box"]
+    expected = cv2.resize(frames[10][y0:y1, x0:x1], (256, 256), interpolation=cv2.INTER_AREA)
+    assert np.abs(store["frames"][0].astype(int) - expected).mean() < 4
+    assert "between 7 s and 8 s" in crop(video, start=7.0, end=8.0)
+
+
+@pytest.mark.parametrize("kind", ["image", "video", "folder"])
+def test_one_frame_is_a_portrait(crop, tmp_path, kind):
+    frame = make.scene(360, 400, (60, 40, 1.0))
+    if kind == "video":
+        source = make.video(tmp_path / "v.mp4", [frame])
+    else:
+        source = tmp_path / "p.png" if kind == "image" else tmp_path / "folder"
+        (tmp_path / "folder").mkdir()
+        cv2.imwrite(str(tmp_path / "p.png" if kind == "image" else source / "0.png"), frame[..., ::-1])
+    store = crop(source)
+    assert store["frames"].shape == (1, 256, 256, 3)
+    assert store["timestamps"].tolist() == [0.0]
+
+
+def test_a_folder_and_an_animated_gif_are_clips(crop, tmp_path):
+    (folder := tmp_path / "frames").mkdir()
+    for t, frame in enumerate(walk(12, (60, 30, 1.0), height=300, width=400)):
+        cv2.imwrite(str(folder / f"f{t}.jpg"), frame[..., ::-1])
+    store = crop(folder, folder_fps=30)
+    assert store["frames"].shape[0] == 12 and store.attrs["fps"] == pytest.approx(30)
+    gif = make.video(tmp_path / "v.gif", walk(12, (60, 30, 1.0), height=300, width=400), 12.5, "gif", "rgb8")
+    store = crop(gif)
+    assert store["frames"].shape[0] == 12 and store.attrs["fps"] == pytest.approx(12.5)
+
+
+def test_a_portrait_that_fills_its_image_keeps_it_whole(crop, tmp_path):
+    frames = walk(12, (-10, 0, 0.9), step=(0, 0, 0), height=200, width=200)
+    store = crop(make.video(tmp_path / "v.mp4", frames), min_scale=1.5)
+    assert store.attrs["box"] == [0, 0, 200, 200] and store.attrs["padded"] == [0, 0, 0, 0]
+    padded = crop(make.video(tmp_path / "w.mp4", frames), min_scale=2.29)
+    left, top, right, bottom = padded.attrs["padded"]
+    assert min(left + right, top + bottom) > 0 and padded.attrs["padding"] == "edge"
+    for t in range(12):
+        if right:
+            assert (padded["frames"][t][:, 255] == padded["frames"][t][:, 256 - right // 2]).mean() > 0.9
+
+
+def test_reasons_name_the_value_and_the_threshold(crop, tmp_path):
+    nobody = crop(make.video(tmp_path / "nobody.mp4", walk(12)))
+    assert "no face" in nobody and "nobody.mp4" in nobody and "3 of 12" in nobody
+    small = make.video(tmp_path / "small.mp4", walk(12, (200, 60, 0.55), step=(0, 0, 0)))
+    assert "too small" in crop(small) and "crop.min_face: 64" in crop(small)
+    assert crop(small, min_face=40).attrs["face"] == pytest.approx(53, abs=6)
+    brief = make.video(tmp_path / "brief.mp4", walk(7, (200, 40, 1.0)))
+    assert "only 7 frames (crop.min_frames: 10)" in crop(brief)
+    assert crop(brief, min_frames=5)["frames"].shape[0] == 7
+    rare = [frame for n in range(6) for frame in walk(5 + 5 * (n % 2), *([] if n % 2 else [(200, 40, 1.0)]))]
+    rare = make.video(tmp_path / "rare.mp4", [*rare, *walk(5, (200, 40, 1.0), step=(0, 0, 0))])
+    assert "only 40% of the frames" in crop(rare, cut=255) and "crop.min_coverage: 70%" in crop(rare, cut=255)
+    assert "no face inside the box 0 0 100 100" in crop(brief, box=(0, 0, 100, 100))
+
+
+def test_sources_that_cannot_be_read_are_reasons(crop, tmp_path):
+    assert "does not exist" in crop(tmp_path / "later.mp4")
+    make.video(tmp_path / "later.mp4", walk(12, (200, 40, 1.0)))
+    assert crop(tmp_path / "later.mp4")["frames"].shape[0] == 12  # tried again, though nothing else has changed
+    (tmp_path / "empty.mp4").touch()
+    assert "0 bytes" in crop(tmp_path / "empty.mp4")
+    assert "sound only" in crop(make.sound(tmp_path / "sound.m4a"))
+
+
+def test_a_cut_off_video_is_used_as_far_as_it_goes(crop, tmp_path):
+    data = make.video(tmp_path / "v.mkv", walk(60, (100, 40, 1.0))).read_bytes()
+    (tmp_path / "part.mkv").write_bytes(data[: len(data) * 6 // 10])
+    store = crop(tmp_path / "part.mkv")
+    assert store.attrs["truncated"] and 20 < store["frames"].shape[0] < 50
+    assert "damaged or cut off" in crop(tmp_path / "part.mkv", min_frames=55)
+
+
+EXPECTED = {
+    "cuts_several_faces_640x360.mp4": (82, 211), "expressive_512.mp4": (0, 354), "hand_over_face_640x480.mkv": (0, 87),
+    "landscape_1280x720.mp4": (0, 180), "low_resolution_480x270.gif": (0, 62), "small_face_640x480.mkv": "too small",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_real_clips(crop, real_clips, name):
+    found = crop(real_clips / name)
+    if isinstance(EXPECTED[name], str):
+        assert EXPECTED[name] in found
+    else:
+        assert tuple(found.attrs["shot"]) == EXPECTED[name]
+        assert found.attrs["padded"] == [0, 0, 0, 0] and found.attrs["face_coverage"] > 0.95

@@ -1,0 +1,51 @@
+"""Where settings come from when Snakemake runs, and what it says when they are wrong."""
+
+import json
+
+import pytest
+
+
+def crop_settings(project, *arguments):
+    """The settings that the crop job of the demo's shard would be given."""
+    text = project.run("-n", "-p", "--forcerun", "crop", *arguments)
+    line = next(line for line in text.splitlines() if "expportrait crop" in line and "--shard demo" in line)
+    return json.loads(line.split("--settings ")[1].split(" 2>&1")[0].strip("'"))["crop"]
+
+
+def test_later_layers_win(project):
+    project.write("config.yaml", "crop: {scale: 2.3, size: 256}")
+    assert crop_settings(project) == {"scale": 2.3, "size": 256}
+    project.write("data_manifest.yaml", "crop: {scale: 2.4}")
+    assert crop_settings(project) == {"scale": 2.4, "size": 256}
+    project.write("over.yaml", "crop: {scale: 2.5}")
+    assert crop_settings(project, "--configfile", "over.yaml") == {"scale": 2.5, "size": 256}
+    over = ["--configfile", "over.yaml", "--config", "crop={scale: 2.6}"]
+    assert crop_settings(project, *over) == {"scale": 2.6, "size": 256}
+
+
+def test_another_manifest_runs_with_production_settings_unless_it_has_its_own(project):
+    project.write("data_manifest.yaml", "crop: {scale: 2.4}")
+    project.write("my.csv", project.read("data_manifest.csv"))
+    other = ["--config", "manifest=my.csv", "results=run1"]
+    assert crop_settings(project, *other) == {}
+    project.write("my.yaml", "crop: {scale: 3}")
+    assert crop_settings(project, *other) == {"scale": 3.0}
+    assert "run1/crop/demo-0000.json" in project.run("-n", *other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--config", "manifest=none.csv"], "the manifest none.csv cannot be read: No such file or directory"),
+        (["--config", "crop={scael: 3}"], "there is no setting crop.scael; did you mean crop.scale?"),
+        (["--config", "corp={scale: 3}"], "there is no setting corp; did you mean crop?"),
+        (["--config", "crop={scale: big}"], "the command line: crop.scale is 'big': input should be a valid number"),
+        (["--configfile", "over.yaml"], "over.yaml: proxy.batch is 0: input should be greater than or equal to 1"),
+        (["--config", "head={file: none.npz}"], "head.file: none.npz does not exist"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(project, arguments, sentence):
+    project.write("over.yaml", "proxy: {batch: 0}")
+    done = project.snakemake("-n", *arguments)
+    assert done.returncode == 1
+    assert sentence in done.stdout and "Traceback" not in done.stdout and "Error in" not in done.stdout

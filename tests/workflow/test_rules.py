@@ -1,0 +1,69 @@
+"""The rules themselves: complete, in step with the stages, and affordable at scale."""
+
+import re
+import resource
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from expportrait.config import SECTIONS
+from expportrait.stages import PER_CLIP, STAGES, version
+from tests.workflow.project import MANIFEST, ROOT, Project
+from tests.workflow.project import PARENTS as LIGHT_PARENTS
+from tests.workflow.project import SECTIONS as LIGHT_SECTIONS
+
+
+def rule_text(name):
+    return (ROOT / "rules" / f"{name}.smk").read_text()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_rule_passes_what_its_stage_reads(name):
+    stage = import_module(f"expportrait.stages.{name}").STAGE
+    text = rule_text(name)
+    passed = re.search(r"        settings=settings\(([^)]*)\)", text)[1].replace("*SECTIONS", ", ".join(SECTIONS))
+    assert set(stage.sections) == set(passed.replace('"', "").split(", ")) - {"shards"}
+    assert stage.version == version(name)
+    assert stage.name == name and f'version=stage_version("{name}")' in text
+    assert set(stage.sections) == set(LIGHT_SECTIONS[name])
+    if name in PER_CLIP:
+        inputs = re.findall(r'^        (\w+)="<results>/(\w+)/\{shard\}.json",', text.partition("output:")[0], re.M)
+        assert inputs == [(parent, parent) for parent in stage.parents]
+        assert stage.parents == LIGHT_PARENTS[name]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_rules_look_alike(name):
+    text = rule_text(name)
+    directives = re.findall(r"^    (\w+):", text, re.M)
+    order = ["input", "output", "log", "wildcard_constraints", "conda", "threads", "resources", "params", "shell"]
+    assert directives == [directive for directive in order if directive in directives]
+    assert set(order) - set(directives) <= {"wildcard_constraints"}
+    assert re.match(rf'rule {name}:\n    """.+\."""\n', text)
+
+
+def test_lint_and_format():
+    project = Project(ROOT)
+    done = project.snakemake("--lint")
+    assert done.returncode == 0, done.stdout
+    done = subprocess.run([sys.executable, "-m", "snakefmt", "--check", "Snakefile", "rules"], cwd=ROOT,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_slurm_profile_is_complete(finished):
+    assert finished.plan("--workflow-profile", "profiles/slurm") == {}
+
+
+def test_36000_clips_plan_in_seconds(tmp_path):
+    project = Project.create(tmp_path)
+    rows = [f"clip{i},{('vfhq', 'celebv')[i % 2]},videos/{i}.mp4,p{i},train\n" for i in range(36000)]
+    project.write("big.csv", MANIFEST.splitlines(keepends=True)[0] + "".join(rows))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    plan = project.plan("--config", "manifest=big.csv", "results=big")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert plan == dict.fromkeys(PER_CLIP, 512) | {"report": 1}
+    assert after.ru_utime - before.ru_utime < 40, "CPU seconds; about 8 on an idle core"
+    assert after.ru_maxrss < 1_000_000, "KiB; about 250 MiB"
