@@ -62,10 +62,10 @@ class Crop(Section):
     """One fixed square box a clip around the face, in its longest shot with a usable face."""
 
     size: int = Field(512, ge=128, description="height and width of the cropped frames, px")
-    scale: float = Field(2.3, gt=1, description="side of the box over the side of the detected face, brows to chin")
+    scale: float = Field(2.2, gt=1, description="side of the box over the larger side of the face, hairline to chin")
     lift: float = Field(0.06, ge=-0.5, le=0.5, description="centre of the box above the face's, over the box's side")
     min_scale: float = Field(1.5, gt=1, description="the box shrinks down to this to fit the image, before it is padded")
-    min_face: float = Field(64, ge=0, description="smallest face, its larger side in px of the source")
+    min_face: float = Field(72, ge=0, description="smallest face, hairline to chin, px of the source")
     min_frames: int = Field(10, ge=1, description="shortest clip, frames; a source of one frame is a portrait and passes")
     min_coverage: float = Field(0.7, ge=0, le=1, description="share of the frames looked at that must show the face")
     detect_every: int = Field(5, ge=1, description="look for faces in every so many frames")

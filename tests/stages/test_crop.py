@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from expportrait.config import Config
-from expportrait.estimators.mediapipe import FaceDetector
+from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.manifest import Row
 from expportrait.stage import run
 from expportrait.stages.crop import STAGE
@@ -15,9 +15,9 @@ from ..video import make
 @pytest.fixture(scope="module", autouse=True)
 def one_detector():
     """The models are loaded once for all tests of this file."""
-    detector = FaceDetector()
+    detector = LandmarkDetector()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("expportrait.stages.crop.FaceDetector", lambda: detector)
+        patch.setattr("expportrait.stages.crop.LandmarkDetector", lambda: detector)
         yield
 
 

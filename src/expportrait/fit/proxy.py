@@ -25,7 +25,8 @@ from expportrait.render import fragments
 
 # Rates of the offsets, m a step of the vertex that is pulled hardest: D_s alone, then D_s beside D_t, and D_t.
 STATIC_RATE, STATIC_LATE_RATE, DYNAMIC_RATE = 1e-3, 1e-4, 5e-5
-SMOOTH_ROUNDS = 3  # of the offsets' gradients: a landmark pulls on three vertices, which would leave spikes
+STATIC_ROUNDS, DYNAMIC_ROUNDS = 6, 3  # smoothing of the offsets' gradients: a landmark pulls on three vertices only
+FACE_PACE = 0.15  # of D_s's rate on the face: hair has centimetres to go, a lip half a millimetre
 # Rates of the coarse head once landmarks have placed it. Adam's first steps have the full rate whatever the gradient, and
 # a frame sees some ten steps a stage: larger rates leave every frame somewhere else.
 REFINE = {"shape": 0.01, "expression": 0.01, "rotation": 0.002, "place": 3e-4, "log_scale": 3e-4, "shoulders": 0.003}
@@ -218,14 +219,13 @@ class ProxyFitter:
 
     @torch.no_grad()
     def smooth_gradients(self, frames: Tensor) -> None:
-        for raw, energy in ((self.static_raw, self.static_energy), (self.dynamic_raw, self.dynamic_energy)):
-            if raw.grad is None:
-                continue
-            if raw is self.static_raw:
-                raw.grad = energy.smooth(raw.grad, SMOOTH_ROUNDS)
-            else:
-                rows = raw.grad[frames].transpose(0, 1).contiguous()
-                raw.grad[frames] = energy.smooth(rows, SMOOTH_ROUNDS).transpose(0, 1)
+        """Precondition the offsets' gradients (see the constants' comments)."""
+        if self.static_raw.grad is not None:
+            pace = 1 - (1 - FACE_PACE) * self.head.facial.unsqueeze(-1)
+            self.static_raw.grad = pace * self.static_energy.smooth(self.static_raw.grad, STATIC_ROUNDS)
+        if self.dynamic_raw.grad is not None:
+            rows = self.dynamic_raw.grad[frames].transpose(0, 1).contiguous()
+            self.dynamic_raw.grad[frames] = self.dynamic_energy.smooth(rows, DYNAMIC_ROUNDS).transpose(0, 1)
 
     @torch.no_grad()
     def recentre(self) -> None:

@@ -7,19 +7,19 @@ import numpy as np
 
 from expportrait.config import Crop
 from expportrait.errors import ClipError
-from expportrait.estimators.mediapipe import FaceDetector
+from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.stage import Clip, Stage
 from expportrait.store import StoreWriter
 from expportrait.video.framing import Track, cut_out, face_box, given_box, link, outside
 from expportrait.video.reader import FolderReader, VideoReader, open_source
 from expportrait.video.shots import split_shots, thumbnail
 
-LOOK_AT = 640  # px, longer side of the frames in which faces are looked for; the detectors reduce them further
+LOOK_AT = 640  # px, longer side of the frames in which faces are looked for; the models reduce them further
 BLOCK = 16  # frames
 
 
-def load(settings: SimpleNamespace, device: str) -> FaceDetector:
-    return FaceDetector()
+def load(settings: SimpleNamespace, device: str) -> LandmarkDetector:
+    return LandmarkDetector()
 
 
 def process(clip: Clip, out: StoreWriter) -> None:
@@ -69,7 +69,7 @@ def _survey(
     times, small, faces = [], [], {}
     for time, frame in clip.progress(source.frames(LOOK_AT), desc="looking for faces"):
         if len(times) % options.detect_every == 0:
-            found = clip.tools.detect(frame)
+            found = clip.tools.faces(frame)
             found[:, :4] *= max(source.height, source.width) / max(frame.shape[:2])
             faces[len(times)] = found
         times.append(time)
