@@ -55,7 +55,9 @@ class HeadSettings(Section):
     file: Path | None = Field(None, description="SMPL-X file (SMPLX_NEUTRAL.npz); empty: the open head that is shipped")
     subdivisions: int = Field(1, ge=0, le=2, description="midpoint subdivisions from the coarse to the dense mesh")
     shape_components: int = Field(100, ge=1, le=300, description="shape coefficients used, at most what the file has")
-    expression_components: int = Field(100, ge=1, le=100, description="expression coefficients used, at most what the file has")
+    expression_components: int = Field(
+        100, ge=1, le=100, description="expression coefficients used, at most what the file has"
+    )
 
 
 class Crop(Section):
@@ -63,10 +65,14 @@ class Crop(Section):
 
     size: int = Field(512, ge=128, description="height and width of the cropped frames, px")
     scale: float = Field(2.2, gt=1, description="side of the box over the larger side of the face, hairline to chin")
-    lift: float = Field(0.06, ge=-0.5, le=0.5, description="centre of the box above the face's, over the box's side")
-    min_scale: float = Field(1.5, gt=1, description="the box shrinks down to this to fit the image, before it is padded")
-    min_face: float = Field(72, ge=0, description="smallest face, hairline to chin, px of the source")
-    min_frames: int = Field(10, ge=1, description="shortest clip, frames; a source of one frame is a portrait and passes")
+    lift: float = Field(0.03, ge=-0.5, le=0.5, description="centre of the box above the face's, over the box's side")
+    min_scale: float = Field(
+        1.4, gt=1, description="the box shrinks down to this to fit the image, before it is padded"
+    )
+    min_face: float = Field(70, ge=0, description="smallest face, hairline to chin, px of the source")
+    min_frames: int = Field(
+        10, ge=1, description="shortest clip, frames; a source of one frame is a portrait and passes"
+    )
     min_coverage: float = Field(0.7, ge=0, le=1, description="share of the frames looked at that must show the face")
     detect_every: int = Field(5, ge=1, description="look for faces in every so many frames")
     cut: float = Field(4.0, ge=0, le=255, description="least mean change of colour at a cut, of 255; 255: no cuts")
@@ -90,12 +96,16 @@ class GeometrySettings(Section):
 class Proxy(Section):
     """The personalised head of a clip: five fit stages, from landmarks to both offset fields (paper, section 3.1)."""
 
-    init: Literal["fit", "file"] = Field("fit", description="coarse start: fit to landmarks, or read pre-tracked SMPL-X")
+    init: Literal["fit", "file"] = Field(
+        "fit", description="coarse start: fit to landmarks, or read pre-tracked SMPL-X"
+    )
     init_dir: Path | None = Field(None, description="init: file reads <init_dir>/<clip>.npz (docs/proxy.md)")
     focal: float = Field(3.0, gt=0.5, description="focal length at the start, over the image size")
 
     rigid_steps: int = Field(100, ge=1, description="(a) steps on pose and place, all frames at once")
-    landmark_steps: int = Field(200, ge=1, description="(b) steps on shape, expression, all joints and focal length too")
+    landmark_steps: int = Field(
+        200, ge=1, description="(b) steps on shape, expression, all joints and focal length too"
+    )
     coarse_passes: float = Field(10, ge=0, description="(c) passes over the frames on the coarse surface")
     static_passes: float = Field(10, ge=0, description="(d) passes with the static offsets free")
     dynamic_passes: float = Field(8, ge=0, description="(e) passes with both offset fields and the coarse head free")
@@ -133,6 +143,9 @@ class Proxy(Section):
     w_dynamic_magnitude: float = Field(2e-3, ge=0, description="L_mag, lambda_d, per mm^2")
     w_static_laplacian: float = Field(0.02, ge=0, description="L_lap of D_s, per mm^2")
     w_dynamic_laplacian: float = Field(0.02, ge=0, description="L_lap of D_t, per mm^2")
+    w_strain: float = Field(
+        0.3, ge=0, description="squared stretch of the offset fields: keeps chin, ears, lips from folding"
+    )
     w_temporal_offset: float = Field(0.01, ge=0, description="L_tmp of D_t, per mm^2")
     w_temporal_expression: float = Field(0.02, ge=0, description="L_tmp of the expression coefficients")
     w_temporal_pose: float = Field(1.0, ge=0, description="L_tmp of the rotations")
@@ -143,6 +156,81 @@ class Control(Section):
     """Control maps rendered from the proxy."""
 
     maps: list[Literal["depth", "region", "eyes"]] = Field([], description="maps rendered beside the normals")
+
+
+class Latents(Section):
+    """Windows of frames through the video codec, once, before the generator trains."""
+
+    codec: Literal["wan", "linear"] = Field("wan", description="Wan's video VAE, or cosine blocks that need no weights")
+    vae: Path | None = Field(
+        None, description="weights of Wan's VAE (diffusers' vae/*.safetensors, config.json beside)"
+    )
+    channels: int = Field(32, ge=1, description="linear: latent channels")
+    space: Literal[4, 8] = Field(8, description="linear: px of a latent, each way")
+    size: int = Field(512, ge=16, description="height and width of the generator's frames, px")
+    window: int = Field(49, ge=1, description="frames a window, 4k+1")
+    stride: int = Field(24, ge=1, description="frames from one window's start to the next")
+    references: int = Field(
+        8, ge=1, description="frames a clip kept as reference portraits, evenly spaced from the first"
+    )
+
+
+class Generator(Section):
+    """The video generator, trained on the control maps and latents of all clips of the split train (paper, section 3.3)."""
+
+    preset: Literal["tiny", "1.3B", "14B"] = Field(
+        "1.3B", description="size of the transformer; the large two are Wan 2.1's"
+    )
+    base: Path | None = Field(
+        None, description="pretrained weights (diffusers' transformer/*.safetensors or its .index.json)"
+    )
+    lora_rank: int = Field(
+        0, ge=0, description="0: train all weights; else low-rank updates of this rank (14B: 64 to 128)"
+    )
+    maps: list[Literal["normals", "coverage", "depth", "region", "eyes"]] = Field(
+        ["normals", "coverage"], min_length=1, description="control maps; the last three where control.maps has them"
+    )
+    reference: Literal["conv", "latent_frame", "both"] = Field(
+        "both", description="the portrait through the 2D encoder (the paper), as one more latent frame, or both"
+    )
+    prediction: Literal["velocity", "x0"] = Field(
+        "velocity", description="what the network gives; x0, around the reference, is for training from random weights"
+    )
+    loss_weight: Literal["velocity", "noise", "sample"] = Field(
+        "velocity", description="which error counts evenly over noise levels; noise is eq. (10)"
+    )
+    shift: float = Field(3.0, gt=0, description="moves training to stronger noise; below 3, control is learnt late")
+    drop_reference: float = Field(0.1, ge=0, le=0.5, description="share of samples without reference")
+    drop_control: float = Field(0.1, ge=0, le=0.5, description="share of samples without control")
+    drop_both: float = Field(0.05, ge=0, le=0.5, description="share of samples without either")
+    steps: int = Field(30000, ge=1, description="training steps")
+    batch: int = Field(1, ge=1, description="windows a step and GPU")
+    learning_rate: float = Field(1e-5, gt=0, description="AdamW; about 1e-4 with LoRA")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate after the warm-up")
+    warmup: int = Field(100, ge=0, description="steps of linear warm-up")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    precision: Literal["no", "bf16"] = Field("bf16", description="bf16: mixed precision, for GPUs; no: float32")
+    checkpointing: Literal["none", "full", "selective"] = Field(
+        "selective", description="recompute activations; selective keeps what attention gave"
+    )
+    attention: str = Field(
+        "auto", description="diffusers' attention backend, such as native, _native_cudnn, flash, xformers"
+    )
+    save_every: int = Field(500, ge=1, description="steps between checkpoints")
+    keep: int = Field(2, ge=1, description="newest checkpoints kept")
+    seed: int = Field(0, ge=0, description="of every random choice")
+
+
+class Reenact(Section):
+    """Each pair's video: the target's portrait moved by the driver's control maps."""
+
+    steps: int = Field(20, ge=1, description="sampling steps, Euler's method")
+    shift: float = Field(3.0, gt=0, description="moves the steps to stronger noise")
+    reference_scale: float = Field(1.0, ge=0, description="guidance by the reference; other than 1 costs more passes")
+    control_scale: float = Field(1.0, ge=0, description="guidance by the control maps; other than 1 costs another pass")
+    overlap: int = Field(9, ge=0, description="frames over which neighbouring windows cross-fade, less than a window")
+    seed: int = Field(0, ge=0, description="of the noise")
 
 
 class Report(Section):
@@ -177,6 +265,9 @@ class Config(Section):
     geometry: GeometrySettings = GeometrySettings()
     proxy: Proxy = Proxy()
     control: Control = Control()
+    latents: Latents = Latents()
+    generator: Generator = Generator()
+    reenact: Reenact = Reenact()
     report: Report = Report()
 
     def canonical(self, *sections: str) -> str:
@@ -226,86 +317,7 @@ def _sha256(path: Path, size: int, mtime: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def yaml_text() -> str:
-    """config.yaml: every setting with its default and what it means."""
-    lines = [
-        "# Every setting with its default, written by `python -m expportrait.config`; bounds: docs/settings.md.",
-        "# Your own values: in my.yaml beside your manifest my.csv, or by --configfile; both win over this file.",
-        "",
-    ]
-    for name, field in Config.model_fields.items():
-        if name in SECTIONS:
-            empty = "" if type(field.default).model_fields else " {}"
-            lines += ["", f"# {_first_line(field.default)}", f"{name}:{empty}"]
-            lines += [f"  {line}" for line in _yaml_lines(field.default)]
-        else:
-            lines += _yaml_lines(Config(), name)
-    return "\n".join(lines) + "\n"
-
-
-def _yaml_lines(model: Section, *names: str) -> list[str]:
-    values = model.model_dump(mode="json")
-    fields = type(model).model_fields
-    return [
-        f"{name}: {'' if values[name] is None else json.dumps(values[name])}".rstrip().replace('"', "")
-        + f"  # {fields[name].description}"
-        for name in names or fields
-    ]
-
-
-def _first_line(model: Section) -> str:
-    return (type(model).__doc__ or "").strip().splitlines()[0]
-
-
-def markdown_text() -> str:
-    """docs/settings.md: the same as tables, with bounds."""
-    lines = ["# Settings", "", "Written by `python -m expportrait.config` from `src/expportrait/config.py`."]
-    lines += ["Where a setting may come from, and what re-runs when it changes: [workflow.md](workflow.md).", ""]
-    lines += _table(Config(), [name for name in Config.model_fields if name not in SECTIONS])
-    for name in SECTIONS:
-        model = Config.model_fields[name].default
-        lines += ["", f"## {name}", "", _first_line(model)]
-        if type(model).model_fields:
-            lines += ["", *_table(model, [*type(model).model_fields])]
-    return "\n".join(lines) + "\n"
-
-
-def _table(model: Section, names: list[str]) -> list[str]:
-    values, schema = model.model_dump(mode="json"), type(model).model_json_schema()["properties"]
-    rows = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
-    for name in names:
-        default = "" if values[name] is None else f"`{json.dumps(values[name])}`".replace('"', "")
-        rows.append(f"| `{name}` | {default} | {_allowed(schema[name])} | {schema[name].get('description', '')} |")
-    return rows
-
-
-def _allowed(schema: dict) -> str:
-    if "enum" in schema or "const" in schema:
-        return " or ".join(f"`{v}`" for v in schema.get("enum", [schema.get("const")]))
-    if "anyOf" in schema:
-        return " or ".join(filter(None, map(_allowed, schema["anyOf"]))) + ", or empty"
-    kinds = {"integer": "whole number", "number": "number", "boolean": "true, false", "array": "list", "null": ""}
-    kind = kinds.get(schema["type"], "path" if schema.get("format") == "path" else "text")
-    kind = "data set: number" if schema["type"] == "object" else kind
-    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
-    return ", ".join([kind, *bounds]) if kind else ""
-
-
-def main() -> int:
-    """Write config.yaml and docs/settings.md into the working directory; with --check, only compare."""
-    stale = 0
-    for file, text in {Path("config.yaml"): yaml_text(), Path("docs/settings.md"): markdown_text()}.items():
-        if file.exists() and file.read_text("utf-8") == text:
-            continue
-        stale += 1
-        if "--check" in sys.argv:
-            print(f"{file} differs from src/expportrait/config.py: run `python -m expportrait.config`")
-        else:
-            file.write_text(text, "utf-8")
-            print(f"wrote {file}")
-    return int("--check" in sys.argv and stale > 0)
-
-
 if __name__ == "__main__":
+    from expportrait.configdoc import main
+
     sys.exit(main())

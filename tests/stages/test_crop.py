@@ -56,7 +56,7 @@ def test_a_video_becomes_square_frames_around_the_face(crop, tmp_path):
     for t in (0, 19):
         expected = cv2.resize(frames[t][y0:y1, x0:x1], (256, 256), interpolation=cv2.INTER_CUBIC)
         assert np.abs(store["frames"][t].astype(int) - expected).mean() < 4  # the video itself loses a little
-        head = np.array([100 + 2 * t + 68, 40 + 4, 100 + 2 * t + 232, 40 + 230])  # hair, and below the chin
+        head = np.array([100 + 2 * t + 60, 40 + 4, 100 + 2 * t + 230, 40 + 200])  # hair, and below the chin
         assert (head[:2] > [x0, y0]).all() and (head[2:] < [x1, y1]).all()
 
 
@@ -143,8 +143,8 @@ def test_reasons_name_the_value_and_the_threshold(crop, tmp_path):
     nobody = crop(make.video(tmp_path / "nobody.mp4", walk(12)))
     assert "no face" in nobody and "nobody.mp4" in nobody and "3 of 12" in nobody
     small = make.video(tmp_path / "small.mp4", walk(12, (200, 60, 0.55), step=(0, 0, 0)))
-    assert "too small" in crop(small) and "crop.min_face: 64" in crop(small)
-    assert crop(small, min_face=40).attrs["face"] == pytest.approx(53, abs=6)
+    assert "too small, 6" in crop(small) and "crop.min_face: 70" in crop(small)
+    assert crop(small, min_face=40).attrs["face"] == pytest.approx(61, abs=4)
     brief = make.video(tmp_path / "brief.mp4", walk(7, (200, 40, 1.0)))
     assert "only 7 frames (crop.min_frames: 10)" in crop(brief)
     assert crop(brief, min_frames=5)["frames"].shape[0] == 7
@@ -169,19 +169,3 @@ def test_a_cut_off_video_is_used_as_far_as_it_goes(crop, tmp_path):
     store = crop(tmp_path / "part.mkv")
     assert store.attrs["truncated"] and 20 < store["frames"].shape[0] < 50
     assert "damaged or cut off" in crop(tmp_path / "part.mkv", min_frames=55)
-
-
-EXPECTED = {
-    "cuts_several_faces_640x360.mp4": (82, 211), "expressive_512.mp4": (0, 354), "hand_over_face_640x480.mkv": (0, 87),
-    "landscape_1280x720.mp4": (0, 180), "low_resolution_480x270.gif": (0, 62), "small_face_640x480.mkv": "too small",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", EXPECTED)
-def test_real_clips(crop, real_clips, name):
-    found = crop(real_clips / name)
-    if isinstance(EXPECTED[name], str):
-        assert EXPECTED[name] in found
-    else:
-        assert tuple(found.attrs["shot"]) == EXPECTED[name]
-        assert found.attrs["padded"] == [0, 0, 0, 0] and found.attrs["face_coverage"] > 0.95

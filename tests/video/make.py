@@ -13,7 +13,7 @@ from skimage.data import astronaut
 
 @cache
 def portrait() -> np.ndarray:
-    """(300,300,3) u8: head and shoulders; the detected face is about 95 px high."""
+    """(300,300,3) u8: head and shoulders; the face, hairline to chin, is about 110 px high."""
     image = astronaut()[:300, 76:376].copy()
     image.setflags(write=False)
     return image

@@ -85,7 +85,8 @@ def test_beyond_the_border_pixels_are_repeated():
 
 def test_a_track_follows_one_of_two_faces():
     left = {t: (100 + 2 * t, 100) for t in range(0, 50, 5)}
-    faces = {t: np.vstack([boxes((700, 100), side=60), boxes(left[t])]) for t in left}
+    both = {t: [boxes((700, 100), side=60), boxes(left[t])] for t in left}
+    faces = {t: np.vstack(both[t][:: 1 if t % 2 else -1]) for t in left}  # in changing order
     tracks = link((0, 50), faces)
     assert [track.size for track in tracks] == [100, 60]  # the larger one is the more prominent
     assert [tuple(box[:2]) for box in tracks[0].boxes] == list(left.values())

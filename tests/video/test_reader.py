@@ -31,7 +31,7 @@ def test_a_video_gives_its_frames_and_times_as_often_as_asked(tmp_path):
         times, frames = zip(*reader.frames(), strict=True)
         assert [make.number(frame) for frame in frames] == list(range(30))
         np.testing.assert_allclose(times, np.arange(30) * 1.001 / 30, atol=1e-6)
-    assert (reader.width, reader.height, reader.truncated, reader.still) == (64, 48, False, False)
+    assert (reader.width, reader.height, reader.truncated) == (64, 48, False)
     assert reader.fps == pytest.approx(29.97, abs=1e-3)
     assert frames[0].dtype == np.uint8 and frames[0].shape == (48, 64, 3)
 
@@ -139,7 +139,7 @@ def test_a_single_image_is_one_frame_turned_upright(tmp_path):
     (tmp_path / "photo.jpg").write_bytes(data[:2].tobytes() + segment + data[2:].tobytes())
     reader = open_source(tmp_path / "photo.jpg")
     ((time, upright),) = reader.frames()
-    assert (time, reader.still, upright.shape) == (0, True, (60, 40, 3))
+    assert (time, upright.shape) == (0, (60, 40, 3)) and (reader.height, reader.width) == (60, 40)
     assert upright[3, -4].min() > 200 and upright[3, 3].max() < 50
 
 
@@ -190,9 +190,10 @@ def test_a_cut_off_video_gives_what_is_there_and_says_so(tmp_path, suffix):
     frames = [make.scene(120, 160, (n, 0, 0.4)) for n in range(60)]
     path = make.video(tmp_path / f"whole.{suffix}", frames)
     if suffix == "mp4":
-        with av.open(str(path)) as source, av.open(
-            str(tmp_path / "fast.mp4"), "w", options={"movflags": "+faststart"}
-        ) as target:
+        with (
+            av.open(str(path)) as source,
+            av.open(str(tmp_path / "fast.mp4"), "w", options={"movflags": "+faststart"}) as target,
+        ):
             stream = target.add_stream_from_template(source.streams.video[0])
             for packet in source.demux(video=0):
                 if packet.dts is not None:

@@ -22,6 +22,7 @@ FOREHEAD, CHIN = 10, 152  # of MediaPipe's points
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 FOCAL, FACE_METRES = 3.0, 0.12  # image sizes and m: where no head is fitted
 AT_OUTLINE, FAR_INSIDE, ON_TORSO = 0.5, 0.25, 0.5  # confidence
+GRAZING = 0.5  # n_z below which a fitted face is trusted less
 
 
 @dataclass
@@ -66,6 +67,12 @@ def polygon(points: np.ndarray, size: int) -> np.ndarray:
     return canvas > 0
 
 
+def open_mouth(points: np.ndarray, size: int) -> np.ndarray:
+    """(size,size) bool between the inner lips; empty where they touch."""
+    lips = polygon(points[list(INNER_LIPS)], size).astype(np.uint8)
+    return cv2.erode(lips, np.ones((3, 3), np.uint8)) > 0  # a filled polygon has a line's width even when it is closed
+
+
 def face_height(points: np.ndarray) -> np.ndarray:
     """(T,) px, forehead to chin in three dimensions, so that a nod does not shorten it."""
     return np.linalg.norm(points[:, FOREHEAD] - points[:, CHIN], axis=-1)
@@ -77,7 +84,7 @@ def face_weight(points: np.ndarray, oval: np.ndarray, maps: HeadMaps, height: fl
     rim = max(1, round(EDGE * height))
     inner = polygon(points[oval], size).astype(np.uint8)
     inner = cv2.erode(inner, np.ones((2 * rim + 1, 2 * rim + 1), np.uint8), borderValue=0)
-    inner[polygon(points[list(INNER_LIPS)], size)] = 0
+    inner[open_mouth(points, size)] = 0
     return cv2.GaussianBlur(inner.astype(np.float32), (0, 0), max(0.5, FEATHER * height)) * (maps.depth > 0)
 
 
@@ -141,7 +148,7 @@ def head_prior(
     log_depth = np.log(np.where(known, depth, 1))
     distance = float(np.exp(np.average(log_depth, weights=(on_face + 1e-9) * known)))
     log_depth = np.where(known, log_depth, np.log(distance))
-    shut = 1 - cells.mean(polygon(points[list(INNER_LIPS)], cells.size))
+    shut = 1 - cells.mean(open_mouth(points, cells.size))
 
     def weights(in_face: float, on_torso: float, in_hair: float) -> np.ndarray:
         # Times n_z, so that the bald head's outline does not print through the hair.
@@ -154,9 +161,10 @@ def head_prior(
     torn = np.zeros((cells.n, cells.n), np.uint8)
     torn[:, 1:] |= across < 1
     torn[1:] |= down < 1
+    beside = cv2.blur(cv2.dilate(torn, np.ones((5, 5), np.uint8)).astype(np.float32), (3, 3))
     return Prior(
         normals, weights(FACE, TORSO, HAIR), log_depth, weights(FACE_DEPTH, TORSO_DEPTH, HAIR_DEPTH) * known + ANCHOR,
-        across, down, face, on_torso, cv2.dilate(torn, np.ones((5, 5), np.uint8)).astype(np.float32), distance,
+        across, down, face, on_torso, beside, distance,
     )  # fmt: skip
 
 
@@ -229,7 +237,7 @@ def confidence(
     out = FAR_INSIDE + (AT_OUTLINE - FAR_INSIDE) * np.exp(-depth_in / 0.1)
     if maps is not None:
         out += (ON_TORSO - out) * maps.torso * np.clip(maps.normals[..., 2], 0, 1)
-        out += prior.face * (maps.trust - out)
+        out += prior.face * (maps.trust * np.clip(maps.normals[..., 2] / GRAZING, 0, 1) - out)
         out *= 1 - 0.7 * cells.spread(prior.torn)
-        out[polygon(points[list(INNER_LIPS)], cells.size)] *= 0.3
+        out[open_mouth(points, cells.size)] *= 0.3
     return (out * mask).astype(np.float32)

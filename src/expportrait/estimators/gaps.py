@@ -46,13 +46,11 @@ def same_face(points: np.ndarray, found: np.ndarray) -> np.ndarray:
     return seen
 
 
-def fill(
-    points: np.ndarray, confidence: np.ndarray, seen: np.ndarray, max_gap: int
-) -> tuple[np.ndarray, np.ndarray]:
+def fill(points: np.ndarray, confidence: np.ndarray, seen: np.ndarray, max_gap: int) -> tuple[np.ndarray, np.ndarray]:
     """Points (T,478,3) and confidence (T,478) with the frames that are not ``seen`` (T,) replaced.
 
     The points go straight from the last frame seen to the next; before the first and after the last they stand still.
-    Confidence there: the neighbours' over 1 + distance to the nearest frame seen, and 0 in gaps above ``max_gap`` frames.
+    Confidence there: the neighbours' over 1 + distance to the nearest frame seen; 0 in gaps above ``max_gap`` frames.
     """
     known = np.flatnonzero(seen)
     t = np.arange(len(seen))

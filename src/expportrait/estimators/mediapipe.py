@@ -68,8 +68,8 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 class FaceDetector:
     """Face boxes of one frame, from MediaPipe's short-range and full-range BlazeFace.
 
-    A box goes from the brows to the chin, roughly. The short-range model is the better one for faces above a fifth of the
-    frame, the full-range model finds those down to about a fifteenth; what both find is kept once, by the higher score.
+    A box goes roughly from the brows to the chin. The short-range model is the better one for faces above a fifth of
+    the frame, the full-range model finds those down to a fifteenth; what both find is kept once, by the higher score.
     """
 
     def __init__(self, min_score: float = 0.5) -> None:

@@ -101,19 +101,32 @@ def to_torch(matrix: sp.spmatrix) -> Tensor:
         )
 
 
-class OffsetEnergy:
-    """L_mag and L_lap of one offset field over ``n`` vertices, as means over vertices, per mm^2."""
+def strain_matrix(faces: np.ndarray, vertices: np.ndarray) -> sp.csr_matrix:
+    """K with x^T K x = sum over edges of |x_i - x_j|^2 / |e_ij|^2, the squared stretch of an offset field. (n, n)."""
+    edges = adjacency(faces, len(vertices))
+    i, j = edges.nonzero()
+    stiffness = 1 / np.maximum(((vertices[i] - vertices[j]) ** 2).sum(1), 1e-8)
+    weights = sp.csr_matrix((stiffness, (i, j)), edges.shape)
+    return sp.diags(np.asarray(weights.sum(1)).ravel()) - weights
 
-    def __init__(self, laplacian: sp.csr_matrix, device: torch.device | str = "cpu"):
+
+class OffsetEnergy:
+    """L_mag, L_lap and L_str of one offset field over ``n`` vertices, as means over vertices; the first two per mm^2."""
+
+    def __init__(self, laplacian: sp.csr_matrix, strain: sp.csr_matrix, device: torch.device | str = "cpu"):
         self.n = laplacian.shape[0]
         self.bilaplacian = to_torch(laplacian.T @ laplacian).to(device)
+        self.strain = to_torch(strain).to(device)
         self.average = to_torch(sp.identity(self.n) - laplacian).to(device)
 
-    def __call__(self, offset: Tensor, magnitude: float, smoothness: float) -> Tensor:
-        """offset (n, ...) m -> weighted sum, divided by the number of trailing 3-vectors."""
-        fields = offset[0].numel() // 3
-        loss = smoothness * _Quadratic.apply(offset, self.bilaplacian) + magnitude * offset.square().sum()
-        return MILLI**2 * loss / (self.n * fields)
+    def __call__(self, offset: Tensor, magnitude: float = 0.0, smoothness: float = 0.0, strain: float = 0.0) -> Tensor:
+        """offset (n, ..., 3) m -> weighted sum, a mean over the trailing fields."""
+        loss = magnitude * MILLI**2 * offset.square().sum()
+        if smoothness:
+            loss = loss + smoothness * MILLI**2 * _Quadratic.apply(offset, self.bilaplacian)
+        if strain:
+            loss = loss + strain * _Quadratic.apply(offset, self.strain)
+        return loss / (self.n * (offset[0].numel() // 3))
 
     def smooth(self, field: Tensor, rounds: int) -> Tensor:
         """Average a (n, ...) field over neighbours ``rounds`` times."""

@@ -17,7 +17,7 @@ from expportrait.config import Proxy
 from expportrait.fit.adam import ClipAdam, Slot
 from expportrait.fit.growth import LONG, grow, unexplained
 from expportrait.fit.landmarks import charbonnier, fit_landmarks, interocular, landmark_error, point_weights, priors, temporal
-from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, weighted_terms
+from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, strain_matrix, weighted_terms
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.targets import Targets
 from expportrait.head import Head
@@ -80,10 +80,11 @@ class ProxyFitter:
         self.face = torch.nonzero(head.dynamic_mask > 1e-3).squeeze(-1)
         self.dynamic_mask = head.dynamic_mask[self.face].unsqueeze(-1)
         n = len(head.dense.template)
-        dense = laplacian(head.dense_faces.cpu().numpy(), n)
-        self.static_energy = OffsetEnergy(dense, device)
+        faces = head.dense_faces.cpu().numpy()
+        smooth, strain = laplacian(faces, n), strain_matrix(faces, head.dense.template.cpu().numpy())
         rows = self.face.cpu().numpy()
-        self.dynamic_energy = OffsetEnergy(dense[rows][:, rows], device)
+        self.static_energy = OffsetEnergy(smooth, strain, device)
+        self.dynamic_energy = OffsetEnergy(smooth[rows][:, rows], strain[rows][:, rows], device)
         self.hem = hem(head)
         self.explained = {size: torch.ones_like(target.mask) for size, target in self.targets.items()}
         self.static_raw = torch.zeros(n, 3, device=device)
@@ -204,12 +205,13 @@ class ProxyFitter:
         s = self.s
         loss = torch.zeros((), device=self.device)
         if static:
-            loss = loss + self.static_energy(self.static_raw - self.static_start, s.w_static_magnitude, 0.0)
+            grown = self.static_raw - self.static_start
+            loss = loss + self.static_energy(grown, s.w_static_magnitude, 0.0, s.w_strain)
             loss = loss + self.static_energy(self.static_raw, 0.0, s.w_static_laplacian)
         if dynamic:
             rows = self.dynamic_raw[frames]
             loss = loss + self.dynamic_energy(
-                rows.transpose(0, 1), s.w_dynamic_magnitude, s.w_dynamic_laplacian
+                rows.transpose(0, 1), s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_strain
             )
             if self.frames > 2:
                 before = self.dynamic_raw[(frames - 1).clamp_min(0)].detach()
@@ -280,8 +282,9 @@ class ProxyFitter:
         s, self.track = self.s, track or self.track
         if start is None:
             def tell(step: int, value: float) -> None:
-                self.losses.append(("landmarks", {"total": value}))
-                self.track("landmarks", value)
+                stage = "rigid" if step < s.rigid_steps else "landmarks"
+                self.losses.append((stage, {"total": value}))
+                self.track(stage, value)
 
             self.parameters = fit_landmarks(self.head, self.points, self.confidence, self.size, s, tell)
         else:

@@ -9,7 +9,7 @@ Box = tuple[int, int, int, int]  # x0 y0 x1 y1, px of the source; may lie partly
 ROOM = 0.5  # of the face's side: least space around the box in which the face moves, for hair and neck
 
 
-@dataclass
+@dataclass(eq=False)
 class Track:
     """One face through a shot. ``frames`` were looked at and have it, ``boxes`` (n,4) px are x0 y0 x1 y1."""
 
@@ -68,9 +68,9 @@ def _gap(a: np.ndarray, b: np.ndarray) -> float:
 def face_box(boxes: np.ndarray, scale: float, lift: float, min_scale: float, height: int, width: int) -> Box:
     """Square box for all the frames of a face with the boxes (n,4) px, in an image of ``height`` x ``width``.
 
-    Its side is ``scale`` times the face's, more where the face moves far; its centre lies ``lift`` of the side above the
-    middle of the face's way. It is moved into the image, and where it is larger than the image it shrinks to it, but not
-    below ``min_scale`` times the face.
+    Its side is ``scale`` times the face's, more where the face moves far; its centre lies ``lift`` of the side above
+    the middle of the face's way. It is moved into the image, and where it is larger than the image it shrinks to it,
+    but not below ``min_scale`` times the face.
     """
     low, high = np.quantile(boxes[:, :2], 0.02, 0), np.quantile(boxes[:, 2:], 0.98, 0)
     face = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(1)))

@@ -65,7 +65,7 @@ class FolderReader:
     truncated = False
 
     def __init__(self, path: Path, files: list[Path], fps: float, start: float | None, end: float | None) -> None:
-        self.path, self.fps, self.still = path, fps, len(files) == 1
+        self.path, self.fps = path, fps
         self._start, self._end, self._files = start or 0.0, float("inf") if end is None else end, files
         self.height, self.width = read_image(files[0]).shape[:2]
 
@@ -105,8 +105,6 @@ class VideoReader:
     ``fps`` is the nominal rate; the frames' own times count. ``truncated`` is set while reading, where the file breaks
     off or parts of it cannot be decoded: what can be decoded is kept.
     """
-
-    still = False
 
     def __init__(self, path: Path, start: float | None, end: float | None) -> None:
         self.path, self.truncated = path, False
@@ -164,7 +162,7 @@ class VideoReader:
         while not ended:
             try:
                 packet = next(packets, None)
-                ended = packet is None or packet.dts is None and packet.size == 0  # an empty one flushes the decoder
+                ended = packet is None or (packet.dts is None and packet.size == 0)  # an empty one flushes the decoder
                 frames = packet.decode() if packet else []
             except av.error.FFmpegError as error:
                 if isinstance(error, MemoryError):

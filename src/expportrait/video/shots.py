@@ -1,5 +1,7 @@
 """Cuts in a video, from tiny copies of its frames."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 
@@ -35,4 +37,4 @@ def split_shots(thumbnails: np.ndarray, threshold: float) -> list[tuple[int, int
         else:
             bounds.append(cut)
     bounds.append(len(frames))
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise(bounds))

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from expportrait.config import Config
+from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.manifest import Row
+from expportrait.stage import run
+from expportrait.stages.landmarks import STAGE
+from expportrait.store import Store, StoreWriter
+
+from ..video import make
+
+SIZE = 300
+HERE = (0, 0, 1.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def detector():
+    """The models are loaded once for all tests of this file."""
+    detector = LandmarkDetector()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("expportrait.stages.landmarks.LandmarkDetector", lambda: detector)
+        yield detector
+
+
+@pytest.fixture
+def landmarks(tmp_path):
+    """Runs the stage on frames as `crop` leaves them; gives its store, or the reason why there is none."""
+
+    def landmarks(frames, **settings):
+        with StoreWriter(tmp_path / "crop" / "a.zarr", {"key": str(np.sum(frames))}) as out:
+            out.array("frames", np.array(frames))
+        outcome = run(STAGE, [Row("a", "test", "a", tmp_path)], Config(results=tmp_path, landmarks=settings))["a"]
+        if outcome.status == "ok":
+            return Store(tmp_path / "landmarks" / "a.zarr").check()
+        assert "unforeseen" not in outcome.why and "\n" not in outcome.why
+        return outcome.why
+
+    return landmarks
+
+
+def people(*places):
+    """A frame for each place (x, y, scale) of one portrait; None: nobody."""
+    return [make.scene(SIZE, SIZE, *([place] if place else [])) for place in places]
+
+
+def test_a_clip_gets_points_in_its_pixels(landmarks, detector):
+    frames = people(*((2 * t, t, 1.0) for t in range(20)))
+    store = landmarks(frames)
+    assert store["points"].shape == (20, 478, 3) and store["points"].dtype == np.float32
+    assert store["confidence"].shape == (20, 478) and store["confidence"].dtype == np.float32
+    assert store["interpolated"].dtype == bool and not store["interpolated"].any()
+    np.testing.assert_array_equal(store["points"], detector.detect(frames)[0])
+    centre = store["points"][..., :2].mean(1)
+    np.testing.assert_allclose(centre[-1] - centre[0], [38, 19], atol=1.5)
+    assert store.lazy("points").attrs["unit"] == "px"
+    assert "mediapipe 0.10.14" in store.attrs["detector"] and store.attrs["found"] == 1
+
+
+def test_one_frame_is_enough(landmarks):
+    store = landmarks(people(HERE))
+    assert store["points"].shape == (1, 478, 3) and not store["interpolated"].any()
+
+
+def test_short_gaps_are_interpolated_and_marked(landmarks):
+    places = [(3 * t, 0, 1.0) for t in range(14)]
+    whole = landmarks(people(*places))["points"]
+    store = landmarks(people(*places[:5], None, None, None, *places[8:]))
+    np.testing.assert_array_equal(store["interpolated"], np.isin(np.arange(14), [5, 6, 7]))
+    assert np.abs(store["points"] - whole)[5:8, :, :2].mean() < 1.5
+    sure = store["confidence"].mean(1)
+    assert sure[5:8].min() > 0 and sure[5:8].max() < 0.6 * sure[4]
+
+
+def test_long_gaps_keep_their_place_but_no_weight(landmarks):
+    store = landmarks(people(*[HERE] * 8, *[None] * 4, *[HERE] * 8), max_gap=3)
+    assert store["interpolated"][8:12].all() and not store["confidence"][8:12].any()
+    assert np.abs(store["points"][8:12] - store["points"][7]).max() < 5
+    assert store["confidence"][:8].any() and store.attrs["found"] == pytest.approx(0.8)
+
+
+def test_a_face_in_another_place_for_a_moment_is_not_the_clips_face(landmarks):
+    small = (180, 150, 0.4)
+    store = landmarks(people(*[HERE] * 10, small, *[HERE] * 5))
+    np.testing.assert_array_equal(store["interpolated"], np.arange(16) == 10)
+    assert np.abs(store["points"][10] - store["points"][9]).max() < 5
+
+
+def test_reasons_name_the_value_and_the_threshold(landmarks):
+    assert "no face is found in the 4 cropped frames" in landmarks(people(*[None] * 4))
+    rare = people(*[HERE] * 6, *[None] * 4)
+    assert "only 60% of the 10 cropped frames (landmarks.min_found: 70%)" in landmarks(rare)
+    assert landmarks(rare, min_found=0.5).attrs["found"] == pytest.approx(0.6)
