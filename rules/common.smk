@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from expportrait.config import SECTIONS
-from expportrait.config import SECTIONS
 from expportrait.configfile import overlay, read_config, read_yaml
 from expportrait.errors import UserError
 from expportrait.manifest import digest, mixed_splits, read_manifest, shard_counts, shards

@@ -1,10 +1,12 @@
 """Landmarks on the mesh, regions and masks."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from expportrait.head import REGIONS, Head
+from expportrait.head import REGIONS, Head, embedding
 from expportrait.head.embedding import closest, intersect
 from expportrait.head.regions import LEFT_EYELIDS, RIGHT_EYELIDS, signed_distance
 from expportrait.head.topology import clip, edges_of, subdivide
@@ -29,6 +31,15 @@ def test_landmarks_are_symmetric(head):
     mirrored = points * torch.tensor([-1.0, 1, 1])
     distance = torch.cdist(points, mirrored).min(1).values
     assert distance.mean() < 0.0015 and distance.max() < 0.005
+
+
+def test_inner_lips_follow_their_own_lip(head):
+    pose = torch.eye(3).repeat(2, 10, 1, 1)
+    pose[1, 3] = torch.tensor([[1, 0, 0], [0, math.cos(0.12), -math.sin(0.12)], [0, math.sin(0.12), math.cos(0.12)]])
+    rest = torch.zeros(2, head.n_expression)
+    points = head.pose(head.landmarks, torch.zeros(head.n_shape), rest, pose, torch.zeros(2, 3))
+    drop = 1000 * (points[0] - points[1])[:, 1]
+    assert (drop[embedding.INNER_LOWER] > 4).all() and (drop[embedding.INNER_UPPER] < 4).all()
 
 
 def test_landmark_faces_and_surface_agree(head):

@@ -6,17 +6,16 @@ import cv2
 import numpy as np
 import torch
 
-from expportrait.demo.interior import Eye, Mouth, build_eyes, build_mouth
+from expportrait.demo.interior import Canvas, Eye, Mouth, build_eyes, build_mouth
 from expportrait.demo.layers import Scene, project
 from expportrait.demo.motion import GAZE, UNIT_NAMES, Motion, turn
 from expportrait.demo.topology import IRISES, LIDS, LOWER_LIP, LOWER_RED, MESH_POINTS, UPPER_LIP, UPPER_RED, oval
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.rotation import axis_angle_to_matrix
-from expportrait.head import Head
+from expportrait.head import JOINTS, Head
 from expportrait.render import face_ids
 
 SUPERSAMPLING = 2
-JAW = 3  # of head.JOINTS
 UPPER_LID, CREASE, LOWER_LID = 0.97, 0.45, 0.03  # shares of the eye's opening that a blink moves them by
 LASHES = 0.7  # how much darker the rim of a closed lid is
 
@@ -28,18 +27,17 @@ def expression_shifts(head: Head, fit: HeadParameters, motion: Motion) -> np.nda
     ``fit``: the head fitted to the portrait (one frame).
     """
     frames = len(motion.jaw)
-    expression = torch.stack(
-        [head.expression_of(dict(zip(UNIT_NAMES, map(float, row), strict=True))) for row in motion.units]
-    )
-    matrices = fit.matrices().expand(frames, -1, -1, -1).clone()
+    units = [dict(zip(UNIT_NAMES, map(float, row), strict=True)) for row in motion.units]
+    expression = fit.expression + torch.stack([head.expression_of(row) for row in units])
     opening = torch.zeros(frames, 3)
-    opening[:, 0] = torch.from_numpy(motion.jaw).float()
-    matrices[:, JAW] = matrices[:, JAW] @ axis_angle_to_matrix(opening)
+    opening[:, 0] = torch.from_numpy(motion.jaw)
+    jaw, pose = JOINTS.index("jaw"), fit.matrices().expand(frames, -1, -1, -1).clone()
+    pose[:, jaw] = pose[:, jaw] @ axis_angle_to_matrix(opening)
     place = fit.translation().expand(frames, -1)
-    moved = head.pose(head.landmarks, fit.shape, fit.expression + expression, matrices, place)
+    moved = head.pose(head.landmarks, fit.shape, expression, pose, place)
     rest = head.pose(head.landmarks, fit.shape, fit.expression, fit.matrices(), fit.translation())
     shifts = (moved - rest).double().numpy()
-    # On a closed mouth the inner edges of both lips are one line, and a landmark may sit on the wrong lip of the head.
+    # On a closed mouth the inner edges of both lips are one line, and a landmark may sit on the head's other lip.
     for edge, red in ((UPPER_LIP, UPPER_RED), (LOWER_LIP, LOWER_RED)):
         shifts[:, edge] = shifts[:, red]
     return shifts
@@ -55,17 +53,17 @@ def close_lids(points: np.ndarray, rest: np.ndarray, blink: float) -> None:
 
 
 def part_lips(points: np.ndarray) -> None:
-    """Where the lower lip's inner edge came to lie above the upper one's, let both meet half way; in place, (478,3)."""
+    """Where the lower lip's inner edge lies above the upper one's, let both meet half way; in place, (478,3)."""
     upper, lower = list(UPPER_LIP[1:-1]), list(LOWER_LIP[1:-1])
-    crossed = points[upper, 1] < points[lower, 1]
+    crossed = (points[upper, 1] < points[lower, 1])[:, None]
     middle = (points[upper] + points[lower]) / 2
-    points[upper] = np.where(crossed[:, None], middle, points[upper])
-    points[lower] = np.where(crossed[:, None], middle, points[lower])
+    points[upper] = np.where(crossed, middle, points[upper])
+    points[lower] = np.where(crossed, middle, points[lower])
 
 
 @dataclass
 class Animator:
-    """Draws frames of one scene: ``draw(shift, angles, blink, gaze)``."""
+    """Draws frames of one scene."""
 
     scene: Scene
     eyes: list[Eye]
@@ -76,73 +74,78 @@ class Animator:
         pixels = project(scene.points, scene.focal, len(scene.image))
         return cls(scene, build_eyes(scene, pixels), build_mouth(scene, pixels))
 
-    def place(self, points: np.ndarray, shift: np.ndarray, angles: tuple[float, float, float]) -> np.ndarray:
-        """All vertices (V,3) m after expression ((478,3) moved landmarks) and head turn, which fades out down the neck."""
-        scene = self.scene
-        face = points[:MESH_POINTS]
-        sheet = scene.vertices[MESH_POINTS:] + scene.oval_share @ shift[oval()]
-        vertices = np.concatenate([face, sheet]) - scene.pivot
-        axis, _ = cv2.Rodrigues(turn(*angles))
-        rotation = axis_angle_to_matrix(torch.from_numpy(scene.head_share[:, None] * axis[:, 0])).numpy()
-        return (rotation @ vertices[:, :, None])[:, :, 0] + scene.pivot
-
     def draw(
         self, shift: np.ndarray, angles: tuple[float, float, float], blink: float, gaze: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """One frame (S,S,3) u8 and its 478 true landmarks (478,2) px.
 
-        shift (478,3) m from `expression_shifts`; angles yaw, pitch, roll; see `Motion` for the rest.
+        shift (478,3) m from `expression_shifts`; angles yaw, pitch, roll in rad; blink and gaze as in `Motion`.
         """
         scene, size = self.scene, len(self.scene.image)
         points = scene.points + shift
         close_lids(points, scene.points, blink)
         part_lips(points)
         for iris in IRISES:
-            points[list(iris)] = scene.points[list(iris)] + GAZE * np.array([gaze[0], gaze[1], 0.0])
-        head = (turn(*angles) @ (points - scene.pivot).T).T + scene.pivot
-        truth = project(head, scene.focal, size)
-        skull = project((turn(*angles) @ (scene.points - scene.pivot).T).T + scene.pivot, scene.focal, size)
-
-        vertices = self.place(points, points - scene.points, angles)
+            points[list(iris)] = scene.points[list(iris)] + GAZE * np.array([*gaze, 0.0])
+        rotation = turn(*angles)
+        truth, skull = (
+            project((x - scene.pivot) @ rotation.T + scene.pivot, scene.focal, size) for x in (points, scene.points)
+        )
+        vertices = self._turned(points, rotation)
         pixels = project(vertices, scene.focal, size)
-        drawn = np.unique(scene.faces)
-        low = np.clip(np.floor(pixels[drawn].min(0)).astype(int), 0, size)
-        high = np.clip(np.ceil(pixels[drawn].max(0)).astype(int), 0, size)
+        drawn = pixels[np.unique(scene.faces)]
+        low = np.floor(drawn.min(0)).astype(int).clip(0, size)
+        high = np.ceil(drawn.max(0)).astype(int).clip(0, size)
         box = slice(low[1], high[1]), slice(low[0], high[0])
-        canvas = np.repeat(np.repeat(scene.background[box], SUPERSAMPLING, 0), SUPERSAMPLING, 1)
+
+        enlarged = scene.background[box].repeat(SUPERSAMPLING, 0).repeat(SUPERSAMPLING, 1)
+        canvas = Canvas(enlarged, low, SUPERSAMPLING)
         for eye in self.eyes:
-            eye.paint(canvas, skull, truth, gaze * GAZE, low, SUPERSAMPLING)
-        self.mouth.paint(canvas, skull, truth, low, SUPERSAMPLING)
-        texture = cv2.addWeighted(scene.closed, bare, scene.texture, 1 - bare, 0) if (bare := min(2 * blink, 1)) else scene.texture
-        picture = self.warp(texture, pixels, -vertices[:, 2], low, canvas.shape[:2])
-        canvas = canvas * (1 - picture[..., 3:] / np.float32(255)) + picture[..., :3]
+            eye.paint(canvas, skull, truth, gaze * GAZE)
+        self.mouth.paint(canvas, skull, truth)
+        bare = min(2 * blink, 1)
+        texture = cv2.addWeighted(scene.closed, bare, scene.texture, 1 - bare, 0) if bare else scene.texture
+        person = self._warp(texture, (pixels - low) * SUPERSAMPLING, -vertices[:, 2], enlarged.shape[:2])
+        picture = enlarged * (1 - person[..., 3:] / np.float32(255)) + person[..., :3]
         if blink > 0:
-            rims = np.zeros(canvas.shape[:2], np.uint8)
-            lines = [np.round(((truth[list(lids[0][:-1])] - low) * SUPERSAMPLING - 0.5) * 16).astype(np.int32) for lids in LIDS]
-            cv2.polylines(rims, lines, False, 255, round(0.006 * scene.face_height * SUPERSAMPLING), cv2.LINE_AA, 4)
-            canvas *= 1 - cv2.GaussianBlur(rims, (0, 0), 0.9)[..., None] * np.float32(LASHES * blink / 255)
+            rims = [(truth[list(upper[:-1])] - low) * SUPERSAMPLING for upper, _, _ in LIDS]
+            picture *= 1 - self._lashes(rims, picture.shape[:2]) * np.float32(LASHES * blink)
         frame = scene.background.copy()
-        fine = cv2.resize(canvas, (high - low).tolist(), interpolation=cv2.INTER_AREA)
+        fine = cv2.resize(picture, (high - low).tolist(), interpolation=cv2.INTER_AREA)
         frame[box] = np.round(np.clip(fine, 0, 255)).astype(np.uint8)
         return frame, truth
 
-    def warp(self, texture: np.ndarray, pixels: np.ndarray, depth: np.ndarray, low: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """The ``texture`` (S,S,4) u8 drawn with the vertices at ``pixels`` (V,2), nearest surface first: (h,w,4) u8."""
+    def _turned(self, points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+        """All vertices (V,3) m for moved landmarks (478,3) and a head turn (3,3), which fades out down the neck."""
+        scene, ring = self.scene, oval()
+        sheet = scene.vertices[MESH_POINTS:] + scene.oval_share @ (points[ring] - scene.points[ring])
+        vertices = np.concatenate([points[:MESH_POINTS], sheet]) - scene.pivot
+        axis, _ = cv2.Rodrigues(rotation)
+        turns = axis_angle_to_matrix(torch.from_numpy(scene.head_share[:, None] * axis[:, 0])).numpy()
+        return (turns @ vertices[:, :, None])[:, :, 0] + scene.pivot
+
+    def _warp(self, texture: np.ndarray, fine: np.ndarray, depth: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """The ``texture`` (S,S,4) u8 drawn with its vertices at (V,2) px of the canvas, nearest first: (h,w,4) u8."""
         scene = self.scene
-        fine = (pixels - low) * SUPERSAMPLING
         nearness = np.interp(depth, (depth.min(), depth.max()), (-0.9, 0.9))
-        clip = np.column_stack([fine * (2, -2) / shape[::-1] - (1, -1), nearness, np.ones(len(fine))]).astype(np.float32)
-        ids = face_ids(torch.from_numpy(clip)[None], torch.from_numpy(scene.faces), shape, backend="torch")[0].flip(0).numpy()
-        hit = np.flatnonzero(ids >= 0)
-        # Inside a face, the texture's px are affine in the canvas's px: three coefficients each for x and y.
+        clip = np.column_stack([fine * (2, -2) / shape[::-1] - (1, -1), nearness, np.ones(len(fine))])
+        clip, faces = torch.from_numpy(clip.astype(np.float32))[None], torch.from_numpy(scene.faces)
+        ids = face_ids(clip, faces, shape, backend="torch")[0].flip(0).numpy()
+        # Inside a face, px of the texture are affine in px of the canvas: three coefficients each for x and y.
         corners = np.concatenate([fine[scene.faces], np.ones((len(scene.faces), 3, 1))], 2)
-        flat = np.abs(np.linalg.det(corners)) < 1e-3  # seen edge on, so never hit
-        corners[flat] = np.eye(3)
+        corners[np.abs(np.linalg.det(corners)) < 1e-3] = np.eye(3)  # faces seen edge on, which no pixel shows
         maps = np.linalg.solve(corners, scene.texture_points[scene.faces] - 0.5).astype(np.float32)
-        y, x = np.divmod(hit, shape[1])
-        x, y = (x + 0.5).astype(np.float32), (y + 0.5).astype(np.float32)
+        hit = np.flatnonzero(ids >= 0)
+        y, x = (part.astype(np.float32) + 0.5 for part in np.divmod(hit, shape[1]))
         at = np.full((2, shape[0] * shape[1]), -10, np.float32)  # beyond the texture's border: transparent
         for axis in range(2):
             by_x, by_y, constant = maps[:, :, axis].T[:, ids.ravel()[hit]]
             at[axis, hit] = by_x * x + by_y * y + constant
         return cv2.remap(texture, *at.reshape(2, *shape), cv2.INTER_CUBIC)
+
+    def _lashes(self, rims: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+        """(h,w,1) f32, 1 along the rims of the upper lids, lists of points (n,2) px of the canvas."""
+        drawn, width = np.zeros(shape, np.uint8), round(0.006 * self.scene.face_height * SUPERSAMPLING)
+        lines = [np.round((rim - 0.5) * 16).astype(np.int32) for rim in rims]
+        cv2.polylines(drawn, lines, False, 255, max(width, 1), cv2.LINE_AA, 4)
+        return cv2.GaussianBlur(drawn, (0, 0), 0.9)[..., None] / np.float32(255)

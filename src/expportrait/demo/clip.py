@@ -15,11 +15,12 @@ from expportrait.fit.landmarks import fit_landmarks
 from expportrait.head import Head
 
 CONVENTIONS = (
-    "one row a frame; angles in rad about the portrait's own pose: the head turns by R_y(yaw) R_x(pitch) R_z(roll) about "
-    "`pivot`, x to the subject's left, y up, z to the viewer; jaw in rad and units (0..1, `unit_names`) on top of the "
-    "portrait's own expression; blink 0 open, 1 closed; gaze in iris shifts of `gaze_unit` metres, x to the subject's left, "
-    "y up; points: MediaPipe's 478 landmarks in px, x right, y down, pixel centres at half-integers; rest_points: the same in "
-    "metres at the portrait's pose, in a camera of `focal` px at the origin that looks along -z, principal point at the middle"
+    "One row a frame. Angles in rad about the portrait's own pose: the head turns by R_y(yaw) R_x(pitch) R_z(roll) "
+    "about pivot; x to the subject's left, y up, z to the viewer. jaw (rad) and units (0..1, unit_names) come on top "
+    "of the portrait's own expression. blink: 0 open, 1 closed. gaze: shifts of the irises by gaze_unit metres, x to "
+    "the subject's left, y up. points: MediaPipe's 478 landmarks in px, x right, y down, pixel centres at "
+    "half-integers. rest_points: the same at the portrait's pose, in metres; the camera of focal px stands at the "
+    "origin and looks along -z, its principal point in the middle of the frame."
 )
 
 
@@ -44,15 +45,16 @@ class DemoClip:
 
 
 def prepare(name: str, times: np.ndarray, size: int = 512, yaw: float = FULL_TURN) -> DemoClip:
-    """The demo clip ``name`` at ``times`` (T,) s, ``size`` px a side, its largest head turn scaled by ``yaw`` / 15 degrees.
+    """The demo clip ``name`` at ``times`` (T,) s, ``size`` px a side, its head turn scaled by ``yaw`` / 15 degrees.
 
     The head that moves the portrait is always the open one: only its face units have names.
     """
-    portrait, head, motion = load_portrait(CLIPS[name].portrait, size), Head.load(subdivisions=0), motion_of(name, times, yaw)
+    portrait, head = load_portrait(CLIPS[name].portrait, size), Head.load(subdivisions=0)
     fit = fit_landmarks(head, torch.from_numpy(portrait.points)[None], torch.ones(1), size)
     with torch.no_grad():
-        rest = head.pose(head.landmarks, fit.shape, fit.expression, fit.matrices(), fit.translation())[0].double().numpy()
-    scene = build_scene(portrait, rest, float(fit.log_focal.exp()))
+        rest = head.pose(head.landmarks, fit.shape, fit.expression, fit.matrices(), fit.translation())[0]
+    scene = build_scene(portrait, rest.double().numpy(), float(fit.log_focal.exp()))
+    motion = motion_of(name, times, yaw)
     return DemoClip(name, motion, expression_shifts(head, fit, motion), Animator.of(scene))
 
 

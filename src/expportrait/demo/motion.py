@@ -1,4 +1,4 @@
-"""The known motion of each demo clip: channels over time, smooth, a seamless loop of two seconds that starts at rest."""
+"""The known motion of each demo clip: smooth channels over time, a seamless loop of two seconds from rest to rest."""
 
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ CLIPS = {
         "astronaut",
         {
             "yaw": [(0, 0), (0.55, 15), (0.7, 15), (1.35, -15), (1.5, -15)],
-            "pitch": [(0, 0), (0.4, 5), (0.95, -7), (1.45, 5)],
+            "pitch": [(0, 0), (0.4, 6), (0.95, -8), (1.45, 6)],
             "roll": [(0, 0), (0.6, -3), (1.4, 3)],
             "jaw": [(0, 0), (0.7, 0), (1.0, 3.5), (1.3, 0)],
             "smile": [(0, 0), (0.6, -0.35), (0.9, -0.3), (1.4, 0)],
@@ -80,7 +80,7 @@ CLIPS = {
             "yaw": [(0, 0), (0.5, -11), (0.65, -11), (1.3, 12), (1.45, 12)],
             "pitch": [(0, 0), (0.4, -6), (0.95, 7), (1.45, -5)],
             "roll": [(0, 0), (0.55, 3), (1.35, -3.5)],
-            "jaw": [(0, 0), (0.2, 5), (0.35, 1), (0.55, 6.5), (0.75, 2), (0.95, 7.5), (1.15, 0.5), (1.35, 5.5), (1.6, 0)],
+            "jaw": [(0, 0), (0.2, 5), (0.35, 1), (0.55, 6), (0.75, 2), (0.95, 7), (1.15, 0), (1.35, 5), (1.6, 0)],
             "smile": [(0, 0), (0.4, 0), (0.9, 0.25), (1.3, 0.55), (1.6, 0.4), (1.9, 0.05)],
             "round": [(0, 0), (0.25, 0), (0.4, 0.3), (0.6, 0), (0.8, 0.25), (1.0, 0)],
             "brow": [(0, 0), (0.35, 0), (0.6, 0.7), (1.0, 0.1), (1.3, 0.5), (1.6, 0)],
@@ -126,7 +126,7 @@ def motion_of(clip: str, times: np.ndarray, yaw: float = FULL_TURN) -> Motion:
 
 
 def turn(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """(3,3) head turn R_y(yaw) R_x(pitch) R_z(roll); a positive pitch looks down, a positive yaw to the subject's left."""
+    """(3,3) head turn R_y(yaw) R_x(pitch) R_z(roll), angles in rad as in `Motion`."""
     (cy, sy), (cp, sp), (cr, sr) = ((np.cos(a), np.sin(a)) for a in (yaw, pitch, roll))
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])

@@ -29,11 +29,14 @@ IRIS = np.arange(468, 478)  # five a side; the rest lie on the skin
 YAWS = np.radians([-35, -25, -15, -7, 0, 7, 15, 25, 35])
 PITCHES = np.radians([-12, 0, 12])
 SIZE, FOCAL, DISTANCE = 512, 2400.0, 2.0  # px, px, m: a face of about 200 px, seen from afar
+LOWER_LIP = np.array([181, 84, 17, 314, 405])  # its outer edge, away from the corners
+INNER_LOWER = np.array([95, 88, 178, 87, 14, 317, 402, 318, 324])
+INNER_UPPER = np.array([191, 80, 81, 82, 13, 312, 311, 310, 415])
 IRIS_RADIUS = 0.00585  # m, of grown-ups
 SKIN, WHITE, DARK = (205, 160, 135), (235, 232, 228), (45, 35, 30)
 
 
-VERSION = 1  # of the routine; part of the cache's file name
+VERSION = 2  # of the routine; part of the cache's file name
 
 
 @dataclass
@@ -92,6 +95,11 @@ def embed(head: "Head", detect: Detector) -> Embedding:
         for ids, allowed in ((np.arange(468), skin_faces & front), (IRIS, eye_faces(head) & front)):
             chosen[ids], weights[ids] = closest(spots[ids], vertices, faces, np.flatnonzero(allowed))
         normals = outward[chosen]
+    # The template's mouth is closed, so no ray tells the lips apart where they meet; the jaw does.
+    jaw = head.coarse.weights[:, 3].double().numpy()[faces].mean(1)
+    lower = jaw > 0.5 * np.median(jaw[chosen[LOWER_LIP]])
+    for ids, allowed in ((INNER_LOWER, lower), (INNER_UPPER, ~lower)):
+        chosen[ids], weights[ids] = closest(spots[ids], vertices, faces, np.flatnonzero(skin_faces & front & allowed))
     body = head.body_vertex.numpy()
     visible = np.zeros(head.body_size, bool)
     visible[np.setdiff1d(body[faces[seen]], -1)] = True

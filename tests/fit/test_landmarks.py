@@ -1,0 +1,48 @@
+import torch
+
+from expportrait.config import Proxy
+from expportrait.fit.landmarks import fit_landmarks, interocular, landmark_error
+from expportrait.fit.parameters import HeadParameters
+from expportrait.head import Head
+from tests.fit.conftest import Truth
+
+
+def projected(head: Head, p: HeadParameters) -> torch.Tensor:
+    posed = head.pose(head.landmarks, p.shape, p.expression, p.matrices(), p.translation())
+    return p.camera().project(posed)
+
+
+def turn(p: HeadParameters) -> torch.Tensor:
+    """(T, 3, 3): how the head itself stands, whichever joints carry it."""
+    matrices = p.matrices()
+    return matrices[:, 0] @ matrices[:, 1] @ matrices[:, 2]
+
+
+def test_finds_pose_and_expression_again(head: Head, truth: Truth) -> None:
+    found = fit_landmarks(head, truth.points, torch.ones(6), 128)
+    assert landmark_error(head, projected(head, found), truth.points).max() < 0.01
+    between = turn(found) @ turn(truth.parameters).transpose(1, 2)
+    degrees = torch.rad2deg(torch.arccos(((between.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)))
+    assert degrees.mean() < 4
+    assert 0.8 < float((found.log_focal - truth.parameters.log_focal).exp()) < 1.25
+
+
+def test_frames_without_detection_follow_their_neighbours(head: Head, truth: Truth) -> None:
+    confidence = torch.tensor([1.0, 1, 0, 1, 1, 1])
+    points = truth.points.clone()
+    points[2] += 40  # what a gap's filler says must not matter
+    found = fit_landmarks(head, points, confidence, 128, Proxy(landmark_steps=120))
+    assert landmark_error(head, projected(head, found), truth.points)[[0, 1, 3, 4, 5]].max() < 0.02
+    assert (found.place[2] - (found.place[1] + found.place[3]) / 2).norm() < 0.02
+
+
+def test_one_frame_is_enough(head: Head, truth: Truth) -> None:
+    found = fit_landmarks(head, truth.points[:1], torch.ones(1), 128)
+    assert landmark_error(head, projected(head, found), truth.points[:1]).max() < 0.01
+
+
+def test_interocular_distance_survives_a_turn() -> None:
+    points = torch.zeros(1, 478, 3)
+    points[0, 10], points[0, 152] = torch.tensor([50.0, 0, 0]), torch.tensor([50.0, 120, 0])
+    points[0, 33], points[0, 263] = torch.tensor([45.0, 40, 0]), torch.tensor([55.0, 40, 0])
+    assert interocular(points)[0] == 60
