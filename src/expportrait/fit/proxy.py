@@ -249,7 +249,7 @@ class ProxyFitter:
             vertices = self.vertices(frames, dense)
             projected = self.parameters.camera().project(self.landmarks(vertices))
             landmark.append(landmark_error(self.head, projected, self.points[frames]))
-            rendered = fragments(vertices, faces, self.parameters.camera(size), self.backend)
+            rendered = fragments(vertices, faces, self.parameters.camera(size), self.backend, cull=True)
             weight = (targets.confidence[t] * targets.mask[t]).flatten()[rendered.index]
             cosine = (rendered.normals * targets.normals[t].reshape(-1, 3)[rendered.index]).sum(-1).clamp(-1, 1)
             normal.append(torch.rad2deg((weight * cosine.acos()).sum() / weight.sum().clamp_min(1e-6))[None])
@@ -323,7 +323,7 @@ class ProxyFitter:
         for t in range(self.frames):
             frames = torch.tensor([t], device=self.device)
             vertices = self.vertices(frames, dense=True)
-            seen = fragments(vertices, self.head.dense_faces, self.parameters.camera(targets.size), self.backend)
+            seen = fragments(vertices, self.head.dense_faces, self.parameters.camera(targets.size), self.backend, cull=True)
             coverage = seen.image(torch.ones_like(seen.depth))[0].cpu().numpy()
             marked[t] -= torch.from_numpy(unexplained(targets.mask[t].cpu().numpy(), coverage, radius)).to(marked)
         for size in self.targets:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from expportrait.errors import ClipError
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFit
 from expportrait.fit.rotation import axis_angle_to_matrix
@@ -79,7 +80,10 @@ class FittedHead:
 def load_proxy(store: Store, head: Head) -> FittedHead:
     """Read a proxy store back; ``head`` must be the one it was fitted with (same file and settings)."""
     if store.attrs["head_sha256"] != head.sha256:
-        raise ValueError(f"{store.path}: fitted with head file {store.attrs['head_sha256'][:12]}, not {head.sha256[:12]}")
+        raise ClipError(
+            f"{store.path} was fitted with another head file ({store.attrs['head_sha256'][:12]}, not {head.sha256[:12]}); "
+            "run proxy again"
+        )
     size = store.attrs["size"]
 
     def tensor(name: str) -> Tensor:

@@ -26,7 +26,7 @@ def render_maps(fitted: FittedHead, wanted: list[str]) -> Iterator[dict[str, np.
     head = fitted.head
     for first in range(0, fitted.frames, BLOCK):
         vertices = fitted.vertices(slice(first, first + BLOCK))
-        yield encode(render(vertices, head.dense_faces, fitted.camera), head, wanted)
+        yield encode(render(vertices, head.dense_faces, fitted.camera, cull=True), head, wanted)
 
 
 def encode(maps: Maps, head: Head, wanted: list[str]) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from expportrait.video.write import write_mp4
 
 
 def make(clip: str, out: Path, settings: SimpleNamespace, device: str = "cpu") -> None:
-    """Write the video ``out`` and its truth, the .npz beside it. ``device`` is not used: frames are the same everywhere."""
+    """Write the video ``out`` and its truth, the .npz beside it. ``device`` does not matter: all runs on the CPU."""
     if clip not in CLIPS:
         raise UserError(f"the demo has no clip {clip!r}: choose one of {', '.join(CLIPS)}")
     s = settings.demo

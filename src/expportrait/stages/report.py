@@ -4,9 +4,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from expportrait.config import SECTIONS
 from expportrait.manifest import Row
 from expportrait.progress import progress
-from expportrait.report.page import changed_settings, write_page
+from expportrait.report.page import write_page
 from expportrait.report.run import read_run
 from expportrait.stage import Stage
 from expportrait.stages import PER_CLIP
@@ -15,8 +16,7 @@ from expportrait.stages import PER_CLIP
 def build(rows: list[Row], results: Path, settings: Any, shards: dict[str, list[Row]]) -> Path:
     """Writes results/report/index.html last, and returns it. Stages without index yet count as missing."""
     run = read_run(shards, results, PER_CLIP)
-    return write_page(run, results, settings.report, changed_settings(settings), partial(progress, desc="report"))
+    return write_page(run, results, settings, partial(progress, desc="report"))
 
 
-SECTIONS = ("report", "demo", "head", "crop", "landmarks", "geometry", "proxy", "control")  # all are shown on the page
-STAGE = Stage(name="report", version=1, sections=SECTIONS, parents=(), process=None)
+STAGE = Stage(name="report", version=1, sections=SECTIONS, parents=(), process=None)  # the page shows all settings

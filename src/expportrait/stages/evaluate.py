@@ -1,0 +1,109 @@
+"""Stage ``evaluate``: each pair's video in numbers, beside the paper's published rows (docs/evaluate.md)."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from expportrait.config import Config
+from expportrait.errors import ClipError
+from expportrait.generator.data import resize
+from expportrait.metrics.pair import METHODS, METRICS, Tools, measure
+from expportrait.metrics.table import markdown
+from expportrait.progress import progress, say
+from expportrait.stage import Stage, content_key, state, write_json
+from expportrait.store import Store, StoreError
+
+STAGE = Stage(name="evaluate", version=1, sections=("evaluate",), parents=("reenact", "crop"), process=None)
+
+
+def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
+    """Measure the pairs (target, driver) and write results/evaluate/table.md and, last, table.json, which it returns.
+
+    A pair whose video is missing or unusable has rows without numbers and with the reason. Pairs that are done are kept
+    in pairs/<pair>.json and not measured again. Raises UserError where the settings ask for what is not there.
+    """
+    home = config.results / STAGE.name
+    rows: list[dict] = []
+    tools: Tools | None = None
+    for target, driver in progress(pairs, len(pairs), STAGE.name):
+        name = f"{target}__{driver}"
+        about = {"pair": name, "target": target, "driver": driver, "mode": "self" if target == driver else "cross"}
+        try:
+            key = _key(config, name, target, driver)
+            done = _done(home / "pairs" / f"{name}.json", key)
+            if done is None:
+                tools = tools or Tools.load(config.evaluate, device)
+                done = {"key": key, **_measured(tools, config, about)}
+                write_json(home / "pairs" / f"{name}.json", done)
+            rows += done["rows"]
+        except (ClipError, StoreError) as error:
+            say(f"{STAGE.name} {name}: {error}")
+            rows += _without(about, str(error))
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "table.md").write_text(markdown(rows), "utf-8")
+    write_json(home / "table.json", rows)
+    return home / "table.json"
+
+
+def _key(config: Config, name: str, target: str, driver: str) -> str:
+    """Raises ClipError where one of the stores is not there."""
+    parents = {}
+    for stage, clip in (("reenact", name), ("crop", target), ("crop", driver)):
+        found = state(config.results / stage, clip)
+        if found.status != "ok":
+            raise ClipError(f"{stage} {clip}: {found.why}", retry=True)
+        parents[f"{stage} {clip}"] = found.key
+    return content_key(STAGE.name, STAGE.version, config.identity(STAGE.sections, name), parents)
+
+
+def _done(file: Path, key: str) -> dict | None:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(file.read_text("utf-8"))
+        return known if known["key"] == key else None
+    return None
+
+
+def _measured(tools: Tools, config: Config, about: dict) -> dict:
+    """A pair's rows, and its values frame by frame."""
+    results, own = config.results, about["mode"] == "self"
+    video = Store(results / "reenact" / f"{about['pair']}.zarr")
+    made = video.lazy("frames")
+    target, driver = (Store(results / "crop" / f"{about[name]}.zarr").lazy("frames") for name in ("target", "driver"))
+    reference, size = video.attrs["reference"], made.shape[1]
+    if made.shape[0] > driver.shape[0]:
+        raise ClipError(f"the video has {made.shape[0]} frames, its driver {driver.shape[0]}: run reenact again")
+    # copying the portrait is perfect there, and the network was given the very picture
+    frames = [t for t in range(0, made.shape[0], config.evaluate.stride) if not (own and t == reference)]
+    if not frames:
+        raise ClipError("the video is its reference frame and nothing else: there is nothing to measure")
+    pictures, driving = (np.stack([store[t] for t in frames]) for store in (made, driver))
+    portrait = resize(target[reference : reference + 1], size)[0]
+    scores = measure(tools, pictures, resize(driving, size), portrait, own)
+    about = about | {"reference": reference, "size": size, "frames": len(frames)}
+    about["trained_on"] = _trained_on(results, about)
+    return {
+        "rows": [{"method": method} | about | one.fields() for method, one in scores.items()],
+        "frames": frames,
+        "values": {method: {name: _numbers(v) for name, v in one.values.items()} for method, one in scores.items()},
+    }
+
+
+def _trained_on(results: Path, about: dict) -> list[str] | None:
+    """Which of target and driver the generator was trained on, None where that is not known."""
+    with suppress(OSError, ValueError, KeyError):
+        clips = json.loads((results / "generator" / "index.json").read_text("utf-8"))["clips"]
+        return [name for name in ("target", "driver") if about[name] in clips]
+    return None
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    """JSON has neither NaN nor infinity."""
+    return [float(v) if np.isfinite(v) else None for v in values]
+
+
+def _without(about: dict, why: str) -> list[dict]:
+    empty = dict.fromkeys((*METRICS, "reference", "size", "frames", "identical", "no_face", "trained_on"))
+    rest = {"backends": {}, "reasons": dict.fromkeys(METRICS, why)}
+    return [{"method": method} | about | empty | rest for method in METHODS]

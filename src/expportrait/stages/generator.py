@@ -1,0 +1,75 @@
+"""Stage ``generator``: train the video generator on all clips of the split train (docs/generator.md)."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from expportrait.config import Config
+from expportrait.errors import UserError
+from expportrait.generator.data import Windows, control_channels
+from expportrait.generator.files import build, save_generator, weight_files
+from expportrait.generator.model import ModelConfig
+from expportrait.generator.train import control_sensitivity, train
+from expportrait.manifest import Row
+from expportrait.progress import say
+from expportrait.stage import Stage, content_key, state, write_json
+
+STAGE = Stage(name="generator", version=1, sections=("generator",), parents=("latents", "control"), process=None)
+NOT_IN_KEY = {"base", "save_every", "keep", "checkpointing", "attention"}  # how it is computed; base: by its content
+
+
+def run(rows: list[Row], config: Config, device: str) -> Path:
+    """Bring results/generator up to date; returns its index.json, written last.
+
+    Nothing is trained again when model/ is there with the same key. A run that was killed goes on from its last
+    checkpoint, kept in work-<key>/. Raises UserError where no clip can be used.
+    """
+    home, s = config.results / STAGE.name, config.generator
+    chosen: dict[str, dict[str, str]] = {}
+    for row in sorted(rows, key=lambda row: row.clip):
+        parents = {name: state(config.results / name, row.clip) for name in STAGE.parents}
+        if row.split == "train" and all(parent.status == "ok" for parent in parents.values()):
+            chosen[row.clip] = {name: parent.key for name, parent in parents.items()}
+    if not chosen:
+        raise UserError(f"no clip of the split train has both latents and control maps in {config.results}: "
+                        "see why in the indexes of these stages, or in the report")  # fmt: skip
+    settings = s.model_dump(mode="json", exclude_defaults=True, exclude=NOT_IN_KEY)
+    key = content_key(STAGE.name, STAGE.version, {"generator": settings, "base": weight_files(s.base)}, chosen)
+    index = home / "index.json"
+    if finished(home) == key:
+        say(f"generator: {home / 'model'} is up to date")
+        return index
+    paths = [{clip: config.results / name / f"{clip}.zarr" for clip in chosen} for name in STAGE.parents]
+    windows = Windows(*paths, s.maps)
+    codec = windows.made_by["codec"]
+    grid = codec["channels"], control_channels(s.maps), codec["time"], codec["space"]
+    frozen = torch.bfloat16 if s.precision == "bf16" else torch.float32
+    model = build(ModelConfig(s.preset, *grid, s.reference, s.prediction), s.base, s.seed, s.lora_rank, frozen)
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    say(f"generator: {len(windows)} windows of {len(chosen)} clips, {count / 1e6:.2f} M trainable parameters, {device}")
+    work = home / f"work-{key}"
+    model = train(model, windows, s, work, device)
+    if not PartialState().is_main_process:  # one of several GPUs
+        return index
+    about = {"key": key, "maps": s.maps, "precision": s.precision, "steps": s.steps, **windows.made_by,
+             "control_sensitivity": control_sensitivity(model, windows, s)}  # fmt: skip
+    temporary = home / ".model.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    save_generator(temporary, model.cpu(), about)
+    shutil.copy(work / "loss.csv", temporary / "loss.csv")
+    shutil.rmtree(home / "model", ignore_errors=True)
+    temporary.rename(home / "model")
+    write_json(index, {"status": "ok", "key": key, "why": "", "clips": chosen})
+    return index
+
+
+def finished(home: Path) -> str | None:
+    """The key of the generator in the folder ``home``, None where there is no whole one."""
+    try:
+        key = json.loads((home / "index.json").read_text("utf-8"))["key"]
+        return key if json.loads((home / "model" / "generator.json").read_text("utf-8"))["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

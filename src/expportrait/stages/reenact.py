@@ -1,0 +1,123 @@
+"""Stage ``reenact``: the target's portrait moved by the driver's control maps, one video a pair (docs/reenact.md)."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from expportrait.errors import UserError
+from expportrait.generator.codec import Codec, load_codec, resize, to_tensor
+from expportrait.generator.data import control_maps
+from expportrait.generator.files import load_generator
+from expportrait.generator.model import PortraitTransformer
+from expportrait.generator.sample import Sampler, generate
+from expportrait.render.picture import normals_to_rgb
+from expportrait.stage import Clip, Stage, whole_state
+from expportrait.store import Store, StoreWriter, decode_normals
+from expportrait.video.write import write_mp4
+
+PANEL = 256  # px, least side of the videos' pictures: smaller ones are enlarged, so that players show them
+
+
+def load(settings: SimpleNamespace, device: str) -> Codec:
+    return load_codec(settings.latents, device)
+
+
+@lru_cache(1)
+def trained(folder: Path, key: str, device: str) -> tuple[PortraitTransformer, dict]:
+    """The generator in ``folder``; ``key`` only tells one training from the next."""
+    model, about = load_generator(folder)
+    return model.to(device), about
+
+
+def check(about: dict, codec: Codec, overlap: int, folder: Path) -> None:
+    """Raises UserError where the codec is not the one that the generator was trained with."""
+    if about["codec"] != codec.describe():
+        raise UserError(f"{folder} was trained on latents of {about['codec']}, but the section latents now says "
+                        f"{codec.describe()}: set it back, or run the generator again")  # fmt: skip
+    if overlap >= about["window"]:
+        raise UserError(
+            f"reenact.overlap is {overlap}, but the generator's window is {about['window']} frames: set it lower"
+        )
+
+
+def process(clip: Clip, out: StoreWriter) -> None:
+    s, codec, drive = clip.settings.reenact, clip.tools, clip.parents["drive"]
+    results = drive.path.parents[1]
+    target, driver = (Store(results / "crop" / f"{drive.attrs[name]}.zarr") for name in ("target", "driver"))
+    reference = drive.attrs.get("reference", 0)
+    folder, key = results / "generator" / "model", whole_state(results / "generator").key
+    model, about = trained(folder, key, clip.device)
+    check(about, codec, s.overlap, folder)
+    size, maps = about["size"], about["maps"]
+    portrait = target.lazy("frames")[reference : reference + 1]
+    frames = drive.lazy("normals").shape[0]
+
+    def control(wanted: slice) -> Tensor:
+        return control_maps(drive, wanted, size, maps)
+
+    sampler = Sampler(s.steps, s.shift, s.reference_scale, s.control_scale)
+    blocks = generate(
+        model, codec, sampler, frames, about["window"], s.overlap, control,
+        to_tensor(resize(portrait, size))[0, :, 0], reference_maps(drive, results, reference, size, maps), s.seed,
+    )  # fmt: skip
+    with torch.autocast(clip.device.split(":")[0], torch.bfloat16, enabled=about["precision"] == "bf16"):
+        made = np.concatenate([*_counted(clip, blocks, frames)])
+    out.array("frames", made, color="RGB")
+    out.array("timestamps", driver["timestamps"][:frames], unit="s")
+    fps = driver.attrs["fps"]
+    out.attrs(target=drive.attrs["target"], driver=drive.attrs["driver"], reference=reference, fps=fps,
+              generator=key, registered_to="control maps of the pair, the same frames")  # fmt: skip
+    video = out.path.with_suffix(".mp4")
+    write_mp4(video, map(enlarge, made), fps)
+    write_mp4(video.with_suffix(".side.mp4"), side_by_side(portrait[0], driver.lazy("frames"), drive, made), fps)
+
+
+def reference_maps(drive: Store, results: Path, reference: int, size: int, maps: list[str]) -> Tensor:
+    """Control maps (C, size, size) of the reference portrait: the pair's own if it has them, else the target clip's."""
+    if "reference_normals" in drive:
+        return control_maps(drive, slice(0, 1), size, maps, "reference_")[:, 0]
+    store = Store(results / "control" / f"{drive.attrs['target']}.zarr")
+    return control_maps(store, slice(reference, reference + 1), size, maps)[:, 0]
+
+
+def _counted(clip: Clip, blocks: Iterator[np.ndarray], frames: int) -> Iterator[np.ndarray]:
+    with clip.bar("frames", frames) as bar:
+        for block in blocks:
+            bar.update(len(block))
+            yield block
+
+
+def enlarge(image: np.ndarray, size: int = PANEL) -> np.ndarray:
+    """(H, W, 3) u8 with its shorter side at least ``size`` px."""
+    scale = max(1, -(-size // min(image.shape[:2])))
+    return image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+
+
+def side_by_side(portrait: np.ndarray, driving: object, drive: Store, made: np.ndarray) -> Iterator[np.ndarray]:
+    """Frames (S, 4S, 3) u8: reference, driver, control, result."""
+    side = enlarge(made[0]).shape[0]
+
+    def panel(image: np.ndarray) -> np.ndarray:
+        return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if len(image) > side else cv2.INTER_CUBIC)
+
+    normals, coverage = drive.lazy("normals"), drive.lazy("coverage")
+    for t, result in enumerate(made):
+        colours = normals_to_rgb(decode_normals(normals[t]), coverage[t] / 255)
+        yield np.hstack([panel(image) for image in (portrait, driving[t], colours, result)])
+
+
+STAGE = Stage(
+    name="reenact",
+    version=1,
+    sections=("latents", "reenact"),
+    parents=("drive",),
+    process=process,
+    load=load,
+    whole=("generator",),
+)
