@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from expportrait.config import SECTIONS, Config, Crop, HeadSettings, Proxy, markdown_text, yaml_text
+from expportrait.config import SECTIONS, Config, Crop, HeadSettings, Proxy
+from expportrait.configdoc import markdown_text, yaml_text
 from expportrait.configfile import merge, overlay, read_config, read_yaml
 from expportrait.errors import UserError
 

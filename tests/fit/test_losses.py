@@ -5,7 +5,9 @@ from expportrait.fit.losses import OffsetEnergy, laplacian, scale_and_shift, str
 
 
 def grid(n: int) -> tuple[np.ndarray, int]:
-    cells = [(r * n + c, r * n + c + 1, (r + 1) * n + c, (r + 1) * n + c + 1) for r in range(n - 1) for c in range(n - 1)]
+    cells = [
+        (r * n + c, r * n + c + 1, (r + 1) * n + c, (r + 1) * n + c + 1) for r in range(n - 1) for c in range(n - 1)
+    ]
     return np.array([t for a, b, c, d in cells for t in ((a, b, c), (b, d, c))]), n * n
 
 

@@ -4,8 +4,10 @@ import torch
 
 from expportrait.config import Proxy
 from expportrait.errors import ClipError
+from expportrait.fit.clip_model import hem
+from expportrait.fit.landmarks import fit_landmarks
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.proxy import ProxyFit, ProxyFitter, fit_proxy, hem
+from expportrait.fit.proxy import ProxyFit, ProxyFitter, fit_proxy
 from expportrait.fit.store import load_proxy, parameters_of, save_proxy
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
@@ -23,8 +25,6 @@ def fit(head: Head, truth: Truth) -> ProxyFit:
 
 def coarse_errors(head: Head, truth: Truth) -> dict[str, torch.Tensor]:
     fitter = ProxyFitter(head, truth.targets, truth.points, torch.ones(6), QUICK)
-    from expportrait.fit.landmarks import fit_landmarks
-
     fitter.parameters = fit_landmarks(head, fitter.points, fitter.confidence, 128, QUICK)
     return fitter.evaluate(QUICK.fine_size, dense=False)
 
@@ -107,7 +107,9 @@ def test_pretracked_parameters_start_the_fit_where_they_say(head: Head, truth: T
     ours = head.pose(head.landmarks, p.shape, p.expression, p.matrices(), p.translation())
     theirs = head.pose(head.landmarks, start.shape, start.expression, start.matrices(), start.translation())
     assert (ours - theirs).abs().max() < 1e-4
-    only_offsets = QUICK.model_copy(update={"coarse_passes": 0, "static_passes": 2, "min_steps": 5, "dynamic_passes": 0})
+    only_offsets = QUICK.model_copy(
+        update={"coarse_passes": 0, "static_passes": 2, "min_steps": 5, "dynamic_passes": 0}
+    )
     fit = fit_proxy(head, truth.targets, truth.points, torch.ones(6), only_offsets, start=start)
     assert not any(name == "landmarks" for name, _ in fit.losses)
     assert fit.errors["landmark"].max() < 0.02
@@ -115,7 +117,11 @@ def test_pretracked_parameters_start_the_fit_where_they_say(head: Head, truth: T
 
 @pytest.mark.parametrize(
     ("changes", "word"),
-    [({"betas": None}, "betas"), ({"expression": np.zeros((4, 10))}, "expression"), ({"transl": np.zeros((6, 2))}, "transl")],
+    [
+        ({"betas": None}, "betas"),
+        ({"expression": np.zeros((4, 10))}, "expression"),
+        ({"transl": np.zeros((6, 2))}, "transl"),
+    ],
 )
 def test_a_wrong_tracking_file_names_its_key(head: Head, truth: Truth, tmp_path, changes, word) -> None:
     smplx_file(head, truth.parameters, tmp_path / "a.npz", **changes)

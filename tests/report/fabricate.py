@@ -39,13 +39,13 @@ def make_proxy(file: Path, head: Head, frames: int, size: int) -> FittedHead:
     parameters.set_pose(turns, torch.tensor([[0.0, -0.08, -1.6]]).expand(frames, 3))
     static = 0.01 * (head.dense.template[:, 1:2] > 0.2) * torch.tensor([0.0, 1.0, 0.0])
     vertices = torch.arange(5)
-    plan = [("landmarks", 40), ("coarse", 30), ("static", 30), ("dynamic", 30)]
+    plan = [("rigid", 20), ("landmarks", 20), ("coarse", 30), ("static", 30), ("dynamic", 30)]
     steps = [(name, k) for name, count in plan for k in range(count)]
     losses = [
         (
             name,
             {"total": 3 * math.exp(-i / 40) + 0.1}
-            | ({} if name == "landmarks" else {"normal": 0.5 * math.exp(-k / 20)}),
+            | ({} if name in ("rigid", "landmarks") else {"normal": 0.5 * math.exp(-k / 20)}),
         )
         for i, (name, k) in enumerate(steps)
     ]

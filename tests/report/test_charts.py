@@ -27,9 +27,9 @@ def test_a_falling_loss_falls_in_every_stage():
     assert len(total) == 3 and len(normal) == 1 and lines(svg, "s1") == []
     assert all((np.diff(part[:, 1]) > 0).all() for part in [*total, *normal])  # y grows downwards
     assert normal[0][0, 0] > total[1][-1, 0]
-    labels = [
-        node.findtext("title") for node in ElementTree.fromstring(svg).iter("text") if node.get("class") == "stage"
-    ]
+    marks = [node for node in ElementTree.fromstring(svg).iter("text") if node.get("class") == "stage"]
+    labels = [mark.findtext("title") for mark in marks]
+    assert [mark.find("title").tail for mark in marks] == ["b", "c", "e"]
     assert labels == ["landmarks: steps 0 to 99", "coarse: steps 100 to 199", "dynamic: steps 200 to 399"]
     assert "landmark</text>" not in svg
 

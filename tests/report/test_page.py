@@ -26,7 +26,7 @@ from expportrait.stages import PER_CLIP
 from expportrait.stages.report import STAGE, build
 from expportrait.store import Store, decode_normals
 from tests.report.browser import look, needs_browser
-from tests.report.fabricate import NO_FACE, failed_at, index_all, make_clip, row
+from tests.report.fabricate import HEAD, NO_FACE, failed_at, index_all, make_clip, row
 
 NASTY = "<script>document.title = 'taken over'</script><img src=x onerror=alert(1)> \" ' & </td></table>"
 ROWS = [row("full", person="a & b"), row("second"), row("portrait"), row("faceless"), row("gone"), row("nasty")]
@@ -62,7 +62,7 @@ def copy(stores, page, tmp_path):
 
 
 def report(results: Path, rows=ROWS, **given) -> Path:
-    config = Config(report={"size": 96} | given, proxy={"batch": 8})
+    config = Config(report={"size": 96} | given, proxy={"batch": 8}, head=HEAD)
     return build(rows, results, SimpleNamespace(**{s: getattr(config, s) for s in STAGE.sections}), shards(rows, {}))
 
 
@@ -220,6 +220,17 @@ def test_media_are_made_again_only_where_keys_changed(copy):
     assert all(media_times(copy)[clip] != after[clip] for clip in after)
 
 
+def test_a_store_made_with_other_settings_is_told(copy):
+    group = copy / "crop" / "second.zarr" / "zarr.json"
+    text = json.loads(group.read_text("utf-8"))
+    text["attributes"]["settings"] = {"crop": {"scale": 3.5, "size": 512, "gone": 1}}
+    group.write_text(json.dumps(text), "utf-8")
+    shutil.rmtree(copy / "report" / "media" / "second")
+    parsed = Parsed(report(copy).read_text("utf-8"))
+    assert parsed.text.count("made with other settings") == 1
+    assert "crop.scale = 3.5" in parsed.text and "crop.size" not in parsed.text and "crop.gone" not in parsed.text
+
+
 def test_media_of_clips_no_longer_shown_are_removed(copy):
     report(copy, max_clips=1)
     assert len(media_times(copy)) == 1
@@ -268,18 +279,19 @@ WORDS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(clip=WORDS, why=WORDS, person=WORDS)
 def test_whatever_a_manifest_or_a_reason_says_is_text(tmp_path_factory, clip, why, person):
     results = tmp_path_factory.mktemp("nasty")
     odd = row(clip, person=person)
     outcomes = {clip: {"crop": Outcome("ok", "k"), "landmarks": Outcome("failed", "k", why)}}
     run = Run({clip: odd}, {clip: "demo-0000"}, ("crop", "landmarks"), outcomes)
-    html = page_module.write_page(run, results, Config().report, {"head.file": why}).read_text("utf-8")
+    config = Config(head={"file": why})
+    html = page_module.write_page(run, results, config).read_text("utf-8")
     parsed = Parsed(html)
     assert [clip, "landmarks", "failed", why] in parsed.rows
     assert parsed.tags.count("script") == 1 and "img" not in parsed.tags
-    assert f"head.file = {why}" in parsed.text
+    assert config.head.file is None or f"head.file = {config.head.file}" in parsed.text
     assert [file.name for file in results.iterdir()] == ["report"]
 
 
@@ -290,7 +302,7 @@ def test_thousands_of_clips(tmp_path):
     fine = {stage: Outcome("ok", "k") for stage in PER_CLIP}
     outcomes = {clip: broken if number % 10 == 0 else fine for number, clip in enumerate(clips)}
     run = Run(rows, {clip: f"demo-{number % 64:04d}" for number, clip in enumerate(clips)}, PER_CLIP, outcomes)
-    page = page_module.write_page(run, tmp_path, Config().report, {})
+    page = page_module.write_page(run, tmp_path, Config())
     html = page.read_text("utf-8")
     assert len(html) < 1_000_000 and "48 of 6000" in html and "400 more are in failures.csv" in html
     assert len((page.parent / "failures.csv").read_text("utf-8").splitlines()) == 1 + 600 * 4

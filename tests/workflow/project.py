@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from expportrait.config import SECTIONS as ALL_SECTIONS
+
 ROOT = Path(__file__).parents[2]
 COPIED = ("Snakefile", "rules", "profiles", "envs", "config.yaml")
 MANIFEST = """\
@@ -81,13 +83,13 @@ PARENTS = {
     "report": (),
 }
 SECTIONS = {
-    "demo": ("demo", "head"),
+    "demo": ("demo",),
     "crop": ("crop",),
     "landmarks": ("landmarks",),
     "geometry": ("geometry", "head"),
     "proxy": ("proxy", "head"),
     "control": ("control", "head"),
-    "report": ("report", "demo", "head", "crop", "landmarks", "geometry", "proxy", "control"),
+    "report": ALL_SECTIONS,
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 def crop_settings(project, *arguments):
     """The settings that the crop job of the demo's shard would be given."""
-    text = project.run("-n", "-p", "--forcerun", "crop", *arguments)
+    text = project.run("-n", "-p", "--quiet", "host", "--forcerun", "crop", *arguments)
     line = next(line for line in text.splitlines() if "expportrait crop" in line and "--shard demo" in line)
     return json.loads(line.split("--settings ")[1].split(" 2>&1")[0].strip("'"))["crop"]
 
@@ -30,7 +30,7 @@ def test_another_manifest_runs_with_production_settings_unless_it_has_its_own(pr
     assert crop_settings(project, *other) == {}
     project.write("my.yaml", "crop: {scale: 3}")
     assert crop_settings(project, *other) == {"scale": 3.0}
-    assert "run1/crop/demo-0000.json" in project.run("-n", *other)
+    assert "run1/crop/demo-0000.json" in project.run("-n", "--quiet", "host", *other)
 
 
 @pytest.mark.parametrize(

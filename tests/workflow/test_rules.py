@@ -24,10 +24,11 @@ def test_a_rule_passes_what_its_stage_reads(name):
     stage = import_module(f"expportrait.stages.{name}").STAGE
     text = rule_text(name)
     passed = re.search(r"        settings=settings\(([^)]*)\)", text)[1].replace("*SECTIONS", ", ".join(SECTIONS))
-    assert set(stage.sections) == set(passed.replace('"', "").split(", ")) - {"shards"}
+    passed = set(passed.replace('"', "").split(", ")) - {"shards"}
+    assert passed == (set(SECTIONS) if name == "report" else set(stage.sections))
     assert stage.version == version(name)
     assert stage.name == name and f'version=stage_version("{name}")' in text
-    assert set(stage.sections) == set(LIGHT_SECTIONS[name])
+    assert name == "report" or stage.sections == LIGHT_SECTIONS[name]
     if name in PER_CLIP:
         inputs = re.findall(r'^        (\w+)="<results>/(\w+)/\{shard\}.json",', text.partition("output:")[0], re.M)
         assert inputs == [(parent, parent) for parent in stage.parents]

@@ -27,7 +27,9 @@ class Slot:
         self.value.requires_grad_(True)
         self.first = torch.zeros_like(self.value)
         rows = self.value.shape[:1] if self.per_frame else ()
-        self.second = torch.zeros(rows, device=self.value.device) if self.shared_moment else torch.zeros_like(self.value)
+        self.second = (
+            torch.zeros(rows, device=self.value.device) if self.shared_moment else torch.zeros_like(self.value)
+        )
         self.steps = torch.zeros(rows, device=self.value.device)
 
 

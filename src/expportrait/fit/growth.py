@@ -42,8 +42,10 @@ def unexplained(mask: np.ndarray, coverage: np.ndarray, radius: float) -> np.nda
 
 
 @torch.no_grad()
-def rim_growth(head: Head, parameters: HeadParameters, targets: Targets, limit: np.ndarray, views: int = 12) -> np.ndarray:
-    """(n_c,) m, NaN where unseen: how far each rim vertex lies inside the outline, at its depth, over several frames."""
+def rim_growth(
+    head: Head, parameters: HeadParameters, targets: Targets, limit: np.ndarray, views: int = 12
+) -> np.ndarray:
+    """(n_c,) m, NaN where unseen: how far rim vertices lie inside the outline, at their depth, over several frames."""
     total, weight = np.zeros(len(limit)), np.zeros(len(limit))
     size = targets.size
     camera = parameters.camera(size)

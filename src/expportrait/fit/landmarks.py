@@ -46,7 +46,7 @@ def angle_squared(matrices: Tensor) -> Tensor:
 
 
 def priors(parameters: HeadParameters, matrices: Tensor, s: Proxy, frames: Tensor | slice = slice(None)) -> Tensor:
-    """The brackets of (7): weak priors on shape, expression and joints, for the chosen frames' ``matrices`` (B, 10, 3, 3)."""
+    """The brackets of (7): weak priors on shape, expression and joints; ``matrices`` (B, 10, 3, 3) of ``frames``."""
     angle = angle_squared(matrices).mean(0)
     opening = matrices[:, 3, 2, 1]  # sine of the jaw's opening: below zero the lower teeth pass the upper
     torso = matrices[:, 0]

@@ -15,8 +15,10 @@ DEPTH_CLAMP = 0.02  # m; larger residuals are occlusions or another surface
 MILLI = 1000.0  # offsets are metres, their weights are per mm^2
 
 
-def scale_and_shift(value: Tensor, estimate: Tensor, weight: Tensor, group: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Weighted least squares value ~ a estimate + b in every group; a > 0. All (P,), group (P,) int -> two (groups,)."""
+def scale_and_shift(
+    value: Tensor, estimate: Tensor, weight: Tensor, group: Tensor, groups: int
+) -> tuple[Tensor, Tensor]:
+    """Weighted least squares value ~ a estimate + b, a > 0, in every group. All (P,); group int -> two (groups,)."""
 
     def total(x: Tensor) -> Tensor:
         return torch.zeros(groups, device=x.device).index_add_(0, group, x)
@@ -29,7 +31,7 @@ def scale_and_shift(value: Tensor, estimate: Tensor, weight: Tensor, group: Tens
 
 
 def geometry_loss(fragments: Fragments, targets: Targets, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq. (6) over M_t: (normal term, depth term in m). ``fragments`` are the renders of ``frames`` at the targets' size."""
+    """Eq. (6) over M_t: (normal term, depth term in m). ``fragments``: renders of ``frames`` at the targets' size."""
     pixels = targets.size**2
     index, group = fragments.index, fragments.index // pixels
     weight = (targets.confidence[frames] * targets.mask[frames]).flatten().index_select(0, index)
@@ -111,7 +113,7 @@ def strain_matrix(faces: np.ndarray, vertices: np.ndarray) -> sp.csr_matrix:
 
 
 class OffsetEnergy:
-    """L_mag, L_lap and L_str of one offset field over ``n`` vertices, as means over vertices; the first two per mm^2."""
+    """L_mag, L_lap and L_str of an offset field over ``n`` vertices, as means over vertices; the first two per mm^2."""
 
     def __init__(self, laplacian: sp.csr_matrix, strain: sp.csr_matrix, device: torch.device | str = "cpu"):
         self.n = laplacian.shape[0]

@@ -41,7 +41,7 @@ def save_proxy(out: StoreWriter, fit: ProxyFit, head: Head) -> None:
         size=p.size,
         head_sha256=head.sha256,
         loss_stage=stages,
-        conventions="metres; camera at the origin looking along -z, y up; pose axis-angle; principal point at the centre",
+        conventions="metres; camera at the origin looking along -z, y up; axis-angle; principal point at the centre",
     )
 
 
@@ -74,15 +74,17 @@ class FittedHead:
 
     def neutral(self) -> Tensor:
         """(n_d, 3) the person's neutral head with m_s D_s, unposed, m: eq. (3) at psi = 0 and D_t = 0."""
-        return self.head.dense.canonical(self.shape, self.expression.new_zeros(1, self.head.n_expression))[0] + self.static
+        return (
+            self.head.dense.canonical(self.shape, self.expression.new_zeros(1, self.head.n_expression))[0] + self.static
+        )
 
 
 def load_proxy(store: Store, head: Head) -> FittedHead:
     """Read a proxy store back; ``head`` must be the one it was fitted with (same file and settings)."""
     if store.attrs["head_sha256"] != head.sha256:
         raise ClipError(
-            f"{store.path} was fitted with another head file ({store.attrs['head_sha256'][:12]}, not {head.sha256[:12]}); "
-            "run proxy again"
+            f"{store.path} was fitted with another head file "
+            f"({store.attrs['head_sha256'][:12]}, not {head.sha256[:12]}); run proxy again"
         )
     size = store.attrs["size"]
 

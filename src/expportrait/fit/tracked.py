@@ -32,7 +32,9 @@ def read_tracked(path: Path, head: Head, frames: int, size: int) -> HeadParamete
     missing, has other keys or another number of frames.
     """
     if not path.exists():
-        raise ClipError(f"{path} is missing: proxy.init is 'file', which reads one .npz a clip from proxy.init_dir", retry=True)
+        raise ClipError(
+            f"{path} is missing: proxy.init is 'file', which reads one .npz a clip from proxy.init_dir", retry=True
+        )
     try:
         with np.load(path) as data:
             values = {key: np.asarray(data[key]) for key in data.files}
@@ -56,12 +58,20 @@ def read_tracked(path: Path, head: Head, frames: int, size: int) -> HeadParamete
     pose[:, 0] = tensors["global_orient"]
     for key in (k for k in OPTIONAL if k in tensors):
         if tensors[key].shape != (frames, OPTIONAL[key]):
-            raise ClipError(f"{path}: '{key}' has shape {tuple(tensors[key].shape)}, expected {(frames, OPTIONAL[key])}")
+            raise ClipError(
+                f"{path}: '{key}' has shape {tuple(tensors[key].shape)}, expected {(frames, OPTIONAL[key])}"
+            )
     if "body_pose" in tensors:
         body = tensors["body_pose"].view(frames, 21, 3)
         for name, index in BODY.items():
             pose[:, head.JOINTS.index(name)] = body[:, index]
-    for key, name in (("neck_pose", "neck"), ("head_pose", "head"), ("jaw_pose", "jaw"), ("leye_pose", "left_eye"), ("reye_pose", "right_eye")):
+    for key, name in (
+        ("neck_pose", "neck"),
+        ("head_pose", "head"),
+        ("jaw_pose", "jaw"),
+        ("leye_pose", "left_eye"),
+        ("reye_pose", "right_eye"),
+    ):
         if key in tensors:
             pose[:, head.JOINTS.index(name)] = tensors[key]
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from expportrait.config import HeadSettings, Report
+from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.store import TERMS, load_proxy
 from expportrait.head import Head
 from expportrait.render.picture import normals_to_rgb
@@ -47,6 +48,7 @@ class Card:
     facts: list[tuple[str, str]] = field(default_factory=list)
     loss: str = ""  # SVG
     per_frame: str = ""  # SVG
+    settings: dict[str, Any] = field(default_factory=dict)  # section.name -> value, as recorded in the stores
     key: str = ""
 
 
@@ -69,6 +71,9 @@ def make_card(clip: str, results: Path, keys: dict[str, str], media: Path, setti
     try:
         card = _draw(stores, temporary, settings)
         card.key = key
+        recorded = [store.attrs.get("settings", {}) for store in stores.values()]
+        for section, values in (item for sections in recorded for item in sections.items()):
+            card.settings |= {f"{section}.{name}": value for name, value in values.items()}
         write_json(temporary / FILE, vars(card))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -184,4 +189,4 @@ def _film(stores: dict[str, Store], chosen: int, folder: Path, settings: Report)
 def _head(settings: str) -> Head:
     """The head that a proxy was fitted with, by the JSON of its settings in the store."""
     s = HeadSettings(**json.loads(settings))
-    return Head.load(s.file, s.subdivisions, s.shape_components, s.expression_components)
+    return load_head(s.file, s.subdivisions, s.shape_components, s.expression_components)

@@ -42,7 +42,7 @@ def loss_chart(loss: np.ndarray, stages: list[tuple[str, int]], terms: tuple[str
         shade = " even" if number % 2 else ""
         body.append(f'<rect class="band{shade}" x="{left:.1f}" y="{top}" width="{max(0, right - left):.1f}" '
                     f'height="{height - 18 - top}"/>')  # fmt: skip
-        label = escape("a, b" if name == "landmarks" and number == 0 else LETTERS.get(name, name))
+        label = escape(LETTERS.get(name, name))
         body.append(f'<text class="stage" x="{(left + right) / 2:.1f}" y="{top - 5}">'
                     f"<title>{escape(name)}: steps {first} to {last - 1}</title>{label}</text>")  # fmt: skip
     for k, parts in curves:

@@ -14,7 +14,8 @@ function filter() {
   });
   const cards = document.querySelectorAll(".card:not([hidden])").length;
   const rows = document.querySelectorAll(".troubles tbody tr:not([hidden])").length;
-  document.getElementById("found").textContent = `${cards} cards, ${rows} reasons`;
+  const say = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+  document.getElementById("found").textContent = `${say(cards, "card")}, ${say(rows, "reason")}`;
 }
 
 tools.hidden = false;

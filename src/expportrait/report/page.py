@@ -17,9 +17,9 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 
 import expportrait
-from expportrait.config import Config, Report, Section
+from expportrait.config import Section
 from expportrait.errors import MachineFault
-from expportrait.faults import machine_fault
+from expportrait.faults import machine_faults
 from expportrait.progress import say
 from expportrait.report.card import ERRORS, Card, make_card
 from expportrait.report.run import STATUSES, Run
@@ -38,16 +38,15 @@ class Shown:
     url: str  # of its media folder
     card: Card
     trouble: str  # why there are no pictures, where there are none
+    other: dict[str, Any]  # settings that its stores were made with, where this run has others
 
 
-def write_page(
-    run: Run, results: Path, settings: Report, changed: dict[str, Any], progress: Callable[..., Iterable] = iter
-) -> Path:
-    """results/report/index.html, written last and in one step. ``changed``: setting -> value, where not the default."""
+def write_page(run: Run, results: Path, settings: Any, progress: Callable[..., Iterable] = iter) -> Path:
+    """results/report/index.html, written last and in one step. ``settings``: sections as attributes."""
     home = results / "report"
     media = home / "media"
     media.mkdir(parents=True, exist_ok=True)
-    clips = run.cards(settings.max_clips, settings.first)
+    clips = run.cards(settings.report.max_clips, settings.report.first)
     shown = [_shown(clip, run, results, media, settings) for clip in progress(clips)]
     troubles = run.troubles()
     _write(home / "failures.csv", _csv([("clip", "stage", "status", "why"), *troubles]))
@@ -62,10 +61,10 @@ def write_page(
         means=_told(_means(shown)),
         fits=sum(bool(one.card.means) for one in shown),
         told=_told,
-        changed=changed,
+        changed=_flat(settings, exclude_defaults=True),
         versions={"expportrait": expportrait.__version__, "python": platform.python_version()} | software(),
-        troubles=troubles[: settings.max_rows],
-        left_out=max(0, len(troubles) - settings.max_rows),
+        troubles=troubles[: settings.report.max_rows],
+        left_out=max(0, len(troubles) - settings.report.max_rows),
         shown=shown,
     )  # fmt: skip
     index = _write(home / "index.html", page)
@@ -75,30 +74,35 @@ def write_page(
     return index
 
 
-def changed_settings(settings: Any) -> dict[str, Any]:
-    """``section.name`` -> value, of settings that are not at their defaults. ``settings``: sections as attributes."""
-    changed = {}
-    for name, section in vars(settings).items():
-        if isinstance(section, Section) and name in Config.model_fields:
-            values = section.model_dump(mode="json", exclude_defaults=True)
-            changed |= {f"{name}.{key}": value for key, value in values.items()}
-    return changed
+def _flat(settings: Any, **options: bool) -> dict[str, Any]:
+    """``section.name`` -> value. ``settings``: sections as attributes."""
+    sections = {name: s for name, s in vars(settings).items() if isinstance(s, Section)}
+    dumps = {name: section.model_dump(mode="json", **options) for name, section in sections.items()}
+    return {f"{section}.{name}": value for section, dump in dumps.items() for name, value in dump.items()}
 
 
-def _shown(clip: str, run: Run, results: Path, media: Path, settings: Report) -> Shown:
+def _shown(clip: str, run: Run, results: Path, media: Path, settings: Any) -> Shown:
     card, trouble = Card(), ""
     try:
-        card = make_card(clip, results, run.keys(clip), media, settings)
-    except Exception as error:
-        # one clip's damaged store must not cost the page of all the others; the machine's faults do
-        fault = machine_fault(error)
-        if fault is not None:
-            raise MachineFault(f"the machine failed, nothing is wrong with the clips: {fault}") from error
+        with machine_faults():
+            card = make_card(clip, results, run.keys(clip), media, settings.report)
+    except MachineFault:
+        raise
+    except Exception as error:  # one clip's damaged store must not cost the page of all the others
         trouble = f"no pictures: {error}"
         say(f"report {clip}: {trouble}")
-    stages = [(stage, outcome.status, outcome.why) for stage, outcome in run.outcomes[clip].items()]
-    row = run.rows[clip]
-    return Shown(clip, run.shard[clip], row.person, run.worst(clip), stages, f"media/{quote(clip)}", card, trouble)
+    row, given = run.rows[clip], _flat(settings)
+    return Shown(
+        clip,
+        run.shard[clip],
+        row.person,
+        run.worst(clip),
+        [(stage, outcome.status, outcome.why) for stage, outcome in run.outcomes[clip].items()],
+        f"media/{quote(clip)}",
+        card,
+        trouble,
+        {name: value for name, value in card.settings.items() if name in given and given[name] != value},
+    )
 
 
 def _totals(run: Run) -> list[tuple[str, int]]:

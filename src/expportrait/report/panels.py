@@ -61,7 +61,8 @@ def two_sides(head: FittedHead, size: int) -> list[np.ndarray]:
     """The personalised neutral head in clay, from its right and from its left."""
     vertices = head.neutral()
     turned = torch.stack([turntable(vertices, math.radians(yaw)) for yaw in (TURN, -TURN)])
-    low, high = turned.amin((0, 1)), turned.amax((0, 1))
+    above = turned[:, head.head.regions != head.head.REGIONS.index("body")]  # shoulders may leave the picture
+    low, high = above.amin((0, 1)), above.amax((0, 1))
     extent = float((high - low)[:2].max())
     distance = 4 * extent
     turned = turned - (low + high) / 2 - torch.tensor([0.0, 0.0, distance])

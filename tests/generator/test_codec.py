@@ -1,0 +1,129 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from diffusers import AutoencoderKLWan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from expportrait.config import Latents
+from expportrait.errors import UserError
+from expportrait.generator.codec import LinearCodec, WanCodec, check_grid, load_codec, to_frames, to_tensor
+
+
+@pytest.fixture(scope="module")
+def panning():
+    """A portrait that slides by, (9, 64, 64, 3) u8."""
+    picture = cv2.resize(skimage.data.astronaut(), (128, 128), interpolation=cv2.INTER_AREA)
+    return np.stack([picture[:64, 20 + t : 84 + t] for t in range(9)])
+
+
+def psnr(a, b):
+    return 10 * np.log10(255**2 / max(np.square(a.astype(float) - b).mean(), 1e-9))
+
+
+@pytest.mark.parametrize(("space", "channels", "expected"), [(4, 192, 60), (4, 32, 26), (8, 768, 60), (8, 96, 25)])
+def test_linear_codec_gives_the_frames_back(panning, space, channels, expected):
+    codec = LinearCodec(channels, 4, space)
+    latents = codec.encode(to_tensor(panning))
+    assert latents.shape == (1, channels, 3, 64 // space, 64 // space)
+    back = to_frames(codec.decode(latents))
+    assert back.shape == panning.shape
+    assert psnr(back, panning) > expected
+
+
+def test_linear_latents_have_about_unit_variance_where_they_are_strong(panning):
+    strongest = LinearCodec(32, 4, 4).encode(to_tensor(panning))[0, 0]
+    assert 0.5 < strongest.std() < 2
+
+
+def test_a_latent_sees_its_own_frames_only(panning):
+    codec = LinearCodec(32, 4, 4)
+    changed = panning.copy()
+    changed[5:] = 0
+    before, after = codec.encode(to_tensor(panning)), codec.encode(to_tensor(changed))
+    assert torch.equal(before[:, :, :2], after[:, :, :2]) and not torch.equal(before[:, :, 2], after[:, :, 2])
+    assert torch.equal(codec.encode(to_tensor(panning[:1])), before[:, :, :1])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 40), st.integers(1, 80), st.integers(1, 80))
+def test_grids_that_do_not_fit_are_refused_in_one_sentence(frames, height, width):
+    fits = frames % 4 == 1 and height % 16 == 0 and width % 16 == 0
+    try:
+        check_grid(frames, height, width, 4, 8)
+    except UserError as error:
+        assert not fits and "\n" not in str(error) and ("4k+1" in str(error) or "multiples of 16" in str(error))
+    else:
+        assert fits
+
+
+def test_wrong_windows_and_sizes_are_refused_before_any_work():
+    with pytest.raises(UserError, match=r"window of 10 frames.*4k.1 frames: 9 or 13"):
+        load_codec(Latents(codec="linear", window=10))
+    with pytest.raises(UserError, match=r"72x72 px.*multiples of 16"):
+        load_codec(Latents(codec="linear", size=72))
+    with pytest.raises(UserError, match=r"latents.channels is 200.*4x4x4.*1 to 192"):
+        load_codec(Latents(codec="linear", channels=200, space=4))
+    with pytest.raises(UserError, match=r"latents.vae is empty"):
+        load_codec(Latents())
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    """Wan's VAE class with few random weights, saved as diffusers does."""
+    torch.manual_seed(0)
+    model = AutoencoderKLWan(
+        base_dim=8, z_dim=4, dim_mult=[1, 2, 2, 2], num_res_blocks=1,
+        latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[0.5, 1.0, 2.0, 0.7],
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("vae")
+    model.save_pretrained(folder)
+    return folder / "diffusion_pytorch_model.safetensors"
+
+
+def test_wan_codec_is_the_stock_vae_normalised(vae):
+    codec = WanCodec(vae)
+    assert (codec.channels, codec.time, codec.space) == (4, 4, 8)
+    stock = AutoencoderKLWan.from_pretrained(vae.parent)
+    frames = torch.rand(1, 3, 5, 32, 32) * 2 - 1
+    with torch.no_grad():
+        raw = stock.encode(frames).latent_dist.mode()
+        decoded = stock.decode(raw).sample
+    latents = codec.encode(frames)
+    mean, std = (torch.tensor(stock.config[name]).view(1, 4, 1, 1, 1) for name in ("latents_mean", "latents_std"))
+    torch.testing.assert_close(latents, (raw - mean) / std)
+    torch.testing.assert_close(codec.decode(latents), decoded)
+    assert codec.decode(latents).shape == frames.shape
+
+
+def test_wan_codec_refuses_what_the_vae_would_cut_off(vae):
+    codec = WanCodec(vae)
+    with pytest.raises(UserError, match="8 frames"):
+        codec.encode(torch.zeros(1, 3, 8, 32, 32))
+    with pytest.raises(UserError, match="40x32 px"):
+        codec.encode(torch.zeros(1, 3, 5, 40, 32))
+
+
+def test_wan_codec_names_what_is_wrong_with_its_files(vae, tmp_path):
+    with pytest.raises(UserError, match="does not hold Wan's VAE"):
+        WanCodec(tmp_path / "diffusion_pytorch_model.safetensors")
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    config = json.loads((vae.parent / "config.json").read_text())
+    (wrong / "config.json").write_text(json.dumps(config | {"latents_mean": [0.0] * 16}))
+    (wrong / vae.name).write_bytes(vae.read_bytes())
+    with pytest.raises(UserError, match="another z_dim"):
+        WanCodec(wrong / vae.name)
+
+
+def test_codecs_tell_themselves_apart(vae, tmp_path):
+    assert LinearCodec(32).describe() != LinearCodec(16).describe()
+    other = AutoencoderKLWan.from_pretrained(vae.parent)
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    other.save_pretrained(tmp_path)
+    assert WanCodec(vae).describe() != WanCodec(tmp_path / vae.name).describe()

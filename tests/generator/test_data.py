@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+
+from expportrait.errors import UserError
+from expportrait.generator.data import Windows, control_maps, dice, training_batch
+from expportrait.head import Head
+from expportrait.store import Store, StoreWriter
+
+from . import make
+
+OPTIONS = {"shift": 3.0, "drop_reference": 0.0, "drop_control": 0.0, "drop_both": 0.0}
+
+
+def draw(*what):
+    return torch.rand(4, generator=dice(*what)).tolist()
+
+
+def test_dice_repeat_and_no_two_choices_share_them():
+    assert draw(0, "noise", 5, 1) == draw(0, "noise", 5, 1)
+    drawn = [draw(*what) for what in ((0, "noise", 5, 1), (1, "noise", 5, 1), (0, "sigma", 5, 1), (0, "noise", 6, 1),
+                                      (0, "noise", 5, 2), (0, "noise", 51), (0, "noise5", 1))]  # fmt: skip
+    assert len({tuple(values) for values in drawn}) == len(drawn)
+
+
+def test_noise_is_not_the_data_of_another_draw(windows):
+    batch = training_batch(windows, 0, 0, 2, **OPTIONS)
+    assert abs(float(batch.noise.mean())) < 0.05 and abs(float(batch.noise.std()) - 1) < 0.05
+
+
+def test_two_gpus_see_together_what_one_sees(windows):
+    whole = training_batch(windows, 3, 7, 4, **OPTIONS)
+    halves = [training_batch(windows, 3, 7, 2, rank, 2, **OPTIONS) for rank in (0, 1)]
+    for name in ("latents", "noise", "sigma"):
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(half, name) for half in halves]))
+    assert torch.equal(whole.given.image, torch.cat([half.given.image for half in halves]))
+
+
+def test_an_epoch_shows_every_window_once_and_the_next_in_another_order(windows):
+    n = len(windows)
+    assert n == 6
+    order = [
+        (b.clips[i], b.starts[i])
+        for step in range(n)
+        for b in [training_batch(windows, 0, step, 2, **OPTIONS)]
+        for i in (0, 1)
+    ]
+    assert sorted(order[:n]) == sorted(order[n:]) == [(clip, start) for clip in "ab" for start in (0, 4, 7)]
+    assert order[:n] != order[n:]
+
+
+def test_dropouts_come_in_the_shares_asked_for(windows):
+    options = OPTIONS | {"drop_reference": 0.2, "drop_control": 0.3, "drop_both": 0.1}
+    kept = [training_batch(windows, 0, step, 2, **options).given for step in range(200)]
+    control, reference = (
+        torch.cat([getattr(given, f"{name}_kept") for given in kept]) for name in ("control", "reference")
+    )
+    assert float(1 - control.mean()) == pytest.approx(0.4, abs=0.06)
+    assert float(1 - reference.mean()) == pytest.approx(0.3, abs=0.06)
+    assert float(((control == 0) & (reference == 0)).float().mean()) == pytest.approx(0.1, abs=0.04)
+
+
+def test_a_sample_holds_together(windows, prepared):
+    latents, control, image, image_control, image_latent = windows.sample(windows.table.index(("b", 1)), 1)
+    pictures, normals, coverage = make.ball(12, *make.CLIPS["b"])
+    assert latents.shape == (16, 2, 8, 8) and control.shape == (4, 5, 32, 32)
+    expected = np.stack(
+        [pictures[11][y : y + 2, x : x + 2].mean((0, 1)) for y in range(0, 64, 2) for x in range(0, 64, 2)]
+    )
+    seen = (image.permute(1, 2, 0).reshape(-1, 3).numpy() + 1) * 127.5
+    assert np.abs(seen - expected).max() < 1  # by area, from the clip's last frame
+    half = normals[4:9].reshape(5, 32, 2, 32, 2, 3).mean((2, 4))
+    assert np.abs(control[:3].permute(1, 2, 3, 0).numpy() - half).max() < 0.01
+    assert np.abs(control[3].numpy() - coverage[4:9].reshape(5, 32, 2, 32, 2).mean((2, 4)) / 255).max() < 0.01
+    assert torch.equal(image_control, windows.control("b", 11, 1)[:, 0])
+    assert torch.equal(
+        image_latent, torch.from_numpy(Store(prepared / "latents" / "b.zarr")["reference_latents"][1]).float()
+    )
+
+
+def test_large_sets_are_read_where_needed(windows, prepared, monkeypatch):
+    monkeypatch.setattr("expportrait.generator.data.CACHE_BYTES", 0)
+    paths = [{clip: prepared / stage / f"{clip}.zarr" for clip in make.CLIPS} for stage in ("latents", "control")]
+    lazy = Windows(*paths, windows.maps)
+    for held, read in zip(windows.sample(4, 0), lazy.sample(4, 0), strict=True):
+        assert torch.equal(held, read)
+    assert lazy._held is None and windows._held
+
+
+def test_further_maps_become_channels(tmp_path):
+    eye = 1 + Head.REGIONS.index("eye")
+    with StoreWriter(tmp_path / "c.zarr", {"key": "k"}) as out:
+        out.array("depth", np.full((2, 4, 4), 1.5, np.float16) + np.float16(0.1) * np.eye(4, dtype=np.float16))
+        out.array("region", np.full((2, 4, 4), eye, np.uint8))
+        out.array("eyes", np.full((2, 4, 4), 255, np.uint8))
+    maps = control_maps(Store(tmp_path / "c.zarr"), slice(0, 1), 4, ["depth", "region", "eyes"])
+    assert maps.shape == (5, 1, 4, 4)
+    torch.testing.assert_close(maps[0, 0], -torch.eye(4), atol=0.02, rtol=0)  # a tenth of a metre farther is -1
+    assert maps[1:, 0].mean((1, 2)).tolist() == [1, 0, 0, 1]
+    with pytest.raises(UserError, match="has no map 'normals'"):
+        control_maps(Store(tmp_path / "c.zarr"), slice(0, 1), 4, ["normals"])
+
+
+def test_stores_of_different_settings_are_refused(tmp_path):
+    make.latent_stores(tmp_path, make.config(tmp_path))
+    make.latent_stores(tmp_path / "other", make.config(tmp_path / "other", latents={"channels": 8}))
+    paths = {"a": tmp_path / "latents/a.zarr", "b": tmp_path / "other/latents/b.zarr"}
+    with pytest.raises(UserError, match=r"b.zarr was made with other settings"):
+        Windows(paths, {clip: tmp_path / f"control/{clip}.zarr" for clip in "ab"}, ["normals"])
+    with pytest.raises(UserError, match="no clip to train on"):
+        Windows({}, {}, ["normals"])

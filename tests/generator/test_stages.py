@@ -1,0 +1,138 @@
+import json
+
+import av
+import numpy as np
+import pytest
+from diffusers import WanTransformer3DModel
+
+from expportrait.errors import UserError
+from expportrait.generator.codec import LinearCodec, resize, to_frames, to_tensor
+from expportrait.manifest import Row
+from expportrait.stage import run
+from expportrait.stages import generator, latents, reenact
+from expportrait.store import Store
+
+from . import make
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Latents, a generator of six steps, and one pair's video."""
+    results = tmp_path_factory.mktemp("results")
+    config = make.config(results)
+    rows = make.latent_stores(results, config)
+    generator.run(rows, config, "cpu")
+    index = run(reenact.STAGE, [make.drive_store(results, "a", "b")], config)
+    assert index["a__b"].status == "ok", index["a__b"].why
+    return results
+
+
+def test_latents_are_those_of_the_clips_windows(done):
+    store = Store(done / "latents" / "a.zarr")
+    assert store.attrs["starts"] == [0, 4, 7] and store.attrs["references"] == [0, 11]
+    frames = resize(Store(done / "crop" / "a.zarr")["frames"], 32)
+    codec = LinearCodec(16, 4, 4)
+    for i, start in enumerate(store.attrs["starts"]):
+        expected = codec.encode(to_tensor(frames[start : start + 5]))[0].numpy()
+        np.testing.assert_allclose(store["windows"][i], expected, atol=2e-3)
+    assert np.array_equal(store["reference_images"], frames[[0, 11]])
+    back = to_frames(codec.decode(codec.encode(to_tensor(frames[:1]))))
+    assert np.abs(back.astype(int) - frames[0]).mean() < 12
+
+
+def test_short_clips_are_told_so(tmp_path):
+    rows = make.clip_stores(tmp_path, frames=4)
+    index = run(latents.STAGE, rows, make.config(tmp_path))
+    assert {(outcome.status, outcome.why) for outcome in index.values()} == {
+        ("failed", "the clip has 4 frames, fewer than a window (latents.window: 5)")
+    }
+
+
+@pytest.mark.parametrize(("changes", "why"), [({"window": 6}, "4k.1 frames"), ({"size": 36}, "multiples of 8")])
+def test_grids_that_do_not_fit_stop_the_stage(tmp_path, changes, why):
+    rows = make.clip_stores(tmp_path)
+    with pytest.raises(UserError, match=why):
+        run(latents.STAGE, rows, make.config(tmp_path, latents=changes))
+
+
+def test_the_generator_is_saved_for_plain_diffusers_with_its_log(done):
+    model = done / "generator" / "model"
+    assert WanTransformer3DModel.from_pretrained(model / "transformer").config.in_channels == 16 + 32 + 32
+    about = json.loads((model / "generator.json").read_text())
+    assert about["codec"] == LinearCodec(16, 4, 4).describe() and about["window"] == 5 and about["size"] == 32
+    assert set(about["control_sensitivity"]) == {"right", "wrong", "difference"}
+    assert len((model / "loss.csv").read_text().splitlines()) == 1 + 6
+    assert set(json.loads((done / "generator" / "index.json").read_text())["clips"]) == {"a", "b"}
+
+
+def test_nothing_is_trained_twice_and_settings_that_matter_train_anew(done, capsys):
+    rows, model = [Row(clip, "test", clip, done / clip) for clip in "ab"], done / "generator" / "model"
+    before = (model / "generator.json").stat().st_mtime_ns
+    generator.run(rows, make.config(done), "cpu")
+    generator.run(rows, make.config(done, generator={"keep": 7}), "cpu")
+    assert (model / "generator.json").stat().st_mtime_ns == before
+    assert "up to date" in capsys.readouterr().err
+
+
+def test_another_seed_or_clip_list_makes_another_generator(done, tmp_path):
+    rows = [Row(clip, "test", clip, done / clip) for clip in "ab"]
+    keys = []
+    for n, (chosen, changes) in enumerate([(rows, {}), (rows, {"seed": 1}), (rows[:1], {})]):
+        results = tmp_path / str(n)
+        results.mkdir()
+        for stage in ("latents", "control"):
+            (results / stage).symlink_to(done / stage)
+        generator.run(chosen, make.config(results, generator={"steps": 1} | changes), "cpu")
+        keys.append(json.loads((results / "generator" / "index.json").read_text())["key"])
+    assert len(set(keys)) == 3
+
+
+def test_only_clips_of_the_split_train_are_used(done):
+    rows = [Row(clip, "test", clip, done / clip, split="test") for clip in "ab"]
+    with pytest.raises(UserError, match="no clip of the split train"):
+        generator.run(rows, make.config(done), "cpu")
+
+
+def decode(path):
+    with av.open(str(path)) as video:
+        return np.array([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
+
+
+def test_a_pair_becomes_a_store_and_two_videos(done):
+    store = Store(done / "reenact" / "a__b.zarr")
+    made = store["frames"]
+    assert made.shape == (12, 32, 32, 3) and store.attrs["target"] == "a" and store.attrs["driver"] == "b"
+    video = decode(done / "reenact" / "a__b.mp4")
+    assert video.shape == (12, 256, 256, 3)
+    assert np.abs(video.reshape(12, 32, 8, 32, 8, 3).mean((2, 4)) - made).mean() < 6
+    side = decode(done / "reenact" / "a__b.side.mp4")
+    assert side.shape == (12, 256, 1024, 3)
+    reference, driver, control, result = np.split(side.astype(int), 4, 2)
+    crops = {clip: Store(done / "crop" / f"{clip}.zarr")["frames"] for clip in "ab"}
+    for panel, expected in ((reference, crops["a"][[0] * 12]), (driver, crops["b"]), (result, resize(made, 64))):
+        assert np.abs(panel.reshape(12, 64, 4, 64, 4, 3).mean((2, 4)) - expected).mean() < 12
+    corner = control[:, :20, :20].mean((0, 1, 2))
+    assert corner.min() > 240  # white where there is no head
+
+
+def test_a_pair_is_remade_only_when_needed(done):
+    config, row = make.config(done), make.drive_store(done, "a", "b")
+    before = (done / "reenact" / "a__b.mp4").stat().st_mtime_ns
+    assert run(reenact.STAGE, [row], config)["a__b"].status == "ok"
+    assert (done / "reenact" / "a__b.mp4").stat().st_mtime_ns == before
+    assert run(reenact.STAGE, [row], make.config(done, reenact={"seed": 5}))["a__b"].status == "ok"
+    assert (done / "reenact" / "a__b.mp4").stat().st_mtime_ns > before
+
+
+def test_codec_and_model_that_do_not_match_are_refused(done):
+    row = make.drive_store(done, "b", "a")
+    with pytest.raises(UserError, match=r"trained on latents of .*'channels': 16.*'channels': 8"):
+        run(reenact.STAGE, [row], make.config(done, latents={"channels": 8}))
+    with pytest.raises(UserError, match=r"reenact.overlap is 5, but the generator's window is 5"):
+        run(reenact.STAGE, [row], make.config(done, reenact={"overlap": 5}))
+
+
+def test_a_pair_without_generator_is_skipped(tmp_path):
+    make.clip_stores(tmp_path)
+    outcome = run(reenact.STAGE, [make.drive_store(tmp_path, "a", "b")], make.config(tmp_path))["a__b"]
+    assert outcome.status == "skipped" and "expportrait generator" in outcome.why

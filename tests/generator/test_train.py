@@ -1,0 +1,208 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import expportrait
+from expportrait.errors import UserError
+from expportrait.generator import train as module
+from expportrait.generator.data import training_batch
+from expportrait.generator.files import build
+from expportrait.generator.model import ModelConfig
+from expportrait.generator.train import (
+    choose_attention,
+    choose_checkpointing,
+    control_sensitivity,
+    flow_losses,
+    read_log,
+    train,
+)
+from expportrait.manifest import Row
+from expportrait.stages import generator as stage
+
+from . import make
+
+SRC = str(Path(expportrait.__file__).parents[1])
+
+
+def generator(**changes):
+    return make.config("results", generator=changes).generator
+
+
+def fresh(**changes):
+    made = {"latent_channels": 16, "control_channels": 4, "reference": "conv", "prediction": "x0"} | changes
+    return build(ModelConfig("tiny", time=4, space=4, **made), None)
+
+
+def batch(windows, step=0):
+    return training_batch(windows, 0, step, 2, shift=3.0, drop_reference=0, drop_control=0, drop_both=0)
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_training_learns_to_follow_the_control(windows, tmp_path):
+    settings = generator(steps=60, save_every=60, schedule="cosine", batch=4, learning_rate=6e-3)
+    model = train(fresh(), windows, settings, tmp_path, "cpu")
+    losses = [row["loss"] for row in read_log(tmp_path / "loss.csv")]
+    assert len(losses) == 60
+    assert sum(losses[-8:]) < sum(losses[:8]) / 2
+    sensitivity = control_sensitivity(model, windows, settings)
+    assert sensitivity["wrong"] > 1.3 * sensitivity["right"]
+    assert sensitivity["difference"] == pytest.approx(sensitivity["wrong"] - sensitivity["right"])
+
+
+def test_an_untrained_model_is_not_sensitive_to_its_control(windows):
+    assert control_sensitivity(fresh(), windows, generator())["difference"] == 0
+
+
+@torch.no_grad()
+def test_noise_weighting_is_the_loss_of_equation_10(windows):
+    model, some = fresh(prediction="velocity"), batch(windows)
+    sigma = some.sigma.view(-1, 1, 1, 1, 1)
+    noised = (1 - sigma) * some.latents + sigma * some.noise
+    velocity = model(noised, some.sigma, some.given)
+    predicted_noise = noised + (1 - sigma) * velocity
+    predicted_latents = noised - sigma * velocity
+    expected = {
+        "noise": (predicted_noise - some.noise).square().mean((1, 2, 3, 4)),
+        "sample": (predicted_latents - some.latents).square().mean((1, 2, 3, 4)),
+        "velocity": (velocity - (some.noise - some.latents)).square().mean((1, 2, 3, 4)),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(flow_losses(model, some, name), value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["full", "selective"])
+def test_checkpointing_changes_no_gradient(windows, kind):
+    gradients = []
+    for choice in ("none", kind):
+        model = fresh(prediction="velocity", reference="both")
+        choose_checkpointing(model, choice)
+        flow_losses(model.train(), batch(windows), "velocity").mean().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_selective_checkpointing_does_not_run_attention_again(windows):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        calls = 0
+
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            Count.calls += "scaled_dot_product" in str(op) and "backward" not in str(op)
+            return op(*args, **(kwargs or {}))
+
+    calls = {}
+    for kind in ("none", "full", "selective"):
+        model, Count.calls = fresh(), 0
+        choose_checkpointing(model, kind)
+        with Count():
+            flow_losses(model.train(), batch(windows), "sample").mean().backward()
+        calls[kind] = Count.calls
+    assert calls["selective"] == calls["none"] < calls["full"]
+
+
+def test_attention_backends_that_cannot_work_are_refused():
+    model = fresh()
+    choose_attention(model, "_native_math", "cpu", training=True)
+    choose_attention(model, "native", "cpu", training=True)
+    for name, why in (
+        ("sage", "no backward pass"),
+        ("_flash_3", "no backward pass"),
+        ("flash", "needs a GPU"),
+        ("_native_cudnn", "needs a GPU"),
+    ):
+        with pytest.raises(UserError, match=why):
+            choose_attention(model, name, "cpu", training=True)
+
+
+def test_a_run_in_parts_is_the_unbroken_run(windows, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def break_at(step):
+        def write(file, rows, original=module._write_log):
+            original(file, rows)
+            if len(rows) > step:
+                raise Stop
+
+        return write
+
+    unbroken = train(fresh(), windows, generator(), tmp_path / "whole", "cpu")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(module, "_write_log", break_at(3))  # after the log of step 4 is written, before its checkpoint
+        train(fresh(), windows, generator(), tmp_path / "parts", "cpu")
+    resumed = train(fresh(), windows, generator(), tmp_path / "parts", "cpu")
+    assert same(unbroken, resumed)
+    losses = [
+        [(row["step"], row["loss"]) for row in read_log(tmp_path / name / "loss.csv")] for name in ("whole", "parts")
+    ]
+    assert losses[0] == losses[1] and [step for step, _ in losses[0]] == list(range(6))
+    assert sorted(path.name for path in (tmp_path / "parts" / "checkpoints").iterdir()) == ["step-4", "step-6"]
+
+
+def test_a_damaged_checkpoint_costs_only_itself(windows, tmp_path, capsys):
+    whole = train(fresh(), windows, generator(), tmp_path, "cpu")
+    (tmp_path / "checkpoints" / "step-6" / "weights.safetensors").write_bytes(b"cut off")
+    again = train(fresh(), windows, generator(), tmp_path, "cpu")
+    assert same(whole, again)
+    assert "step-6 is damaged" in capsys.readouterr().err
+
+
+def test_a_training_that_diverges_says_so(windows, tmp_path):
+    with pytest.raises(UserError, match=r"diverged at step .*lower generator.learning_rate"):
+        train(fresh(), windows, generator(learning_rate=1e20, clip=1e30), tmp_path, "cpu")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.generator.test_train import run_stage
+run_stage(Path({results!r}))
+"""
+
+
+def run_stage(results):
+    torch.set_num_threads(1)
+    rows = [Row(clip, "test", clip, results / clip) for clip in make.CLIPS]
+    stage.run(rows, make.config(results, generator={"steps": 24}), "cpu")
+    model = results / "generator" / "model"
+    return [
+        (model / file).read_bytes()
+        for file in ("transformer/diffusion_pytorch_model.safetensors", "encoders.safetensors")
+    ]
+
+
+def test_killed_in_mid_training_ends_with_the_same_weights(prepared, pytestconfig, tmp_path, capsys):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for results in (whole, killed):
+        results.mkdir()
+        for name in ("latents", "control"):
+            (results / name).symlink_to(prepared / name)
+    script = SCRIPT.format(root=str(pytestconfig.rootpath), results=str(killed))
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": SRC}
+    )
+    deadline = time.monotonic() + 300
+    while (
+        not list(killed.glob("generator/work-*/checkpoints/step-*"))
+        and time.monotonic() < deadline
+        and process.poll() is None
+    ):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    steps = [int(path.name[5:]) for path in killed.glob("generator/work-*/checkpoints/step-*")]
+    assert 0 < max(steps) < 24 and not (killed / "generator" / "index.json").exists()
+    weights = run_stage(killed)
+    assert f"goes on from step {max(steps)} of 24" in capsys.readouterr().err
+    assert weights == run_stage(whole)

@@ -1,0 +1,306 @@
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from expportrait.config import Config, Crop, HeadSettings, Landmarks
+from expportrait.errors import ClipError, MachineFault, StageBroken, UserError
+from expportrait.faults import machine_fault
+from expportrait.manifest import Row
+from expportrait.stage import Outcome, Stage, read_index, run, state, write_index
+from expportrait.store import Store
+
+
+class Bench:
+    """Two stages, crop and landmarks, that do what they are told and write down what they did."""
+
+    def __init__(self, results):
+        self.config = Config(results=results)
+        self.orders, self.done = {}, []
+        self.rows = [Row(clip, "d", f"{clip}.mp4", results / f"{clip}.mp4") for clip in ("a", "b", "c")]
+        self.crop = Stage("crop", 1, ("crop",), (), self.process)
+        self.landmarks = Stage("landmarks", 1, ("landmarks",), ("crop",), self.process)
+
+    def process(self, clip, out):
+        self.done.append(f"{clip.title}")
+        out.array("x", np.ones(3))
+        if clip.row.clip in self.orders:
+            raise self.orders[clip.row.clip]
+
+    def run(self, stage=None, rows=None, **settings):
+        """The clips that were computed."""
+        self.done.clear()
+        self.index = run(stage or self.crop, rows or self.rows, self.config.model_copy(update=settings))
+        return [title.split()[-1] for title in self.done]
+
+    def statuses(self):
+        return [outcome.status for outcome in self.index.values()]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def test_equal_keys_are_reused(bench):
+    assert bench.run() == ["a", "b", "c"]
+    first = bench.index
+    assert bench.run() == [] and bench.index == first
+    assert bench.run(rows=bench.rows[:1]) == []
+
+
+@pytest.mark.parametrize(
+    "change", ["source", "start", "end", "box", "rev", "settings", "version", "sidecar", "clip gone"]
+)
+def test_each_part_of_the_key_recomputes(bench, change):
+    bench.run()
+    before = bench.index["a"].key
+    stage, settings, row = bench.crop, {}, bench.rows[0]
+    values = {"source": "other.mp4", "start": 1.0, "end": 2.0, "box": (0, 0, 9, 9), "rev": "2"}
+    if change in values:
+        row = Row(**{**vars(row), change: values[change]})
+    elif change == "settings":
+        settings = {"crop": Crop(scale=3.0)}
+    elif change == "version":
+        stage = Stage("crop", 2, ("crop",), (), bench.process)
+    elif change == "sidecar":
+        Path(f"{row.path}.key").write_text("made by version 2\n")
+    else:
+        (bench.config.results / "crop" / "a.zarr" / "zarr.json").unlink()
+    assert bench.run(stage, [row, *bench.rows[1:]], **settings) == (
+        ["a", "b", "c"] if stage.version == 2 or settings else ["a"]
+    )
+    assert (bench.index["a"].key == before) == (change == "clip gone")
+
+
+def test_what_is_not_in_the_key(bench):
+    bench.run()
+    rows = [Row(**{**vars(row), "person": "p", "split": "test", "extra": {"note": "x"}}) for row in bench.rows]
+    assert bench.run(rows=rows, landmarks=Landmarks(max_gap=3), head=HeadSettings(subdivisions=0)) == []
+
+
+def test_parents_keys_enter(bench):
+    bench.run()
+    assert bench.run(bench.landmarks) == ["a", "b", "c"]
+    bench.run(crop=Crop(scale=3.0))
+    assert bench.run(bench.landmarks) == ["a", "b", "c"]
+
+
+def test_stores_say_what_made_them(bench):
+    bench.run(crop=Crop(scale=3.0))
+    attrs = Store(bench.config.results / "crop" / "a.zarr").attrs
+    assert attrs["key"] == bench.index["a"].key
+    assert (attrs["stage"], attrs["version"], attrs["clip"]) == ("crop", 1, "a")
+    assert attrs["settings"]["crop"] == Crop(scale=3.0).model_dump()
+
+
+def test_a_rejection_is_remembered_until_something_changes(bench):
+    bench.orders["b"] = ClipError("no face in any frame")
+    bench.run()
+    assert bench.index["b"].why == "no face in any frame" and bench.statuses() == ["ok", "failed", "ok"]
+    assert not (bench.config.results / "crop" / "b.zarr").exists()
+    bench.orders.clear()
+    assert bench.run() == [] and bench.statuses() == ["ok", "failed", "ok"]
+    assert bench.run(crop=Crop(scale=3.0)) == ["a", "b", "c"] and bench.statuses() == ["ok"] * 3
+    assert state(bench.config.results / "crop", "b").status == "ok"
+
+
+def test_a_failure_that_may_vanish_is_tried_again(bench):
+    bench.orders["b"] = ClipError("b.mp4 is missing", retry=True)
+    bench.run()
+    assert bench.run() == ["b"] and bench.index["b"].why == "b.mp4 is missing"
+    bench.orders.clear()
+    assert bench.run() == ["b"] and bench.statuses() == ["ok"] * 3
+
+
+def test_an_older_store_does_not_stand_in_for_a_failure(bench):
+    bench.run()
+    bench.run(bench.landmarks)
+    bench.orders["b"] = ClipError("too small")
+    bench.run(crop=Crop(scale=3.0))
+    bench.orders.clear()
+    assert bench.run(bench.landmarks) == ["a", "c"]
+    assert bench.index["b"] == Outcome("skipped", None, "crop: too small")
+    assert state(bench.config.results / "landmarks", "b").status == "skipped"
+
+
+def test_skipping_passes_the_first_reason_on(bench):
+    bench.orders["b"] = ClipError("no face")
+    bench.run()
+    bench.run(bench.landmarks)
+    proxy = Stage("proxy", 1, ("proxy",), ("landmarks",), bench.process)
+    assert bench.run(proxy) == ["a", "c"]
+    assert bench.index["b"].why == "crop: no face"
+
+
+def test_a_parent_that_was_never_made(bench):
+    assert bench.run(bench.landmarks) == []
+    assert bench.index["a"].why == "crop: not there yet, run `expportrait crop` first"
+    bench.run()
+    assert bench.run(bench.landmarks) == ["a", "b", "c"]
+
+
+def test_a_few_unforeseen_errors_are_recorded_and_tried_again(bench, capfd):
+    bench.orders |= {"a": ValueError("boo"), "b": KeyError("x")}
+    bench.run()
+    assert bench.statuses() == ["failed", "failed", "ok"]
+    assert bench.index["a"].why == "unforeseen ValueError: boo"
+    assert "Traceback" in capfd.readouterr().err
+    bench.orders.clear()
+    assert bench.run() == ["a", "b"] and bench.statuses() == ["ok"] * 3
+
+
+@pytest.mark.parametrize(("clips", "broken", "raises"), [(3, 2, False), (3, 3, True), (10, 5, False), (10, 6, True)])
+def test_more_than_half_unforeseen_means_the_stage_is_broken(bench, clips, broken, raises):
+    rows = [Row(f"c{i}", "d", "v", Path("v")) for i in range(clips)]
+    bench.orders = {f"c{i}": ValueError("boo") for i in range(clips - broken, clips)}
+    if raises:
+        with pytest.raises(StageBroken, match="unforeseen"):
+            bench.run(rows=rows)
+    else:
+        bench.run(rows=rows)
+    good = [f"c{i}" for i in range(clips - broken)]
+    assert sorted(path.stem for path in (bench.config.results / "crop").glob("c*.zarr")) == good
+
+
+def test_any_number_of_rejections_is_fine(bench):
+    bench.orders = {clip: ClipError("no") for clip in "abc"}
+    bench.run()
+    assert bench.statuses() == ["failed"] * 3
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names it."""
+
+
+FAULTS = [
+    MemoryError(),
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    OSError(errno.EROFS, "Read-only file system"),
+    OSError(errno.EIO, "Input/output error"),
+    OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB"),
+    RuntimeError("CUDA error: device-side assert triggered"),
+    RuntimeError("Found no NVIDIA driver on your system"),
+    MachineFault("no GPU"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=repr)
+def test_faults_of_the_machine_are_raised_and_never_recorded(bench, fault):
+    bench.orders["b"] = fault
+    with pytest.raises(MachineFault) as error:
+        bench.run()
+    assert "\n" not in str(error.value)
+    assert sorted(path.name for path in (bench.config.results / "crop").iterdir()) == ["a.zarr"]
+    bench.orders.clear()
+    assert bench.run() == ["b", "c"]
+
+
+def test_a_fault_behind_another_error_is_seen():
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise ValueError("cannot write") from error
+    except ValueError as error:
+        assert "No space left" in machine_fault(error)
+    assert machine_fault(ValueError("boo")) is None
+    assert machine_fault(FileNotFoundError(errno.ENOENT, "gone")) is None
+
+
+def test_a_decoders_complaint_is_not_the_machines():
+    class InvalidData(OSError):
+        __module__ = "av.error"
+
+    assert machine_fault(InvalidData(errno.EIO, "Input/output error")) is None
+
+
+def test_a_known_reason_stays_the_clips_whatever_led_to_it():
+    error = ClipError("the video cannot be decoded")
+    error.__cause__ = OSError(errno.EIO, "Input/output error")
+    assert machine_fault(error) is None
+
+
+def test_a_users_mistake_in_a_stage_ends_the_run(bench):
+    bench.orders["b"] = UserError("head.file is not an SMPL-X file")
+    with pytest.raises(UserError):
+        bench.run()
+    assert sorted(path.name for path in (bench.config.results / "crop").iterdir()) == ["a.zarr"]
+
+
+def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half_done(bench):
+    bench.orders["b"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        bench.run()
+    assert sorted(path.name for path in (bench.config.results / "crop").iterdir()) == ["a.zarr"]
+
+
+def damage(results, clip="b"):
+    os.remove(results / "crop" / f"{clip}.zarr" / "x" / "c" / "0")
+
+
+def test_a_store_with_a_missing_chunk_is_remade(bench):
+    bench.run()
+    damage(bench.config.results)
+    assert bench.run() == ["b"]
+
+
+def test_a_damaged_parent_fails_the_clip_with_advice_and_is_tried_again(bench):
+    bench.run()
+    damage(bench.config.results)
+
+    def process(clip, out):
+        bench.done.append(clip.title)
+        out.array("y", clip.parents["crop"]["x"])
+
+    stage = Stage("landmarks", 1, ("landmarks",), ("crop",), process)
+    bench.run(stage)
+    assert bench.statuses() == ["ok", "failed", "ok"] and "--forcerun" in bench.index["b"].why
+    bench.run()
+    assert bench.run(stage) == ["b"] and bench.statuses() == ["ok"] * 3
+
+
+def test_models_are_loaded_once_and_only_when_there_is_work(bench):
+    loaded = []
+
+    def load(settings, device):
+        loaded.append((settings.crop.scale, device))
+        return "model"
+
+    def process(clip, out):
+        assert clip.tools == "model"
+        out.array("x", np.ones(3))
+
+    stage = Stage("crop", 1, ("crop",), (), process, load)
+    bench.run(stage, crop=Crop(scale=3.0))
+    bench.run(stage, crop=Crop(scale=3.0))
+    assert loaded == [(3.0, "cpu")]
+
+
+def test_a_stage_sees_its_own_sections_only(bench):
+    def process(clip, out):
+        assert clip.settings.crop == bench.config.crop
+        with pytest.raises(AttributeError):
+            _ = clip.settings.landmarks
+        out.array("x", np.ones(3))
+
+    bench.run(Stage("crop", 1, ("crop",), (), process))
+    assert bench.statuses() == ["ok"] * 3
+
+
+def test_index_files(bench, tmp_path):
+    bench.orders["b"] = ClipError("no")
+    bench.run()
+    file = tmp_path / "crop" / "d-0000.json"
+    write_index(file, bench.index)
+    assert read_index(file) == bench.index
+    assert json.loads(file.read_text())["b"] == {"key": bench.index["b"].key, "status": "failed", "why": "no"}
+    write_index(file, dict(reversed(bench.index.items())))
+    assert [*json.loads(file.read_text())] == ["a", "b", "c"]
+    file.write_text("{")
+    with pytest.raises(UserError, match="not a readable index"):
+        read_index(file)
