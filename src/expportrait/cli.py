@@ -31,7 +31,9 @@ app = typer.Typer(
 Manifest = Annotated[Path | None, typer.Option(help="Table of the clips, one a row. (default: data_manifest.csv)")]
 Results = Annotated[Path | None, typer.Option(help="Folder of all results. (default: results)")]
 Shard = Annotated[list[str] | None, typer.Option(help="Only the clips of this shard, such as hdtf-0003; repeatable.")]
-Shards = Annotated[int | None, typer.Option("--shards", min=1, help="Number of shards of its data set. (default: configured)")]
+Shards = Annotated[
+    int | None, typer.Option("--shards", min=1, help="Number of shards of its data set. (default: configured)")
+]
 Clips = Annotated[list[str] | None, typer.Option("--clip", help="Only this clip; repeatable.")]
 Settings = Annotated[
     str | None,
@@ -41,9 +43,7 @@ Settings = Annotated[
     ),
 ]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as proxy.batch=8; repeatable.")]
-Device = Annotated[
-    str, typer.Option(envvar="EXPPORTRAIT_DEVICE", help="cpu, cuda, or auto: cuda where there is a GPU.")
-]
+Device = Annotated[str, typer.Option(envvar="EXPPORTRAIT_DEVICE", help="cpu, cuda, or auto: cuda where there is one.")]
 Backend = Annotated[
     str, typer.Option(envvar="EXPPORTRAIT_BACKEND", help="Rasteriser: torch, nvdiffrast, or auto: what the device has.")
 ]
@@ -193,6 +193,20 @@ app.command("demo")(_demo)
 for _name in PER_CLIP:
     _per_clip(_name)
 app.command("report")(_report)
+
+
+head = typer.Typer(no_args_is_help=True, help="Look into head models, export and convert them.")
+app.add_typer(head, name="head")
+
+
+@head.callback()
+def _head() -> None:
+    pass
+
+
+if sys.argv[1:2] == ["head"]:  # importing the head loads torch
+    for _name in ("info", "export", "convert"):
+        head.command(_name)(getattr(import_module("expportrait.head.commands"), _name))
 
 
 def _version(wanted: bool) -> None:

@@ -176,7 +176,7 @@ class Latents(Section):
 
 
 class Generator(Section):
-    """The video generator, trained on the control maps and latents of all clips of the split train (paper, section 3.3)."""
+    """The video generator, trained on the control maps and latents of the split train (paper, section 3.3)."""
 
     preset: Literal["tiny", "1.3B", "14B"] = Field(
         "1.3B", description="size of the transformer; the large two are Wan 2.1's"
@@ -222,6 +222,42 @@ class Generator(Section):
     seed: int = Field(0, ge=0, description="of every random choice")
 
 
+class Transfer(Section):
+    """Expression transfer: what a driver's expression does to another head's fine geometry (paper, section 3.2)."""
+
+    encoder_width: int = Field(256, ge=8, description="channels of the temporal encoder, eq. (8)")
+    code: int = Field(128, ge=4, description="size of the code z of a frame")
+    vertex_width: int = Field(128, ge=8, description="hidden layers of the vertices' network, eq. (9)")
+    steps: int = Field(20000, ge=1, description="training steps")
+    clips: int = Field(8, ge=1, description="clips a step")
+    window: int = Field(128, ge=2, description="frames of a clip that the encoder sees in a step")
+    frames: int = Field(32, ge=4, multiple_of=2, description="of these, frames compared, in pairs of neighbours")
+    vertices: int = Field(2048, ge=1, description="facial vertices a step")
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam, at the start of its cosine")
+    w_velocity: float = Field(0.5, ge=0, description="error of the offsets' change from frame to frame, per mm")
+    w_magnitude: float = Field(1e-3, ge=0, description="squared offset, per mm^2")
+    save_every: int = Field(500, ge=1, description="steps between checkpoints")
+    seed: int = Field(0, ge=0, description="of every random choice")
+
+
+class Drive(Section):
+    """Control maps of each pair: the driver's expression and head motion on the target's head (paper, section 3.2)."""
+
+    target_proxy: Literal["image", "clip"] = Field(
+        "image", description="target's head, fitted from its reference frame alone, or from its whole clip"
+    )
+    reference: int = Field(0, ge=0, description="the target's reference frame")
+    offsets: Literal["transfer", "copy", "static", "none"] = Field(
+        "transfer", description="D_t: transfer module, driver's copied, or 0 (static: D_s alone; none: plain body model)"
+    )
+    pose: Literal["absolute", "relative"] = Field(
+        "absolute", description="the head faces where the driver's does, or turns as the driver does from its anchor on"
+    )
+    anchor: Literal["first", "mean"] = Field(
+        "first", description="frame of another clip, or its mean, that stands for the target's reference pose"
+    )
+
+
 class Reenact(Section):
     """Each pair's video: the target's portrait moved by the driver's control maps."""
 
@@ -231,6 +267,16 @@ class Reenact(Section):
     control_scale: float = Field(1.0, ge=0, description="guidance by the control maps; other than 1 costs another pass")
     overlap: int = Field(9, ge=0, description="frames over which neighbouring windows cross-fade, less than a window")
     seed: int = Field(0, ge=0, description="of the noise")
+
+
+class Evaluate(Section):
+    """Each pair's video measured against its driver, beside copying the portrait and the paper's published rows."""
+
+    stride: int = Field(4, ge=1, description="every so many frames are measured")
+    lpips: Literal["alex", "vgg", "squeeze"] | None = Field(
+        None, description="network of LPIPS, by the package lpips; empty: not available"
+    )
+    arcface: Path | None = Field(None, description="ArcFace network for CSIM (ONNX); empty: not available")
 
 
 class Report(Section):
@@ -255,6 +301,9 @@ class Config(Section):
 
     manifest: Path = Field(Path("data_manifest.csv"), description="table of the clips, one a row")
     results: Path = Field(Path("results"), description="folder that receives everything the pipeline makes")
+    pairs: Path | None = Field(
+        None, description="table target,driver; empty: each test clip by itself and by one of another person"
+    )
     shards: dict[str, Annotated[int, Field(ge=1), BeforeValidator(_digits)]] = Field(
         {}, description="data set: number of its shards; where absent, about 64 clips a shard"
     )
@@ -267,13 +316,16 @@ class Config(Section):
     control: Control = Control()
     latents: Latents = Latents()
     generator: Generator = Generator()
+    transfer: Transfer = Transfer()
+    drive: Drive = Drive()
     reenact: Reenact = Reenact()
+    evaluate: Evaluate = Evaluate()
     report: Report = Report()
 
     def canonical(self, *sections: str) -> str:
-        """JSON of these sections, settings at their defaults left out: equal text means equal settings."""
+        """JSON of these sections, what is at its default left out: equal text means equal settings."""
         dump = self.model_dump(mode="json", include=set(sections), exclude_defaults=True)
-        return json.dumps({s: dump.get(s, {}) for s in sections}, sort_keys=True, separators=(",", ":"))
+        return json.dumps(dump, sort_keys=True, separators=(",", ":"))
 
     def identity(self, sections: tuple[str, ...], clip: str) -> dict[str, dict]:
         """The sections as they enter the key of ``clip``: like ``canonical``, but files by their sha256."""

@@ -6,9 +6,7 @@ from contextlib import contextmanager
 
 from expportrait.errors import ClipError, MachineFault, StageBroken, UserError
 
-_ERRNO = {
-    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ENOMEM", "EMFILE", "ENFILE", "ESTALE")
-}
+_ERRNO = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ENOMEM", "EMFILE", "ENFILE", "ESTALE")}
 _TYPES = ("OutOfMemoryError", "AcceleratorError")  # of torch, which is not imported here
 _TEXTS = ("cuda error", "out of memory", "can't allocate memory", "no cuda gpus", "nvidia driver", "cudnn", "cublas")
 
@@ -23,7 +21,7 @@ def machine_fault(error: BaseException | None) -> str | None:
         by_type = isinstance(error, MachineFault | MemoryError) or type(error).__name__ in _TYPES
         by_number = isinstance(error, OSError) and error.errno in _ERRNO
         by_text = isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _TEXTS)
-        if by_type or by_text or by_number and not decoder:
+        if by_type or by_text or (by_number and not decoder):
             text = str(error).strip().splitlines()
             return text[0] if isinstance(error, MachineFault) else f"{type(error).__name__}: {''.join(text[:1])}"
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -89,13 +89,15 @@ def _row(cells: dict[str, str], surplus: int, file: Path, line: int) -> Row:
 
     def numbers(column: str, count: int) -> tuple[float, ...] | None:
         text = cells.get(column, "")
+        if not text:
+            return None
         try:
             values = tuple(map(float, text.split()))
         except ValueError:
             values = (math.nan,)
-        if not all(map(math.isfinite, values)) or len(values) not in (0, count):
+        if not all(map(math.isfinite, values)) or len(values) != count:
             raise wrong(column, f"{text!r} is not {'a number' if count == 1 else f'{count} numbers'}")
-        return values or None
+        return values
 
     start, end = ((numbers(column, 1) or (None,))[0] for column in ("start", "end"))
     box = numbers("box", 4)
@@ -110,7 +112,7 @@ def _row(cells: dict[str, str], surplus: int, file: Path, line: int) -> Row:
         raise wrong("split", f"{split!r} is none of {', '.join(SPLITS)}")
     return Row(
         clip=cells["clip"], dataset=cells["dataset"], source=cells["source"],
-        path=Path(os.path.normpath(file.parent / cells["source"])),
+        path=Path(os.path.normpath(os.path.join(file.parent, cells["source"]))),
         start=start, end=end, box=box,
         person=cells.get("person") or cells["clip"], split=split, rev=cells.get("rev", ""),
         extra={name: value for name, value in cells.items() if name not in COLUMNS and name},

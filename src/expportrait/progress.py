@@ -1,5 +1,6 @@
 """Progress bars on a terminal; in a log, a line every ten seconds."""
 
+import re
 import sys
 from collections.abc import Iterable
 from typing import TypeVar
@@ -16,7 +17,7 @@ class _Lines:
     last = ""
 
     def write(self, text: str) -> None:
-        line = text.strip("\r\n ")
+        line = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).strip()
         if line and line != self.last:
             sys.stderr.write(line + "\n")
             self.last = line
@@ -31,7 +32,7 @@ def bar(total: int | None = None, desc: str = "", items: Iterable | None = None)
         return tqdm(items, desc, total, leave=False, dynamic_ncols=True)
     form = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} to go{postfix}"
     return tqdm(items, desc, total, leave=False, file=_Lines(), bar_format=form, mininterval=SECONDS, delay=SECONDS,
-                miniters=1)  # fmt: skip
+                miniters=1, position=0)  # fmt: skip
 
 
 def progress(items: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
@@ -42,3 +43,4 @@ def progress(items: Iterable[T], total: int | None = None, desc: str = "") -> It
 def say(text: str) -> None:
     """A line on stderr, above the bars."""
     tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()

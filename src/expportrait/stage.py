@@ -41,6 +41,9 @@ class Stage:
     parents: tuple[str, ...]
     process: Callable[["Clip", StoreWriter], None]
     load: Callable[[Any, str], Any] | None = None
+    whole: tuple[str, ...] = ()  # further parents that make one thing for the whole run, such as a trained model
+    # parents that are other clips': name -> stage and clip; ``parents`` then counts for nothing
+    others: Callable[[Row], dict[str, tuple[str, str]]] | None = None
 
 
 @dataclass
@@ -107,10 +110,16 @@ class _Runner:
         self.tools: Any = None
         self.unforeseen = self.computed = 0
 
+    def stores(self, row: Row) -> dict[str, Path]:
+        """Where the parents of a clip are."""
+        others = self.stage.others(row) if self.stage.others else {name: (name, row.clip) for name in self.stage.parents}
+        return {name: self.config.results / stage / f"{clip}.zarr" for name, (stage, clip) in others.items()}
+
     def outcome(self, row: Row) -> Outcome:
         """The clip's state after doing what is needed, recorded beside its store."""
         record = self.home / f"{row.clip}.failed.json"
-        parents = {name: state(self.config.results / name, row.clip) for name in self.stage.parents}
+        parents = {name: state(path.parent, path.stem) for name, path in self.stores(row).items()}
+        parents |= {name: whole_state(self.config.results / name) for name in self.stage.whole}
         for name, parent in parents.items():
             if parent.status != "ok":
                 why = parent.why if parent.status == "skipped" else f"{name}: {parent.why}"
@@ -139,7 +148,7 @@ class _Runner:
         if self.tools is None and stage.load is not None:
             self.tools = stage.load(self.settings, self.device)
         try:
-            parents = {name: Store(self.config.results / name / f"{row.clip}.zarr") for name in stage.parents}
+            parents = {name: Store(path) for name, path in self.stores(row).items()}
             settings = {name: getattr(self.config, name).model_dump(mode="json") for name in stage.sections}
             attrs = {"stage": stage.name, "version": stage.version, "clip": row.clip, "settings": settings}
             with StoreWriter(self.home / f"{row.clip}.zarr", attrs | {"key": key}) as out:
@@ -187,6 +196,14 @@ def state(home: Path, clip: str) -> Outcome:
         return Outcome("ok", Store(home / f"{clip}.zarr").attrs["key"])
     except (StoreError, KeyError):
         return Outcome("failed", None, f"not there yet, run `expportrait {home.name}` first")
+
+
+def whole_state(home: Path) -> Outcome:
+    """The same of a stage that makes one thing for the whole run, from its index.json."""
+    found = _read_record(home / "index.json")
+    if found is None:
+        return Outcome("failed", None, f"not there yet, run `expportrait {home.name}` first")
+    return Outcome(found["status"], found["key"], found["why"])
 
 
 def write_json(file: Path, data: Any) -> None:

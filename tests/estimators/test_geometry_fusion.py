@@ -34,7 +34,7 @@ def points():
 
 def maps_of(ball, trust=0.9) -> HeadMaps:
     normals, depth = ball
-    return HeadMaps(normals, depth, np.zeros_like(depth), np.full_like(depth, trust), FOCAL)
+    return HeadMaps(normals, depth, np.zeros_like(depth), np.full_like(depth, trust), FOCAL, np.zeros_like(depth))
 
 
 def angle(a, b):
@@ -120,7 +120,7 @@ def test_a_tear_keeps_the_heads_own_edge(ball, points):
     depth[border:] += 0.05
     torso = np.zeros((SIZE, SIZE), np.float32)
     torso[border:] = 1
-    maps = HeadMaps(normals, depth, torso, np.full_like(depth, 0.9), FOCAL)
+    maps = HeadMaps(normals, depth, torso, np.full_like(depth, 0.9), FOCAL, np.zeros_like(depth))
     _, out, confidence = frame_geometry(np.ones((SIZE, SIZE), np.float32), maps, points, OVAL, HEIGHT, 48)
     column = out[:, SIZE // 2]
     assert column[border] - column[border - 1] > 0.03

@@ -9,7 +9,7 @@ def crop_settings(project, *arguments):
     """The settings that the crop job of the demo's shard would be given."""
     text = project.run("-n", "-p", "--quiet", "host", "--forcerun", "crop", *arguments)
     line = next(line for line in text.splitlines() if "expportrait crop" in line and "--shard demo" in line)
-    return json.loads(line.split("--settings ")[1].split(" 2>&1")[0].strip("'"))["crop"]
+    return json.loads(line.split("--settings ")[1].split(" 2>&1")[0].strip("'")).get("crop", {})
 
 
 def test_later_layers_win(project):

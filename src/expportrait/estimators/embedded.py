@@ -45,7 +45,7 @@ class EmbeddedEstimator(GeometryEstimator):
         self.head, self.grid, self.settings, self.batch = head, grid, settings or Proxy(), batch
         self.oval = list(head.landmark_oval)
         self.faces = head.faces[~self._part(*HIDDEN)[head.faces].any(1)]
-        self.torso = self._part("neck", "body").float()
+        self.torso, self.neck = self._part("neck", "body").float(), self._part("neck").float()
         distance = torch.cdist(head.coarse.template, head.landmarks.template)
         self.nearest = distance.argmin(1)  # landmark of each coarse vertex, for the points' certainty
         self.segmenter = SelfieSegmenter()
@@ -108,10 +108,11 @@ class EmbeddedEstimator(GeometryEstimator):
         error = landmark_error(self.head, camera.project(self.head.pose(self.head.landmarks, *pose)), target)
         sure = torch.from_numpy(certainty[part]).to(device)[:, self.nearest]
         trust = IN_FACE * sure / (1 + (error / GOOD_FIT) ** 2)[:, None]
-        attribute = torch.stack([self.torso.expand_as(trust), trust], -1)
+        attribute = torch.stack([self.torso.expand_as(trust), trust, self.neck.expand_as(trust)], -1)
         maps = render(self.head.pose(self.head.coarse, *pose), self.faces, camera, {"attribute": attribute}, cull=True)
         normals, depth, attribute = (x.cpu().numpy() for x in (maps.normals, maps.depth, maps.attributes["attribute"]))
         focal = float(camera.focal)
         return [
-            HeadMaps(normals[k], depth[k], attribute[k, ..., 0], attribute[k, ..., 1], focal) for k in range(len(part))
+            HeadMaps(normals[k], depth[k], *np.moveaxis(attribute[k, ..., :2], -1, 0), focal, attribute[k, ..., 2])
+            for k in range(len(part))
         ]

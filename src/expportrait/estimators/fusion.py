@@ -22,6 +22,7 @@ FOREHEAD, CHIN = 10, 152  # of MediaPipe's points
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 FOCAL, FACE_METRES = 3.0, 0.12  # image sizes and m: where no head is fitted
 AT_OUTLINE, FAR_INSIDE, ON_TORSO = 0.5, 0.25, 0.5  # confidence
+ON_NECK = 0.1  # share of it that is left on the neck: 25 to 30 degrees off, and a fit would fold the chin over it
 GRAZING = 0.5  # n_z below which a fitted face is trusted less
 
 
@@ -34,6 +35,7 @@ class HeadMaps:
     torso: np.ndarray  # (H,W) 0..1
     trust: np.ndarray  # (H,W) 0..1, confidence of its face
     focal: float  # px
+    neck: np.ndarray  # (H,W) 0..1
 
 
 @dataclass
@@ -230,13 +232,14 @@ def confidence(
 ) -> np.ndarray:
     """(H,W) 0..1, made by hand from what was seen on rendered truth; an order of trust, not a probability.
 
-    ``maps.trust`` in the face; more near the outline and on the fitted torso than deep in hair; little at torn edges
-    and in the open mouth; fading with the mask.
+    ``maps.trust`` in the face; more near the outline and on the fitted torso than deep in hair; little on the neck, at
+    torn edges and in the open mouth; fading with the mask.
     """
     depth_in = cv2.distanceTransform((mask > 0.5).astype(np.uint8), cv2.DIST_L2, 3) / height
     out = FAR_INSIDE + (AT_OUTLINE - FAR_INSIDE) * np.exp(-depth_in / 0.1)
     if maps is not None:
         out += (ON_TORSO - out) * maps.torso * np.clip(maps.normals[..., 2], 0, 1)
+        out *= 1 - (1 - ON_NECK) * maps.neck
         out += prior.face * (maps.trust * np.clip(maps.normals[..., 2] / GRAZING, 0, 1) - out)
         out *= 1 - 0.7 * cells.spread(prior.torn)
         out[open_mouth(points, cells.size)] *= 0.3

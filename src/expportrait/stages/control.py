@@ -21,12 +21,12 @@ def load(settings: SimpleNamespace, device: str) -> Head:
     return load_head(h.file, h.subdivisions, h.shape_components, h.expression_components).to(device)
 
 
-def render_maps(fitted: FittedHead, wanted: list[str]) -> Iterator[dict[str, np.ndarray]]:
+def render_maps(fitted: FittedHead, wanted: list[str], backend: str = "auto") -> Iterator[dict[str, np.ndarray]]:
     """Blocks of frames: normals (B, H, W, 3) int8, coverage (B, H, W) u8 and the ``wanted`` extras."""
     head = fitted.head
     for first in range(0, fitted.frames, BLOCK):
         vertices = fitted.vertices(slice(first, first + BLOCK))
-        yield encode(render(vertices, head.dense_faces, fitted.camera, cull=True), head, wanted)
+        yield encode(render(vertices, head.dense_faces, fitted.camera, backend=backend, cull=True), head, wanted)
 
 
 def encode(maps: Maps, head: Head, wanted: list[str]) -> dict[str, np.ndarray]:
@@ -52,7 +52,7 @@ def encode(maps: Maps, head: Head, wanted: list[str]) -> dict[str, np.ndarray]:
 def process(clip: Clip, out: StoreWriter) -> None:
     fitted = load_proxy(clip.parents["proxy"], clip.tools)
     streams = {}
-    blocks = render_maps(fitted, clip.settings.control.maps)
+    blocks = render_maps(fitted, clip.settings.control.maps, clip.backend)
     for block in clip.progress(blocks, -(-fitted.frames // BLOCK), "render"):
         for name, maps in block.items():
             if name not in streams:

@@ -45,7 +45,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     if s.init == "file":
         start = read_tracked(Path(s.init_dir) / f"{clip.row.clip}.npz", head, targets.frames, targets.size)
 
-    fitter = ProxyFitter(head, targets, points, confidence, s)
+    fitter = ProxyFitter(head, targets, points, confidence, s, clip.backend)
     seconds: dict[str, float] = {}
     with closing(clip.progress(None, fitter.planned_steps(start), "fit")) as bar:
         clock = time.perf_counter()

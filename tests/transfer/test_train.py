@@ -1,0 +1,94 @@
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from expportrait.errors import UserError
+from expportrait.stages import transfer
+from expportrait.transfer.data import FittedClips
+from expportrait.transfer.model import Transfer
+from expportrait.transfer.train import evaluate, mean_free
+
+from . import make
+
+
+@pytest.fixture(scope="module")
+def trained(fitted):
+    transfer.run(make.rows(), make.config(fitted), "cpu")
+    return fitted / "transfer"
+
+
+def figures(home):
+    return json.loads((home / "model" / "training.json").read_text())["figures"]
+
+
+def test_learns_the_rule_for_a_person_never_seen(trained):
+    found = figures(trained)
+    assert found["train"]["explained"] > 0.6
+    assert found["held_out_persons"]["explained"] > 0.4
+    assert found["unseen_clips"].startswith("not available")
+
+
+def test_explained_is_against_no_offsets(trained, head, fitted):
+    clips = FittedClips({"dee-1": fitted / "proxy" / "dee-1.zarr"}, head)
+    untrained = Transfer(Transfer.from_pretrained(trained / "model").config)
+    found = evaluate(untrained, clips)  # its last layer is zero
+    assert found["explained"] == 0
+    assert found["zero"] == pytest.approx(1e3 * mean_free(clips.offsets("dee-1")).abs().mean().item(), rel=1e-5)
+
+
+def test_nothing_to_do_the_second_time(trained, fitted):
+    before = (trained / "model" / "model.safetensors").stat().st_mtime_ns
+    transfer.run(make.rows(), make.config(fitted, transfer={"save_every": 7}), "cpu")
+    assert (trained / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_without_a_held_out_person_it_says_so(fitted, tmp_path):
+    shutil.copytree(fitted / "proxy", tmp_path / "proxy")
+    people = make.PEOPLE | {"dee-1": ("ann", "test")}
+    transfer.run(make.rows(people), make.config(tmp_path, transfer={"steps": 2}), "cpu")
+    found = figures(tmp_path / "transfer")
+    assert found["held_out_persons"].startswith("not available")
+    assert found["unseen_clips"]["clips"] == 1
+
+
+def test_no_fitted_clip_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="no clip of the split train has a fitted head"):
+        transfer.run(make.rows(), make.config(tmp_path), "cpu")
+
+
+RUN = """
+import sys, torch
+from pathlib import Path
+from tests.transfer import make
+from expportrait.stages import transfer
+torch.set_num_threads(1)
+transfer.run(make.rows(), make.config(Path(sys.argv[1]), transfer={"steps": 200, "save_every": 20}), "cpu")
+"""
+
+
+def test_killed_and_run_again_ends_with_the_same_weights(fitted, tmp_path):
+    homes = []
+    for name in ("broken", "whole"):
+        shutil.copytree(fitted / "proxy", tmp_path / name / "proxy")
+        homes.append(tmp_path / name / "transfer")
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path / "broken")])
+    until = time.monotonic() + 60
+    while not list(homes[0].glob("work-*/checkpoint.pt")) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = len(torch.load(next(homes[0].glob("work-*/checkpoint.pt")), weights_only=True)["curves"]["loss"])
+    assert 0 < done < 200
+    assert not (homes[0] / "index.json").exists()
+    for name in ("broken", "whole"):
+        transfer.run(make.rows(), make.config(tmp_path / name, transfer={"steps": 200, "save_every": 20}), "cpu")
+    broken, whole = (load_file(home / "model" / "model.safetensors") for home in homes)
+    assert all(torch.equal(broken[name], whole[name]) for name in whole)
+    curves = [json.loads((home / "model" / "training.json").read_text())["curves"] for home in homes]
+    assert curves[0] == curves[1]
