@@ -144,7 +144,7 @@ class Proxy(Section):
     w_static_laplacian: float = Field(0.02, ge=0, description="L_lap of D_s, per mm^2")
     w_dynamic_laplacian: float = Field(0.02, ge=0, description="L_lap of D_t, per mm^2")
     w_strain: float = Field(
-        0.3, ge=0, description="squared stretch of the offset fields: keeps chin, ears, lips from folding"
+        3.0, ge=0, description="squared stretch of the offset fields: keeps chin, ears, lips from folding"
     )
     w_temporal_offset: float = Field(0.01, ge=0, description="L_tmp of D_t, per mm^2")
     w_temporal_expression: float = Field(0.02, ge=0, description="L_tmp of the expression coefficients")

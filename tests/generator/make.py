@@ -6,6 +6,7 @@ import numpy as np
 
 from expportrait.config import Config
 from expportrait.manifest import Row
+from expportrait.pairs import pair_row
 from expportrait.stage import run
 from expportrait.stages import latents
 from expportrait.store import StoreWriter, encode_normals
@@ -62,12 +63,16 @@ def clip_stores(results: Path, frames: int = 12) -> list[Row]:
 def drive_store(results: Path, target: str, driver: str, frames: int = 12) -> Row:
     """A pair's control maps: here the driver's own, the two heads being alike."""
     _, normals, coverage = ball(frames, *CLIPS[driver])
-    pair = f"{target}__{driver}"
-    with StoreWriter(results / "drive" / f"{pair}.zarr", {"key": f"drive {pair}"}) as out:
+    rows = {clip: Row(clip, "test", clip, Path(clip), person=clip) for clip in CLIPS}
+    pair = pair_row(rows[target], rows[driver])
+    _, own, covered = ball(1, *CLIPS[target])
+    with StoreWriter(results / "drive" / f"{pair.clip}.zarr", {"key": f"drive {pair.clip}"}) as out:
         out.array("normals", encode_normals(normals))
         out.array("coverage", coverage)
+        out.array("reference_normals", encode_normals(own))
+        out.array("reference_coverage", covered)
         out.attrs(target=target, driver=driver, reference=0)
-    return Row(pair, "pairs", pair, Path(pair))
+    return pair
 
 
 def latent_stores(results: Path, settings: Config) -> list[Row]:

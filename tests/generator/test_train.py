@@ -149,6 +149,23 @@ def test_a_run_in_parts_is_the_unbroken_run(windows, tmp_path):
     assert sorted(path.name for path in (tmp_path / "parts" / "checkpoints").iterdir()) == ["step-4", "step-6"]
 
 
+def test_mixed_precision_changes_little(windows, tmp_path):
+    losses = {}
+    for precision in ("no", "bf16"):
+        train(fresh(), windows, generator(steps=3, precision=precision), tmp_path / precision, "cpu")
+        losses[precision] = [row["loss"] for row in read_log(tmp_path / precision / "loss.csv")]
+    assert losses["no"] != losses["bf16"]
+    assert losses["bf16"] == pytest.approx(losses["no"], rel=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_training_runs_on_a_gpu(windows, tmp_path):
+    settings = generator(steps=6, precision="bf16", attention="_native_cudnn", checkpointing="selective")
+    train(fresh(reference="both"), windows, settings, tmp_path, "cuda")
+    assert len(read_log(tmp_path / "loss.csv")) == 6
+
+
 def test_a_damaged_checkpoint_costs_only_itself(windows, tmp_path, capsys):
     whole = train(fresh(), windows, generator(), tmp_path, "cpu")
     (tmp_path / "checkpoints" / "step-6" / "weights.safetensors").write_bytes(b"cut off")

@@ -68,7 +68,7 @@ from pathlib import Path
 from tests.transfer import make
 from expportrait.stages import transfer
 torch.set_num_threads(1)
-transfer.run(make.rows(), make.config(Path(sys.argv[1]), transfer={"steps": 200, "save_every": 20}), "cpu")
+transfer.run(make.rows(), make.config(Path(sys.argv[1]), transfer={"steps": 120, "save_every": 20}), "cpu")
 """
 
 
@@ -84,10 +84,10 @@ def test_killed_and_run_again_ends_with_the_same_weights(fitted, tmp_path):
     process.kill()
     process.wait()
     done = len(torch.load(next(homes[0].glob("work-*/checkpoint.pt")), weights_only=True)["curves"]["loss"])
-    assert 0 < done < 200
+    assert 0 < done < 120
     assert not (homes[0] / "index.json").exists()
     for name in ("broken", "whole"):
-        transfer.run(make.rows(), make.config(tmp_path / name, transfer={"steps": 200, "save_every": 20}), "cpu")
+        transfer.run(make.rows(), make.config(tmp_path / name, transfer={"steps": 120, "save_every": 20}), "cpu")
     broken, whole = (load_file(home / "model" / "model.safetensors") for home in homes)
     assert all(torch.equal(broken[name], whole[name]) for name in whole)
     curves = [json.loads((home / "model" / "training.json").read_text())["curves"] for home in homes]

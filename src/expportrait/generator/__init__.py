@@ -1,1 +1,1 @@
-"""Video diffusion transformer driven by control maps: codec, encoders, model, training, sampling (paper, section 3.3)."""
+"""The video diffusion transformer driven by control maps: codec, model, training, sampling (paper, section 3.3)."""

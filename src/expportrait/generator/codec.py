@@ -4,16 +4,21 @@ The first latent stands for the first frame alone, each further one for the next
 (B, 3, T, H, W), RGB in -1..1; latents (B, C, 1 + (T-1)/time, H/space, W/space), about unit variance.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from expportrait.config import Latents
 from expportrait.errors import UserError
 
 PATCH = 2  # latent pixels a side that the transformer takes for one token
+BRIGHTNESS = 0.6  # deviation of a block's mean brightness in portraits, times sqrt(3) for the three colours
+_COLOURS = np.array([[2**0.5, 2**0.5, 2**0.5], [3**0.5, 0, -(3**0.5)], [1, -2, 1]]) / 6**0.5  # grey, two opponents
 
 
 class Codec(Protocol):
@@ -37,11 +42,24 @@ def check_grid(frames: int, height: int, width: int, time: int, space: int) -> N
     if frames < 1 or (frames - 1) % time:
         near = max(1, (frames - 1) // time * time + 1)
         raise UserError(
-            f"a window of {frames} frames does not fit the codec, which takes {time}k+1 frames, such as {near} or {near + time}"
+            f"a window of {frames} frames does not fit the codec, which takes {time}k+1 frames: {near} or {near + time}"
         )
     grid = space * PATCH
     if height % grid or width % grid or min(height, width) < grid:
         raise UserError(f"frames of {height}x{width} px do not fit the codec: sizes must be multiples of {grid}")
+
+
+def window_starts(frames: int, window: int, stride: int) -> list[int]:
+    """First frames of windows that cover all ``frames``; the last one ends with the clip. One for a shorter clip."""
+    last = max(0, frames - window)
+    return [*range(0, last, stride), last]
+
+
+def resize(images: np.ndarray, size: int) -> np.ndarray:
+    """(T, H, W, C) or (T, H, W) to ``size`` px a side, by area; the type stays."""
+    if images.shape[1:3] == (size, size):
+        return images
+    return np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images])
 
 
 def to_tensor(frames: np.ndarray) -> Tensor:
@@ -74,13 +92,13 @@ class LinearCodec:
         frequency = (y / space) ** 2 + (x / space) ** 2 + (2 * t / time) ** 2
         deviation = np.sqrt(np.array([1, 0.12, 0.04])[colour] / (0.01 + frequency) ** 1.5).ravel()
         chosen = np.argsort(-deviation, kind="stable")[:channels]
-        scale = (deviation[chosen] / deviation[0]) ** self.WHITENING * _BRIGHTNESS * np.sqrt(size / 3)
+        scale = (deviation[chosen] / deviation[0]) ** self.WHITENING * BRIGHTNESS * np.sqrt(size / 3)
         self._basis = torch.from_numpy(basis.reshape(size, size)[chosen]).float()  # orthonormal rows, (C, 3*t*y*x)
         self._scale = torch.from_numpy(scale).float()[:, None]
 
     def encode(self, frames: Tensor) -> Tensor:
-        b, _, frames_, height, width = frames.shape
-        check_grid(frames_, height, width, self.time, self.space)
+        b, _, count, height, width = frames.shape
+        check_grid(count, height, width, self.time, self.space)
         padded = torch.cat([frames[:, :, :1].expand(-1, -1, self.time - 1, -1, -1), frames], 2)
         t, h, w = padded.shape[2] // self.time, height // self.space, width // self.space
         blocks = padded.reshape(b, 3, t, self.time, h, self.space, w, self.space).permute(0, 2, 4, 6, 1, 3, 5, 7)
@@ -101,11 +119,66 @@ class LinearCodec:
         return self
 
 
-_COLOURS = np.array([[1, 1, 1], [np.sqrt(1.5), 0, -np.sqrt(1.5)], [np.sqrt(0.5), -np.sqrt(2), np.sqrt(0.5)]]) / np.sqrt(3)
-_BRIGHTNESS = 0.6  # deviation of a block's mean brightness in portraits, times sqrt(3) for the three colours
-
-
 def _cosines(n: int) -> np.ndarray:
     """Orthonormal DCT-II, (frequency, position)."""
     k, x = np.mgrid[:n, :n]
     return np.where(k == 0, np.sqrt(1 / n), np.sqrt(2 / n) * np.cos(np.pi * k * (x + 0.5) / n))
+
+
+class WanCodec:
+    """Wan's causal video VAE: 16 channels, 4 frames and 8x8 px a latent."""
+
+    def __init__(self, weights: Path):
+        """``weights``: the VAE's safetensors file, its config.json beside it."""
+        from diffusers import AutoencoderKLWan
+
+        try:
+            vae = AutoencoderKLWan.from_pretrained(weights.parent, torch_dtype=torch.float32)
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            raise UserError(
+                f"latents.vae: {weights.parent} does not hold Wan's VAE ({str(error).splitlines()[0]})"
+            ) from None
+        self._vae, config = vae.eval().requires_grad_(False), vae.config
+        self.channels, self.time, self.space = config.z_dim, config.scale_factor_temporal, config.scale_factor_spatial
+        if {len(config.latents_mean), len(config.latents_std)} != {self.channels}:
+            raise UserError(
+                f"latents.vae: {weights.parent}/config.json gives latents_mean and latents_std for another z_dim"
+            )
+        # the VAE itself does not normalise
+        statistics = config.latents_mean, config.latents_std
+        self._mean, self._std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in statistics)
+        with weights.open("rb") as file:
+            self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        # the VAE drops surplus frames and pixels without a word
+        check_grid(*frames.shape[2:], self.time, self.space)
+        return (self._vae.encode(frames).latent_dist.mode() - self._mean) / self._std
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        return self._vae.decode(latents.float() * self._std + self._mean).sample
+
+    def describe(self) -> dict[str, Any]:
+        grid = {"channels": self.channels, "time": self.time, "space": self.space}
+        return {"codec": "wan", **grid, "weights": self._sha256}
+
+    def to(self, device: str) -> "WanCodec":
+        self._vae.to(device)
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+        return self
+
+
+def load_codec(settings: Latents, device: str = "cpu") -> Codec:
+    """The codec of the section ``latents``, whose window and size it has to fit."""
+    if settings.codec == "linear":
+        codec: Codec = LinearCodec(settings.channels, 4, settings.space)
+    elif settings.vae is None:
+        raise UserError(
+            "latents.vae is empty: give the file of Wan's VAE weights (docs/latents.md), or set latents.codec: linear"
+        )
+    else:
+        codec = WanCodec(settings.vae)
+    check_grid(settings.window, settings.size, settings.size, codec.time, codec.space)
+    return codec.to(device)

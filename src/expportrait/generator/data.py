@@ -1,7 +1,7 @@
 """Training samples: windows of latents with the control maps, reference and noise that go with them.
 
-Every random choice is a function of (seed, its own tag, step, index), so that a run that goes on after a kill, or on
-another number of GPUs, sees what an unbroken one would see.
+Every random choice is a function of (seed, its own tag, step, index), so that a run that goes on after a kill sees what
+an unbroken one would see, and two GPUs together what one GPU with twice the batch would see.
 """
 
 import hashlib
@@ -11,13 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from expportrait.errors import UserError
-from expportrait.generator.model import Condition
+from expportrait.generator.codec import resize
+from expportrait.generator.encoders import Condition
 from expportrait.head import Head
 from expportrait.store import Store
 
@@ -34,27 +34,23 @@ def dice(seed: int, *what: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
 
 
-def resize(images: np.ndarray, size: int) -> np.ndarray:
-    """(T, H, W, C) or (T, H, W) to ``size`` px a side, by area; the type stays."""
-    if images.shape[1:3] == (size, size):
-        return images
-    return np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images])
-
-
 def control_channels(maps: Sequence[str]) -> int:
     return sum(MAPS[name] for name in maps)
 
 
-def control_maps(store: Store, frames: slice, size: int, maps: Sequence[str]) -> Tensor:
+def control_maps(store: Store, frames: slice, size: int, maps: Sequence[str], prefix: str = "") -> Tensor:
     """Control maps of some frames, (C, T, size, size) float32, from a store of the stages control or drive.
 
-    Normals in -1..1, depth in units of ``DEPTH_UNIT`` nearer than the clip's median, the others in 0..1.
+    Normals in -1..1, depth in units of ``DEPTH_UNIT`` nearer than the clip's median, the others in 0..1. ``prefix``
+    stands before the arrays' names.
     """
     planes = []
     for name in maps:
-        if name not in store:
-            raise UserError(f"{store.path} has no map {name!r}: add it to control.maps, or take it from generator.maps")
-        values = store.lazy(name)[frames]
+        if prefix + name not in store:
+            raise UserError(
+                f"{store.path} has no map {prefix + name!r}: add {name} to control.maps, or take it from generator.maps"
+            )
+        values = store.lazy(prefix + name)[frames]
         if name == "normals":
             planes.append(resize(values.astype(np.float32) / 127, size))
         elif name == "region":
@@ -62,7 +58,9 @@ def control_maps(store: Store, frames: slice, size: int, maps: Sequence[str]) ->
             planes.append(resize(one_hot.astype(np.float32), size))
         elif name == "depth":
             covered, middle = values > 0, _median_depth(store.path, store.attrs["key"])
-            planes.append(resize(np.where(covered, (middle - values.astype(np.float32)) / DEPTH_UNIT, 0), size)[..., None])
+            planes.append(
+                resize(np.where(covered, (middle - values.astype(np.float32)) / DEPTH_UNIT, 0), size)[..., None]
+            )
         else:
             planes.append(resize(values.astype(np.float32) / 255, size)[..., None])
     return torch.from_numpy(np.concatenate(planes, -1)).permute(3, 0, 1, 2).contiguous()
@@ -105,43 +103,55 @@ class Windows:
         self.made_by: dict[str, Any] = {name: first[name] for name in ("codec", "size", "window")}
         for store in self._latents.values():
             if {name: store.attrs[name] for name in self.made_by} != self.made_by:
-                raise UserError(f"{store.path} was made with other settings than the other clips' latents: run latents again")
+                raise UserError(
+                    f"{store.path} was made with other settings than the other clips' latents: run latents again"
+                )
         self.table = [(clip, i) for clip, store in self._latents.items() for i in range(len(store.attrs["starts"]))]
-        size, total = self.made_by["size"], sum(store.attrs["frames"] for store in self._latents.values())
-        self._held: dict[str, Tensor] | None = {} if 4 * total * control_channels(maps) * size**2 <= CACHE_BYTES else None
+        # control maps are most of it; small sets are read once and kept
+        total = sum(store.attrs["frames"] for store in self._latents.values())
+        small = 4 * total * control_channels(maps) * self.made_by["size"] ** 2 <= CACHE_BYTES
+        self._held: dict[tuple[str, str], Any] | None = {} if small else None
 
     def __len__(self) -> int:
         return len(self.table)
 
     def control(self, clip: str, start: int, frames: int) -> Tensor:
-        """(C, frames, size, size). Small sets are kept in memory, others read where needed."""
+        """Control maps (C, frames, size, size)."""
         store, size = self._control[clip], self.made_by["size"]
         if self._held is None:
             return control_maps(store, slice(start, start + frames), size, self.maps)
-        if clip not in self._held:
-            self._held[clip] = control_maps(store, slice(None), size, self.maps)
-        return self._held[clip][:, start : start + frames]
+        if (clip, "control") not in self._held:
+            self._held[clip, "control"] = control_maps(store, slice(None), size, self.maps)
+        return self._held[clip, "control"][:, start : start + frames]
+
+    def latent(self, clip: str, name: str, index: int) -> Tensor:
+        """Row ``index`` of an array of the clip's latents, float32."""
+        if self._held is None:
+            return torch.from_numpy(self._latents[clip].lazy(name)[index]).float()
+        if (clip, name) not in self._held:
+            self._held[clip, name] = self._latents[clip][name]
+        return torch.from_numpy(self._held[clip, name][index]).float()
 
     def sample(self, index: int, reference: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Latents, control, reference image, its control and its latent of window ``index``; ``reference`` is taken
         modulo the clip's references."""
         clip, window = self.table[index]
-        store = self._latents[clip]
-        reference %= len(store.attrs["references"])
-        image = torch.from_numpy(store.lazy("reference_images")[reference]).permute(2, 0, 1).float() / 127.5 - 1
+        starts, references = (self._latents[clip].attrs[name] for name in ("starts", "references"))
+        reference %= len(references)
         return (
-            torch.from_numpy(store.lazy("windows")[window]).float(),
-            self.control(clip, store.attrs["starts"][window], self.made_by["window"]),
-            image,
-            self.control(clip, store.attrs["references"][reference], 1)[:, 0],
-            torch.from_numpy(store.lazy("reference_latents")[reference]).float(),
+            self.latent(clip, "windows", window),
+            self.control(clip, starts[window], self.made_by["window"]),
+            self.latent(clip, "reference_images", reference).permute(2, 0, 1) / 127.5 - 1,
+            self.control(clip, references[reference], 1)[:, 0],
+            self.latent(clip, "reference_latents", reference),
         )
 
     def batch(self, indices: Sequence[int], sigma: Tensor, noises: Sequence[torch.Generator], references: Sequence[int],
               kept: Tensor) -> Batch:  # fmt: skip
         """Put samples together. ``kept``: (B, 2), 1 where control, where reference is given."""
         latents, control, image, image_control, image_latent = (
-            torch.stack(parts) for parts in zip(*(self.sample(i, r) for i, r in zip(indices, references, strict=True)), strict=True)
+            torch.stack(parts)
+            for parts in zip(*(self.sample(i, r) for i, r in zip(indices, references, strict=True)), strict=True)
         )
         noise = torch.stack([torch.randn(latents.shape[1:], generator=generator) for generator in noises])
         given = Condition(control, image, image_control, image_latent, kept[:, 0], kept[:, 1])

@@ -1,8 +1,25 @@
 """Encoders of what the generator is told: the control video and the reference portrait, on the latent grid."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
+
+
+@dataclass
+class Condition:
+    """What is given beside the noise. ``*_kept`` are 0 where a sample has to do without."""
+
+    control: Tensor  # (B, control_channels, T, H, W)
+    image: Tensor  # (B, 3, H, W) reference portrait in -1..1
+    image_control: Tensor  # (B, control_channels, H, W) its own control maps (N^R)
+    image_latent: Tensor  # (B, C, 1, h, w) the same portrait through the codec
+    control_kept: Tensor  # (B,)
+    reference_kept: Tensor  # (B,)
+
+    def to(self, device: str | torch.device) -> "Condition":
+        return Condition(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 class PoseEncoder(nn.Module):
@@ -31,7 +48,7 @@ class PoseEncoder(nn.Module):
 
 
 class ReferenceEncoder(nn.Module):
-    """2D convolutions over the reference portrait and its control maps (B, in_channels, H, W) to (B, features, h, w)."""
+    """2D convolutions over reference portrait and its control maps, (B, in_channels, H, W) to (B, features, h, w)."""
 
     def __init__(self, in_channels: int, width: int, features: int, space: int):
         super().__init__()

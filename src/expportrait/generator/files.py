@@ -1,10 +1,11 @@
 """A generator on disk: stock diffusers weights, the encoders' weights, and one JSON file that says what they are.
 
-    transformer/         plain ``WanTransformer3DModel.from_pretrained`` reads it
-    encoders.safetensors
-    generator.json       model, codec, window, size, control maps, key, and figures of the training
+transformer/         plain ``WanTransformer3DModel.from_pretrained`` reads it
+encoders.safetensors
+generator.json       model, codec, window, size, control maps, key, and figures of the training
 """
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -20,12 +21,18 @@ from expportrait.errors import UserError
 from expportrait.generator.model import LORA_LAYERS, PRESETS, ModelConfig, PortraitTransformer
 
 
-def build(config: ModelConfig, base: Path | None, seed: int = 0, lora_rank: int = 0, dtype: torch.dtype = torch.float32) -> PortraitTransformer:
+def build(
+    config: ModelConfig, base: Path | None, seed: int = 0, lora_rank: int = 0, dtype: torch.dtype = torch.float32
+) -> PortraitTransformer:
     """A generator that has not been trained: on the weights beside the file ``base``, or on random ones.
 
     ``lora_rank`` > 0 freezes the transformer but for low-rank updates and the patch embedding; ``dtype`` is what the
     frozen weights are held in.
     """
+    if base is not None and config.prediction == "x0":
+        raise UserError(
+            "generator.prediction: x0 is for training without generator.base; pretrained weights give velocities"
+        )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if base is None:
@@ -48,13 +55,17 @@ def read_base(base: Path, config: ModelConfig, dtype: torch.dtype) -> WanTransfo
     try:
         settings = json.loads((base.parent / "config.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"generator.base: {base.parent} has no readable config.json beside {base.name} ({error})") from None
+        raise UserError(
+            f"generator.base: {base.parent} has no readable config.json beside {base.name} ({error})"
+        ) from None
     if settings.get("_class_name") != "WanTransformer3DModel" or settings.get("image_dim") is not None:
         raise UserError(f"generator.base: {base.parent} is not a text-to-video WanTransformer3DModel")
-    expected = PRESETS[config.preset] | {"out_channels": config.latent_channels}
+    expected = PRESETS[config.preset] | {"in_channels": config.latent_channels, "out_channels": config.latent_channels}
     for name, value in expected.items():
         if settings.get(name, value) != value:
-            raise UserError(f"generator.base: {name} is {settings[name]}, but preset {config.preset} and the codec need {value}")
+            raise UserError(
+                f"generator.base: {name} is {settings[name]}, but preset {config.preset} and the codec need {value}"
+            )
     return WanTransformer3DModel.from_pretrained(base.parent, torch_dtype=dtype)
 
 
@@ -71,11 +82,13 @@ def add_lora(model: PortraitTransformer, rank: int) -> None:
 
 
 def encoder_weights(model: PortraitTransformer) -> dict[str, Tensor]:
-    return {name: value.contiguous() for name, value in model.state_dict().items() if not name.startswith("transformer.")}
+    return {
+        name: value.contiguous() for name, value in model.state_dict().items() if not name.startswith("transformer.")
+    }
 
 
 def save_generator(folder: Path, model: PortraitTransformer, about: dict[str, Any]) -> None:
-    """Write the model into ``folder``; low-rank updates are merged into the weights. ``about`` goes to generator.json."""
+    """Write the model into ``folder``, low-rank updates merged into the weights. ``about`` goes to generator.json."""
     folder.mkdir(parents=True, exist_ok=True)
     transformer = model.transformer
     if getattr(transformer, "peft_config", None):
@@ -83,7 +96,9 @@ def save_generator(folder: Path, model: PortraitTransformer, about: dict[str, An
         transformer.unload_lora()
     transformer.save_pretrained(folder / "transformer")
     save_file(encoder_weights(model), folder / "encoders.safetensors")
-    (folder / "generator.json").write_text(json.dumps({"model": asdict(model.config)} | about, indent=1) + "\n", "utf-8")
+    (folder / "generator.json").write_text(
+        json.dumps({"model": asdict(model.config)} | about, indent=1) + "\n", "utf-8"
+    )
 
 
 def load_generator(folder: Path) -> tuple[PortraitTransformer, dict[str, Any]]:
@@ -96,3 +111,23 @@ def load_generator(folder: Path) -> tuple[PortraitTransformer, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} does not hold a generator ({error}); run its stage `generator` again") from None
     return model.eval(), about
+
+
+def weight_files(base: Path | None) -> list[str]:
+    """sha256 of everything that ``base`` stands for: its config.json and, for an index, the files it lists."""
+    if base is None:
+        return []
+    names = {base.name, "config.json"}
+    if base.suffix == ".json":
+        try:
+            names |= set(json.loads(base.read_text("utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise UserError(f"generator.base: {base} is not an index of safetensors files ({error})") from None
+    sums = []
+    for name in sorted(names):
+        try:
+            with (base.parent / name).open("rb") as file:
+                sums.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise UserError(f"generator.base: {base.parent / name} cannot be read: {error.strerror}") from None
+    return sums

@@ -6,17 +6,18 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
-from expportrait.generator.encoders import PoseEncoder, ReferenceEncoder
+from expportrait.generator.encoders import Condition, PoseEncoder, ReferenceEncoder
 
 _WAN = {"attention_head_dim": 128, "text_dim": 4096, "freq_dim": 256}
+_FEW = {"text_dim": 16, "freq_dim": 64}
 # Arguments of WanTransformer3DModel; the two large ones are those of the published text-to-video models.
 PRESETS = {
-    "tiny": {"num_attention_heads": 4, "attention_head_dim": 32, "ffn_dim": 512, "num_layers": 3, "text_dim": 16, "freq_dim": 64},
-    "1.3B": _WAN | {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
-    "14B": _WAN | {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40},
+    "tiny": {"num_attention_heads": 4, "ffn_dim": 512, "num_layers": 3, "attention_head_dim": 32, **_FEW},
+    "1.3B": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30, **_WAN},
+    "14B": {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40, **_WAN},
 }
 # Widths of the encoders' layers, and the features that they hand on
-ENCODERS = {"tiny": (64, 32), "1.3B": (128, 32), "14B": (128, 32)}
+ENCODERS = {"tiny": (32, 32), "1.3B": (128, 32), "14B": (128, 32)}
 # The matrices that LoRA updates: attention and feed-forward of each block
 LORA_LAYERS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 
@@ -34,19 +35,7 @@ class ModelConfig:
     prediction: str = "velocity"  # what the transformer's output means; x0 suits training from scratch
 
 
-@dataclass
-class Condition:
-    """What is given beside the noise. ``*_kept`` are 0 where a sample has to do without."""
-
-    control: Tensor  # (B, control_channels, T, H, W)
-    image: Tensor  # (B, 3, H, W) reference portrait in -1..1
-    image_control: Tensor  # (B, control_channels, H, W) its own control maps (N^R)
-    image_latent: Tensor  # (B, C, 1, h, w) the same portrait through the codec
-    control_kept: Tensor  # (B,)
-    reference_kept: Tensor  # (B,)
-
-    def to(self, device: str | torch.device) -> "Condition":
-        return Condition(**{name: value.to(device) for name, value in vars(self).items()})
+MIN_SIGMA = 0.05  # below it the division would blow up the error of predicted latents
 
 
 class PortraitTransformer(nn.Module):
@@ -65,8 +54,8 @@ class PortraitTransformer(nn.Module):
         self.transformer = widen(transformer, columns)
 
     def forward(self, noised: Tensor, sigma: Tensor, given: Condition) -> Tensor:
-        """``noised``: (B, C, t, h, w) = (1 - sigma) latents + sigma noise, ``sigma``: (B,) in 0..1. Returns noise - latents."""
-        b, c, t, h, w = noised.shape
+        """Estimates noise - latents (B, C, t, h, w) from ``noised``, (1 - sigma) latents + sigma noise; sigma: (B,)."""
+        b, t = len(noised), noised.shape[2]
         drop_control, drop_reference = (kept.view(b, 1, 1, 1, 1) for kept in (given.control_kept, given.reference_kept))
         latents, features = noised, self.pose_encoder(given.control) * drop_control
         framed = self.config.reference != "conv"
@@ -79,14 +68,12 @@ class PortraitTransformer(nn.Module):
             columns.append((appearance[:, :, None] * drop_reference).expand(-1, -1, t + framed, -1, -1))
         text = noised.new_zeros(b, 1, self.transformer.config.text_dim)
         # one row of zeros is Wan's null text: any number of equal rows attends to the same
-        out = self.transformer(torch.cat(columns, 1), sigma.float() * 1000, text, return_dict=False)[0][:, :, int(framed) :]
+        out = self.transformer(torch.cat(columns, 1), sigma.float() * 1000, text, return_dict=False)[0]
+        out = out[:, :, int(framed) :]
         if self.config.prediction == "velocity":
             return out
         out = out + given.image_latent * drop_reference
         return (noised - out) / sigma.clamp_min(MIN_SIGMA).view(b, 1, 1, 1, 1)
-
-
-MIN_SIGMA = 0.05  # an x0 error weighs 1/sigma in the velocity
 
 
 def widen(transformer: WanTransformer3DModel, in_channels: int) -> WanTransformer3DModel:
@@ -94,7 +81,9 @@ def widen(transformer: WanTransformer3DModel, in_channels: int) -> WanTransforme
     old = transformer.patch_embedding
     if in_channels == old.in_channels:
         return transformer
-    new = nn.Conv3d(in_channels, old.out_channels, old.kernel_size, old.stride, device=old.weight.device, dtype=old.weight.dtype)
+    new = nn.Conv3d(
+        in_channels, old.out_channels, old.kernel_size, old.stride, device=old.weight.device, dtype=old.weight.dtype
+    )
     with torch.no_grad():
         new.weight.zero_()
         new.weight[:, : old.in_channels].copy_(old.weight)

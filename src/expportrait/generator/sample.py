@@ -8,9 +8,10 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from expportrait.generator.codec import Codec
+from expportrait.generator.codec import Codec, window_starts
 from expportrait.generator.data import dice
-from expportrait.generator.model import Condition, PortraitTransformer
+from expportrait.generator.encoders import Condition
+from expportrait.generator.model import PortraitTransformer
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,6 @@ class Sampler:
         return x
 
 
-def window_starts(frames: int, window: int, stride: int) -> list[int]:
-    """First frames of windows that cover all ``frames``; the last one ends with the clip. One for a shorter clip."""
-    last = max(0, frames - window)
-    return [*range(0, last, stride), last]
-
-
 def generate(
     model: PortraitTransformer, codec: Codec, sampler: Sampler, frames: int, window: int, overlap: int,
     control: Callable[[slice], Tensor], image: Tensor, image_control: Tensor, seed: int,
@@ -66,26 +61,18 @@ def generate(
     starts = window_starts(frames, window, window - overlap)
     image, image_control = image.to(device), image_control.to(device)
     image_latent = codec.encode(image[None, :, None])
-    weight = np.minimum(np.arange(1, window + 1), np.arange(window, 0, -1)).astype(np.float32)
-    weight = np.minimum(weight, overlap + 1)[:, None, None, None]
-    held, weights, first = np.zeros((0, 1, 1, 3), np.float32), np.zeros((0, 1, 1, 1), np.float32), 0
+    shape = (1, image_latent.shape[1], (window - 1) // codec.time + 1, *image_latent.shape[3:])
+    ramp = np.minimum(np.arange(1, window + 1), np.arange(window, 0, -1)).clip(max=overlap + 1)
+    weight = ramp.astype(np.float32)[:, None, None, None]
+    sums, weights = np.zeros((window, *image.shape[1:], 3), np.float32), np.zeros_like(weight)
     one = torch.ones(1, device=device)
     for start, following in zip(starts, [*starts[1:], frames], strict=True):
         maps = control(slice(start, min(start + window, frames)))
         if maps.shape[1] < window:  # a clip shorter than a window: hold its last frame
             maps = torch.cat([maps, maps[:, -1:].expand(-1, window - maps.shape[1], -1, -1)], 1)
         given = Condition(maps[None].to(device), image[None], image_control[None], image_latent, one, one)
-        t = (window - 1) // codec.time + 1
-        noise = torch.randn((1, image_latent.shape[1], t, *image_latent.shape[3:]), generator=dice(seed, "sample", start))
-        video = codec.decode(sampler.latents(model, noise.to(device), given))[0].float().permute(1, 2, 3, 0).cpu().numpy()
-        video = video[: frames - start]
-        rows = len(video) - len(held) if len(held) else len(video)
-        grow = ((0, max(0, rows)), *((0, 0),) * 3)
-        held = np.pad(held, grow) if len(held) else np.zeros_like(video)
-        weights = np.pad(weights, grow) if len(weights) else np.zeros((len(video), 1, 1, 1), np.float32)
-        held[: len(video)] += video * weight[: len(video)]
-        weights[: len(video)] += weight[: len(video)]
-        done = following - start
-        mean = held[:done] / weights[:done]
-        yield np.rint((np.clip(mean, -1, 1) + 1) * 127.5).astype(np.uint8)
-        held, weights, first = held[done:], weights[done:], following
+        noise = torch.randn(shape, generator=dice(seed, "sample", start)).to(device)
+        video = codec.decode(sampler.latents(model, noise, given))[0].float().permute(1, 2, 3, 0).cpu().numpy()
+        sums, weights, done = sums + video * weight, weights + weight, following - start
+        yield np.rint((np.clip(sums[:done] / weights[:done], -1, 1) + 1) * 127.5).astype(np.uint8)
+        sums, weights = (np.concatenate([held[done:], np.zeros_like(held[:done])]) for held in (sums, weights))

@@ -105,9 +105,9 @@ def process(clip: Clip, out: StoreWriter) -> None:
         model = trained(home / "model", whole_state(home).key, head.sha256)
         dynamic = transferred(target, moves, model.to(clip.device))
     plain = s.offsets == "none"
-    # a clip drives itself from the frame that the target was fitted to
+    # a clip drives itself from the frame that the target was fitted to, where both heads are the same
     anchor = s.reference if own else {"first": 0, "mean": None}[s.anchor]
-    made = driven(target, frame, moves, dynamic, anchor, s.pose == "relative", plain)
+    made = driven(target, frame, moves, dynamic, anchor, own or s.pose == "relative", plain)
     wanted = clip.settings.control.maps
     streams = {}
     for block in clip.progress(render_maps(made, wanted), -(-made.frames // BLOCK), "render"):
@@ -132,19 +132,19 @@ def process(clip: Clip, out: StoreWriter) -> None:
     )
 
 
-TARGETS = Stage(
-    name="drive/targets",
-    version=1,
-    sections=("drive", "proxy", "head"),
-    parents=("landmarks", "geometry"),
-    process=fit_target,
-    load=load,
-)
 STAGE = Stage(
     name="drive",
     version=1,
     sections=("drive", "control", "head"),
     parents=("proxy", "transfer"),
     process=process,
+    load=load,
+)
+TARGETS = Stage(
+    name="drive/targets",
+    version=STAGE.version,
+    sections=("drive", "proxy", "head"),
+    parents=("landmarks", "geometry"),
+    process=fit_target,
     load=load,
 )

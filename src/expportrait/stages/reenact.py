@@ -16,6 +16,7 @@ from expportrait.generator.data import control_maps
 from expportrait.generator.files import load_generator
 from expportrait.generator.model import PortraitTransformer
 from expportrait.generator.sample import Sampler, generate
+from expportrait.manifest import Row
 from expportrait.render.picture import normals_to_rgb
 from expportrait.stage import Clip, Stage, whole_state
 from expportrait.store import Store, StoreWriter, decode_normals
@@ -47,13 +48,12 @@ def check(about: dict, codec: Codec, overlap: int, folder: Path) -> None:
 
 
 def process(clip: Clip, out: StoreWriter) -> None:
-    s, codec, drive = clip.settings.reenact, clip.tools, clip.parents["drive"]
-    results = drive.path.parents[1]
-    target, driver = (Store(results / "crop" / f"{drive.attrs[name]}.zarr") for name in ("target", "driver"))
-    reference = drive.attrs.get("reference", 0)
-    folder, key = results / "generator" / "model", whole_state(results / "generator").key
-    model, about = trained(folder, key, clip.device)
-    check(about, codec, s.overlap, folder)
+    s, codec = clip.settings.reenact, clip.tools
+    drive, target, driver = (clip.parents[name] for name in ("drive", "target", "driver"))
+    home, reference = drive.path.parents[1] / "generator", drive.attrs["reference"]
+    key = whole_state(home).key
+    model, about = trained(home / "model", key, clip.device)
+    check(about, codec, s.overlap, home / "model")
     size, maps = about["size"], about["maps"]
     portrait = target.lazy("frames")[reference : reference + 1]
     frames = drive.lazy("normals").shape[0]
@@ -64,7 +64,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
     sampler = Sampler(s.steps, s.shift, s.reference_scale, s.control_scale)
     blocks = generate(
         model, codec, sampler, frames, about["window"], s.overlap, control,
-        to_tensor(resize(portrait, size))[0, :, 0], reference_maps(drive, results, reference, size, maps), s.seed,
+        to_tensor(resize(portrait, size))[0, :, 0], control_maps(drive, slice(0, 1), size, maps, "reference_")[:, 0],
+        s.seed,
     )  # fmt: skip
     with torch.autocast(clip.device.split(":")[0], torch.bfloat16, enabled=about["precision"] == "bf16"):
         made = np.concatenate([*_counted(clip, blocks, frames)])
@@ -72,18 +73,10 @@ def process(clip: Clip, out: StoreWriter) -> None:
     out.array("timestamps", driver["timestamps"][:frames], unit="s")
     fps = driver.attrs["fps"]
     out.attrs(target=drive.attrs["target"], driver=drive.attrs["driver"], reference=reference, fps=fps,
-              generator=key, registered_to="control maps of the pair, the same frames")  # fmt: skip
+              generator=key, registered_to="the pair's control maps, frame by frame")  # fmt: skip
     video = out.path.with_suffix(".mp4")
     write_mp4(video, map(enlarge, made), fps)
     write_mp4(video.with_suffix(".side.mp4"), side_by_side(portrait[0], driver.lazy("frames"), drive, made), fps)
-
-
-def reference_maps(drive: Store, results: Path, reference: int, size: int, maps: list[str]) -> Tensor:
-    """Control maps (C, size, size) of the reference portrait: the pair's own if it has them, else the target clip's."""
-    if "reference_normals" in drive:
-        return control_maps(drive, slice(0, 1), size, maps, "reference_")[:, 0]
-    store = Store(results / "control" / f"{drive.attrs['target']}.zarr")
-    return control_maps(store, slice(reference, reference + 1), size, maps)[:, 0]
 
 
 def _counted(clip: Clip, blocks: Iterator[np.ndarray], frames: int) -> Iterator[np.ndarray]:
@@ -112,12 +105,18 @@ def side_by_side(portrait: np.ndarray, driving: object, drive: Store, made: np.n
         yield np.hstack([panel(image) for image in (portrait, driving[t], colours, result)])
 
 
+def parents(pair: Row) -> dict[str, tuple[str, str]]:
+    crops = {name: ("crop", pair.extra[name]) for name in ("target", "driver")}
+    return {"drive": ("drive", pair.clip)} | crops
+
+
 STAGE = Stage(
     name="reenact",
     version=1,
     sections=("latents", "reenact"),
-    parents=("drive",),
+    parents=("drive", "crop"),
     process=process,
     load=load,
     whole=("generator",),
+    others=parents,
 )

@@ -93,9 +93,9 @@ def build(clips: FittedClips, config: Config, head_sha256: str) -> Transfer:
     expression = clips.clips[name].motion.shape[1] - 6
     with torch.random.fork_rng():
         torch.manual_seed(s.seed)
-        return Transfer(TransferConfig(
-            expression, clips.features(name).shape[1], s.encoder_width, s.code, s.vertex_width, clips.scale(), head_sha256
-        ))  # fmt: skip
+        sizes = s.encoder_width, s.code, s.vertex_width
+        features = clips.features(name).shape[1]
+        return Transfer(TransferConfig(expression, features, *sizes, clips.scale(), head_sha256))
 
 
 def save(home: Path, model: Transfer, training: dict) -> None:

@@ -1,0 +1,110 @@
+"""The rows of a run as means over its pairs, and as a page in Markdown beside the paper's published rows."""
+
+from collections import Counter
+
+from expportrait.metrics import published
+from expportrait.metrics.pair import METHODS, METRICS
+
+MODES = ("self", "cross")
+SHOWN = {"self": (*published.SELF, "jaw"), "cross": (*published.CROSS, "jaw")}
+COLUMNS = [(mode, name) for mode in MODES for name in SHOWN[mode]]
+BETTER = {"psnr": "↑", "ssim": "↑", "csim": "↑"}  # the others are better when lower
+DIGITS = {"psnr": 2}
+OWN = (
+    "copy reference: the portrait held still, so what there is to gain. jaw: this project's own column, for its "
+    "expression coefficients leave the jaw out. –: no number, see the reasons below."
+)
+
+
+def summary(rows: list[dict]) -> list[dict]:
+    """Method by method: source ("this run" or "published"), and for self and cross metric -> mean over the pairs that
+    have a number (published rows: the number), with ``pairs`` and ``of`` as metric -> how many have one, and mode -> of
+    how many."""
+    table = []
+    for method in METHODS:
+        line: dict = {"method": method, "source": "this run", "pairs": {}, "of": {}}
+        for mode in MODES:
+            chosen = [row for row in rows if row["method"] == method and row["mode"] == mode]
+            numbers = {name: [row[name] for row in chosen if row[name] is not None] for name in METRICS}
+            line[mode] = {name: sum(values) / len(values) for name, values in numbers.items() if values}
+            line["pairs"][mode] = {name: len(values) for name, values in numbers.items()}
+            line["of"][mode] = len(chosen)
+        table.append(line)
+    return table + [{**row, "source": "published"} for row in published.ROWS]
+
+
+def markdown(rows: list[dict]) -> str:
+    """The page: means beside the published rows, each pair, why numbers are missing, and what measured them."""
+    pairs = {mode: len({row["pair"] for row in rows if row["mode"] == mode}) for mode in MODES}
+    means = f"Means over {pairs['self']} self and {pairs['cross']} cross pairs of this run"
+    lines = ["# Evaluation", "", f"{means}, beside published rows, which were not measured here.", "", *_means(rows)]
+    lines += ["", f"- {published.PROTOCOL}", f"- {published.WARNING}", f"- {OWN}"]
+    return "\n".join([*lines, "", "## Pairs", "", *_pairs(rows), *_reasons(rows), *_backends(rows)]) + "\n"
+
+
+def _means(rows: list[dict]) -> list[str]:
+    lines = _head(["method", "source", *(f"{mode} {_title(name)}" for mode, name in COLUMNS)])
+    for line in summary(rows):
+        cells = []
+        for mode, name in COLUMNS:
+            cell = _number(name, line[mode].get(name), line["source"] == "published")
+            some = line["source"] != "published" and 0 < line["pairs"][mode][name] < line["of"][mode]
+            cells.append(f"{cell} ({line['pairs'][mode][name]} of {line['of'][mode]} pairs)" if some else cell)
+        lines.append(_line([line["method"], line["source"], *cells]))
+    return lines
+
+
+def _pairs(rows: list[dict]) -> list[str]:
+    if not rows:
+        return ["There are no pairs: give the manifest clips of the split test, or name pairs in pairs.csv."]
+    about = ["pair", "mode", "method", "size, px", "frames", "without a face"]
+    lines = _head([*about, *map(_title, METRICS), "in the training"])
+    for row in rows:
+        missing = f"{row['no_face']['result']} result, {row['no_face']['driver']} driver" if row["no_face"] else "–"
+        numbers = [_number(name, row[name]) for name in METRICS]
+        size, frames = row["size"] or "–", row["frames"] or "–"
+        trained = "–" if row["trained_on"] is None else ", ".join(row["trained_on"]) or "neither"
+        lines.append(_line([row["pair"], row["mode"], row["method"], size, frames, missing, *numbers, trained]))
+    return lines
+
+
+def _reasons(rows: list[dict]) -> list[str]:
+    counts = Counter((why, name) for row in rows for name, why in row["reasons"].items())
+    names: dict[tuple[str, int], list[str]] = {}
+    for (why, name), count in counts.items():
+        names.setdefault((why, count), []).append(_label(name))
+    lines = [f"- {', '.join(of)} ({count} of {len(rows)} rows): {why}." for (why, count), of in names.items()]
+    return ["", "## Why numbers are missing", "", *lines] if lines else []
+
+
+def _backends(rows: list[dict]) -> list[str]:
+    kinds: dict[tuple[str, str], None] = {}
+    for row in rows:
+        for name, about in row["backends"].items():
+            text = "; ".join(f"{key}: {value}" for key, value in about.items() if key != "fit")
+            kinds[name, text] = None
+    lines = [f"- {_label(name)}: {text}." for name, text in sorted(kinds, key=lambda kind: METRICS.index(kind[0]))]
+    return ["", "## What measured them", "", *lines, "", "All of it, row by row: `table.json`."] if lines else []
+
+
+def _label(name: str) -> str:
+    return name if name == "jaw" else name.upper()
+
+
+def _title(name: str) -> str:
+    return f"{_label(name)} {BETTER.get(name, '↓')}"
+
+
+def _number(name: str, value: float | None, exact: bool = False) -> str:
+    if value is None:
+        return "–"
+    places = {"psnr": 4}.get(name, 5) if exact else DIGITS.get(name, 4)
+    return f"{value:.{places}f}"
+
+
+def _head(cells: list[str]) -> list[str]:
+    return [_line(cells), _line(["---"] * len(cells))]
+
+
+def _line(cells: list) -> str:
+    return f"| {' | '.join(map(str, cells))} |"

@@ -1,0 +1,85 @@
+"""The table of pairs: which clip's portrait is moved by which clip. Parsed and checked here."""
+
+import csv
+import hashlib
+from difflib import get_close_matches
+from pathlib import Path
+
+from expportrait.errors import UserError
+from expportrait.manifest import Row, default_shards
+
+COLUMNS = ("target", "driver")
+DATASET = "pairs"  # what ``shards`` in the settings calls them
+
+
+def read_pairs(file: Path | None, rows: list[Row]) -> list[Row]:
+    """One row a pair, in the order of ``file``; see ``pair_row``. Without a file: ``default_pairs``.
+
+    Raises UserError naming file, line and column, also for a clip that is not in the manifest.
+    """
+    if file is None:
+        return default_pairs(rows)
+    clips = {row.clip: row for row in rows}
+    pairs: dict[str, Row] = {}
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            reader = csv.DictReader(text, strict=True, skipinitialspace=True)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise UserError(f"{file}, line 1: there is no column {', '.join(missing)}; `target,driver` is expected")
+            for cells in reader:
+                names = [(cells[column] or "").strip() for column in COLUMNS]
+                if not any(names):
+                    continue
+                for column, name in zip(COLUMNS, names, strict=True):
+                    if name not in clips:
+                        close = get_close_matches(name, clips, n=1)
+                        hint = f"; did you mean {close[0]!r}?" if close else ""
+                        raise UserError(f"{file}, line {reader.line_num}, column {column}: the manifest has no clip "
+                                        f"{name!r}{hint}")  # fmt: skip
+                row = pair_row(*(clips[name] for name in names))
+                if row.clip in pairs:
+                    raise UserError(f"{file}, line {reader.line_num}: the pair {row.clip} stands there twice, or two "
+                                    "pairs of clips whose names have __ in them read the same")  # fmt: skip
+                pairs[row.clip] = row
+    except OSError as error:
+        raise UserError(f"the pairs {file} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} is not a table of comma-separated values in UTF-8: {error}") from None
+    if not pairs:
+        raise UserError(f"{file} has no pairs: give it one line a pair, target,driver")
+    return [*pairs.values()]
+
+
+def default_pairs(rows: list[Row]) -> list[Row]:
+    """Each test clip by itself, and by one clip of another person: of the test split where there is one. The choice
+    depends on the clips' names alone."""
+    pairs = []
+    for target in sorted((row for row in rows if row.split == "test"), key=lambda row: row.clip):
+        pairs.append(pair_row(target, target))
+        others = sorted((row for row in rows if row.person != target.person), key=lambda row: row.clip)
+        others = [row for row in others if row.split == "test"] or others
+        if others:
+            pairs.append(pair_row(target, others[_hash(target.clip) % len(others)]))
+    return pairs
+
+
+def pair_row(target: Row, driver: Row) -> Row:
+    """A pair as the stages take it: ``clip`` is ``<target>__<driver>``, ``extra`` holds the two names, ``person`` the
+    target's, ``split`` the target's."""
+    name = f"{target.clip}__{driver.clip}"
+    return Row(name, DATASET, name, Path(name), person=target.person, split=target.split,
+               extra={"target": target.clip, "driver": driver.clip})  # fmt: skip
+
+
+def pair_shards(pairs: list[Row], configured: dict[str, int]) -> dict[str, list[Row]]:
+    """Shard name -> its pairs. The pairs of one target stay together: they share its fit from the reference frame."""
+    count = configured.get(DATASET) or (default_shards(len(pairs)) if pairs else 1)
+    table: dict[str, list[Row]] = {}
+    for row in pairs:
+        table.setdefault(f"{DATASET}-{_hash(row.extra['target']) % count:04d}", []).append(row)
+    return {name: sorted(table[name], key=lambda row: row.clip) for name in sorted(table)}
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha1(text.encode()).digest())
