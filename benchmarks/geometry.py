@@ -60,7 +60,9 @@ def main(count: int) -> None:
     cv2.setNumThreads(1)
     head = load_head()
     detector, estimator = LandmarkDetector(), EmbeddedEstimator(head)
-    scores = {name: {region: [] for region in REGIONS} for name in ("silhouette alone", "fitted head alone", "both", "relief")}
+    scores = {
+        name: {region: [] for region in REGIONS} for name in ("silhouette alone", "fitted head alone", "both", "relief")
+    }
     rest, seconds = [], []
     for seed in range(count):
         scene = make_scene(head, seed)
@@ -82,7 +84,9 @@ def main(count: int) -> None:
         for region, where in regions(scene, head.REGIONS).items():
             for name, normals in maps.items():
                 reached = where & (np.abs(normals).sum(-1) > 0)
-                scores[name][region].append((angle(normals, scene.normals)[reached].mean(), reached.sum() / where.sum()))
+                scores[name][region].append(
+                    (angle(normals, scene.normals)[reached].mean(), reached.sum() / where.sum())
+                )
         rest.append(others(both, scene))
     print(f"{len(seconds)} of {count} scenes; mean angle in degrees (share of the region that is covered)")
     print(f"{'':20s}" + "".join(f"{region:>16s}" for region in REGIONS))
@@ -92,7 +96,9 @@ def main(count: int) -> None:
     overlap, metres, correlation, rank, high, low = np.mean(rest, 0)
     print(f"mask: intersection over union {overlap:.4f}")
     print(f"depth after scale and shift: off by {1000 * metres:.1f} mm, correlation {correlation:.2f}")
-    print(f"confidence: rank correlation with the angle {rank:.2f}; {high:.1f} deg where above 0.6, {low:.1f} deg where below 0.4")
+    print(
+        f"confidence: rank correlation with the angle {rank:.2f}; {high:.1f} deg where above 0.6, {low:.1f} deg where below 0.4"
+    )
     print(f"one frame by itself: {np.mean(seconds):.2f} s")
 
 

@@ -15,10 +15,42 @@ from expportrait.fit.rotation import axis_angle_to_matrix
 from expportrait.head import Head
 from expportrait.render import Camera, render, vertex_normals
 
-LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185, 78, 13, 14, 308, 82, 312)
+LIPS = (
+    61,
+    146,
+    91,
+    181,
+    84,
+    17,
+    314,
+    405,
+    321,
+    375,
+    291,
+    409,
+    270,
+    269,
+    267,
+    0,
+    37,
+    39,
+    40,
+    185,
+    78,
+    13,
+    14,
+    308,
+    82,
+    312,
+)
 BROWS = (46, 53, 52, 65, 55, 70, 63, 105, 66, 107, 276, 283, 282, 295, 285, 300, 293, 334, 296, 336)
 IRISES = (468, 473)
-EXPRESSIONS = (({}, 0.0), ({"smile": 0.7}, 0.05), ({}, 0.2), ({"pucker": 0.6, "browInnerUp": 0.7}, 0.0))  # units, jaw in rad
+EXPRESSIONS = (
+    ({}, 0.0),
+    ({"smile": 0.7}, 0.05),
+    ({}, 0.2),
+    ({"pucker": 0.6, "browInnerUp": 0.7}, 0.0),
+)  # units, jaw in rad
 LIGHT = np.array([-0.35, 0.45, 0.82])
 
 
@@ -72,7 +104,9 @@ def relief(canonical: np.ndarray, hair: np.ndarray, cloth: np.ndarray, random: n
     strands = np.sin(900 * (x + 0.25 * y) + 3 * np.sin(120 * y)) * hair
     folds = np.sin(170 * x + 90 * y + 2 * np.sin(60 * y + random.uniform(0, 6))) * cloth
     pores = random.normal(size=len(x)) * (1 - hair - cloth).clip(0)
-    return np.stack([0.16 * strands + 0.18 * folds + 0.02 * pores, 0.05 * strands + 0.12 * folds + 0.02 * pores, 0 * z], -1)
+    return np.stack(
+        [0.16 * strands + 0.18 * folds + 0.02 * pores, 0.05 * strands + 0.12 * folds + 0.02 * pores, 0 * z], -1
+    )
 
 
 def make_scene(head: Head, seed: int, size: int = 512, dressed: bool = True) -> Scene:
@@ -138,8 +172,6 @@ def paint(head, canonical, normals, inside, region, hair, cloth, random) -> np.n
     h, w = inside.shape
     corners = random.uniform(60, 220, (2, 2, 3))
     u, v = np.meshgrid(np.linspace(0, 1, w), np.linspace(0, 1, h))
-    back = sum(
-        corners[i, j] * ((v if i else 1 - v) * (u if j else 1 - u))[..., None] for i in (0, 1) for j in (0, 1)
-    )
+    back = sum(corners[i, j] * ((v if i else 1 - v) * (u if j else 1 - u))[..., None] for i in (0, 1) for j in (0, 1))
     frame = np.where(inside[..., None], lit, back) + random.normal(scale=3, size=(h, w, 3))
     return np.clip(frame, 0, 255).astype(np.uint8)

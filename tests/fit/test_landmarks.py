@@ -4,7 +4,7 @@ from expportrait.config import Proxy
 from expportrait.fit.landmarks import fit_landmarks, interocular, landmark_error
 from expportrait.fit.parameters import HeadParameters
 from expportrait.head import Head
-from tests.fit.conftest import Truth
+from tests.fit.make import Truth
 
 
 def projected(head: Head, p: HeadParameters) -> torch.Tensor:

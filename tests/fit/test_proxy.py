@@ -13,7 +13,7 @@ from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.head.smplx import to_smplx
 from expportrait.store import Store, StoreWriter
-from tests.fit.conftest import Truth, make_truth
+from tests.fit.make import Truth, make_truth
 
 QUICK = Proxy(coarse_size=64, fine_size=96, min_steps=30, coarse_passes=4, static_passes=12, dynamic_passes=6)
 

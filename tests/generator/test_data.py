@@ -23,6 +23,14 @@ def test_dice_repeat_and_no_two_choices_share_them():
     assert len({tuple(values) for values in drawn}) == len(drawn)
 
 
+def test_every_choice_of_a_step_has_dice_of_its_own(windows, monkeypatch):
+    thrown = []
+    monkeypatch.setattr("expportrait.generator.data.dice", lambda *what: thrown.append(what) or dice(*what))
+    for step in range(3):
+        training_batch(windows, 11, step, 2, **OPTIONS)
+    assert len(thrown) >= 3 * 2 * 4 and len(set(thrown)) == len(thrown)
+
+
 def test_noise_is_not_the_data_of_another_draw(windows):
     batch = training_batch(windows, 0, 0, 2, **OPTIONS)
     assert abs(float(batch.noise.mean())) < 0.05 and abs(float(batch.noise.std()) - 1) < 0.05

@@ -16,11 +16,14 @@ from expportrait.transfer.model import face_rows
 
 FRAMES, SIZE = 24, 96
 HEAD = {"subdivisions": 0}
-TRANSFER = {"encoder_width": 32, "code": 16, "vertex_width": 48, "steps": 250, "clips": 3, "window": 16, "frames": 8,
+TRANSFER = {"encoder_width": 48, "code": 24, "vertex_width": 96, "steps": 320, "clips": 5, "window": 16, "frames": 8,
             "vertices": 512, "learning_rate": 4e-3, "save_every": 50}  # fmt: skip
+SHORT = {"steps": 200, "save_every": 20, "clips": 2, "vertices": 128, "encoder_width": 16}  # to be killed in
 PROXY = {"rigid_steps": 40, "landmark_steps": 20, "coarse_passes": 0, "static_passes": 1, "dynamic_passes": 0,
          "final_passes": 0, "min_steps": 1, "coarse_size": 48, "fine_size": 48}  # fmt: skip
-PEOPLE = {f"{name}-1": (name, "train") for name in ("ann", "bob", "cem", "eva", "fay", "gil")}
+PEOPLE = {
+    f"{name}-1": (name, "train") for name in ("ann", "bob", "cem", "eva", "fay", "gil", "hal", "ida", "jon", "kim")
+}
 PEOPLE |= {"dee-1": ("dee", "test")}
 
 
@@ -35,10 +38,10 @@ def rows(people: dict[str, tuple[str, str]] = PEOPLE) -> list[Row]:
 
 
 def rule(head: Head, neutral: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-    """(T, V, 3) m: wrinkles across the face along the person's own normals, as deep as the first expression says."""
-    chosen = face_rows(head)
-    height = head.dense.template[chosen, 1] - head.dense.template[chosen, 1].mean()
-    depth = 1e-3 * torch.tanh(expression[:, 0, None]) * torch.sin(60 * height)
+    """(T, V, 3) m: wrinkles across the person's own face, as deep as the first expression says."""
+    chosen, weight = face_rows(head), head.dynamic_mask[:, None]
+    height = (neutral - (weight * neutral).sum(0) / weight.sum())[chosen, 1]
+    depth = 1e-3 * torch.tanh(expression[:, 0, None]) * torch.sin(150 * height)
     normals = vertex_normals(neutral[None], head.dense_faces)[0, chosen]
     return depth[..., None] * normals * head.dynamic_mask[chosen, None]
 

@@ -9,8 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from expportrait.errors import UserError
+from expportrait.fit.store import load_proxy
 from expportrait.stages import transfer
+from expportrait.store import Store
 from expportrait.transfer.data import FittedClips
+from expportrait.transfer.drive import motion, transferred
 from expportrait.transfer.model import Transfer
 from expportrait.transfer.train import evaluate, mean_free
 
@@ -32,6 +35,18 @@ def test_learns_the_rule_for_a_person_never_seen(trained):
     assert found["train"]["explained"] > 0.6
     assert found["held_out_persons"]["explained"] > 0.4
     assert found["unseen_clips"].startswith("not available")
+
+
+def test_beats_copying_the_drivers_offsets(trained, head, fitted):
+    model = Transfer.from_pretrained(trained / "model")
+    target = load_proxy(Store(fitted / "proxy" / "dee-1.zarr"), head)
+    errors = {"copy": 0.0, "transfer": 0.0}
+    for clip in ("ann-1", "bob-1", "fay-1"):
+        driver = load_proxy(Store(fitted / "proxy" / f"{clip}.zarr"), head)
+        truth = mean_free(make.rule(head, target.neutral(), driver.expression))
+        errors["copy"] += float((driver.dynamic - truth).abs().mean())
+        errors["transfer"] += float((mean_free(transferred(target, motion(driver), model)) - truth).abs().mean())
+    assert errors["transfer"] < 0.8 * errors["copy"], errors
 
 
 def test_explained_is_against_no_offsets(trained, head, fitted):
@@ -66,9 +81,10 @@ RUN = """
 import sys, torch
 from pathlib import Path
 from tests.transfer import make
+from expportrait.fit.store import load_proxy
 from expportrait.stages import transfer
 torch.set_num_threads(1)
-transfer.run(make.rows(), make.config(Path(sys.argv[1]), transfer={"steps": 120, "save_every": 20}), "cpu")
+transfer.run(make.rows(), make.config(Path(sys.argv[1]), transfer=make.SHORT), "cpu")
 """
 
 
@@ -84,10 +100,10 @@ def test_killed_and_run_again_ends_with_the_same_weights(fitted, tmp_path):
     process.kill()
     process.wait()
     done = len(torch.load(next(homes[0].glob("work-*/checkpoint.pt")), weights_only=True)["curves"]["loss"])
-    assert 0 < done < 120
+    assert 0 < done < make.SHORT["steps"]
     assert not (homes[0] / "index.json").exists()
     for name in ("broken", "whole"):
-        transfer.run(make.rows(), make.config(tmp_path / name, transfer={"steps": 120, "save_every": 20}), "cpu")
+        transfer.run(make.rows(), make.config(tmp_path / name, transfer=make.SHORT), "cpu")
     broken, whole = (load_file(home / "model" / "model.safetensors") for home in homes)
     assert all(torch.equal(broken[name], whole[name]) for name in whole)
     curves = [json.loads((home / "model" / "training.json").read_text())["curves"] for home in homes]

@@ -52,6 +52,13 @@ def test_stages_agree_on_frames_and_pixels(results, rows):
         assert np.isfinite(store["proxy"]["static_offset"]).all()
 
 
+def test_the_heads_lie_on_the_faces(results, rows):
+    for row in rows:
+        store = Store(results / "proxy" / f"{row.clip}.zarr")
+        assert store["landmark_error"].mean() < 0.03, f"{row.clip}, inside the face oval, in inter-ocular distances"
+        assert store["overlap"].mean() > 0.9, row.clip
+
+
 def test_the_report_is_there_and_nothing_is_left_to_do(results):
     assert (results / "report" / "index.html").stat().st_size > 1000
     assert Project(ROOT).plan() == {}

@@ -20,6 +20,7 @@ from expportrait.manifest import Row
 from expportrait.stage import Clip, Outcome, Stage, whole_state
 from expportrait.stage import run as run_stage
 from expportrait.stages.control import BLOCK, render_maps
+from expportrait.stages.proxy import STAGE as PROXY
 from expportrait.stages.proxy import targets_of
 from expportrait.store import StoreWriter
 from expportrait.transfer.drive import driven, motion, still, transferred
@@ -142,7 +143,7 @@ STAGE = Stage(
 )
 TARGETS = Stage(
     name="drive/targets",
-    version=STAGE.version,
+    version=100 * STAGE.version + PROXY.version,  # the same fit as the proxy's
     sections=("drive", "proxy", "head"),
     parents=("landmarks", "geometry"),
     process=fit_target,
