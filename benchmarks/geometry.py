@@ -15,6 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.geometry_scenes import Scene, make_scene
+
 from expportrait.estimators.embedded import EmbeddedEstimator
 from expportrait.estimators.geometry import Geometry
 from expportrait.estimators.head_landmarks import load_head
@@ -97,7 +98,8 @@ def main(count: int) -> None:
     print(f"mask: intersection over union {overlap:.4f}")
     print(f"depth after scale and shift: off by {1000 * metres:.1f} mm, correlation {correlation:.2f}")
     print(
-        f"confidence: rank correlation with the angle {rank:.2f}; {high:.1f} deg where above 0.6, {low:.1f} deg where below 0.4"
+        f"confidence: rank correlation with the angle {rank:.2f}; "
+        f"{high:.1f} deg where above 0.6, {low:.1f} deg where below 0.4"
     )
     print(f"one frame by itself: {np.mean(seconds):.2f} s")
 

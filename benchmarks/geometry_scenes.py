@@ -1,6 +1,6 @@
 """Rendered truth for the geometry estimators: random open heads with grown hair and clothes, painted and lit.
 
-The open head's space of faces is what the embedded estimator fits, so figures on the bare face are flattering; the hair,
+The open head's space of faces is what the embedded estimator fits, so figures on the bare face are flattering; hair,
 the clothes and the fine relief are outside of any model.
 """
 
@@ -57,7 +57,9 @@ LIGHT = np.array([-0.35, 0.45, 0.82])
 @dataclass
 class Scene:
     """frame (H,W,3) u8; normals (H,W,3), depth (H,W) m, mask (H,W) bool: true; smooth: the normals without relief;
-    region (H,W) int, index into Head.REGIONS, -1 outside; hair, cloth (H,W) bool: 3 mm thick or more; points (478,3) px, true landmarks."""
+    region (H,W) int, index into Head.REGIONS, -1 outside; hair, cloth (H,W) bool: 3 mm thick or more;
+    points (478,3) px, true landmarks.
+    """
 
     frame: np.ndarray
     normals: np.ndarray
@@ -84,7 +86,7 @@ def soft(head: Head, name: str, steps: int) -> Tensor:
 
 
 def growth(head: Head, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Thickness (n_d,2) m of hair, 12 to 45 mm with lobes, and of clothes, 15 to 35 mm with folds; and the offsets (n_d,3)."""
+    """Thickness (n_d,2) m of hair, 12 to 45 mm with lobes, and of clothes, 15 to 35 mm with folds; offsets (n_d,3)."""
     rest = head.dense.template
     scalp, body = soft(head, "scalp", 12), soft(head, "body", 12)
     top = rest[scalp > 0.5].mean(0)
@@ -149,7 +151,7 @@ def make_scene(head: Head, seed: int, size: int = 512, dressed: bool = True) -> 
 
 
 def paint(head, canonical, normals, inside, region, hair, cloth, random) -> np.ndarray:
-    """(H,W,3) u8: skin, lips, brows, eyes, hair and striped clothes, lit from one side, over a smooth background, with noise."""
+    """(H,W,3) u8: skin, lips, brows, eyes, hair, striped clothes, lit from one side, on a smooth background; noise."""
     landmarks = head.landmarks.template.numpy()
 
     def near(ids: tuple[int, ...], reach: float) -> np.ndarray:

@@ -248,7 +248,8 @@ class Drive(Section):
     )
     reference: int = Field(0, ge=0, description="the target's reference frame")
     offsets: Literal["transfer", "copy", "static", "none"] = Field(
-        "transfer", description="D_t: transfer module, driver's copied, or 0 (static: D_s alone; none: plain body model)"
+        "transfer",
+        description="D_t: transfer module, driver's copied, or 0 (static: D_s alone; none: plain body model)",
     )
     pose: Literal["absolute", "relative"] = Field(
         "absolute", description="the head faces where the driver's does, or turns as the driver does from its anchor on"

@@ -112,7 +112,9 @@ class _Runner:
 
     def stores(self, row: Row) -> dict[str, Path]:
         """Where the parents of a clip are."""
-        others = self.stage.others(row) if self.stage.others else {name: (name, row.clip) for name in self.stage.parents}
+        others = (
+            self.stage.others(row) if self.stage.others else {name: (name, row.clip) for name in self.stage.parents}
+        )
         return {name: self.config.results / stage / f"{clip}.zarr" for name, (stage, clip) in others.items()}
 
     def outcome(self, row: Row) -> Outcome:

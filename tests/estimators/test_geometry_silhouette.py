@@ -56,7 +56,10 @@ def test_field_goes_on_outside_the_outline():
 def test_finer_grid_is_closer_to_the_sphere():
     def error(n):
         s = n / 64
-        field, truth = silhouette_normals(disc(n, 31.7 * s, 32.2 * s, 20 * s)), sphere_field(n, 31.7 * s, 32.2 * s, 20 * s)
+        field, truth = (
+            silhouette_normals(disc(n, 31.7 * s, 32.2 * s, 20 * s)),
+            sphere_field(n, 31.7 * s, 32.2 * s, 20 * s),
+        )
         return angle(unit_normals(field), unit_normals(truth))[disc(n, 31.7 * s, 32.2 * s, 20 * s) > 0.5].mean()
 
     assert error(128) < 0.7 * error(64) < 0.7 * 0.7 * error(32)
@@ -105,7 +108,9 @@ def test_view_frame_turns_the_ray_to_z_and_back():
     np.testing.assert_allclose(to_view(rays, rays), np.broadcast_to([0, 0, 1.0], rays.shape), atol=1e-6)
     normals = np.random.default_rng(0).normal(size=rays.shape)
     np.testing.assert_allclose(from_view(to_view(normals, rays), rays), normals, atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(to_view(normals, rays), axis=-1), np.linalg.norm(normals, axis=-1), rtol=1e-6)
+    np.testing.assert_allclose(
+        np.linalg.norm(to_view(normals, rays), axis=-1), np.linalg.norm(normals, axis=-1), rtol=1e-6
+    )
 
 
 def depth_of(normals, inside, truth, fixed):

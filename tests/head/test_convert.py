@@ -33,8 +33,14 @@ def test_expression_space_reproduces_every_unit():
 
 
 def test_bones_fall_to_the_nearest_ancestor():
-    rig = {"root": {"parent": ""}, "head": {"parent": "root"}, "jaw": {"parent": "head"}, "tongue00": {"parent": "jaw"},
-           "levator02.L": {"parent": "head"}, "neck02": {"parent": "root"}}
+    rig = {
+        "root": {"parent": ""},
+        "head": {"parent": "root"},
+        "jaw": {"parent": "head"},
+        "tongue00": {"parent": "jaw"},
+        "levator02.L": {"parent": "head"},
+        "neck02": {"parent": "root"},
+    }
     joints = bone_joints(rig)
     assert joints["tongue00"] == {22: 1.0} and joints["levator02.L"] == {15: 1.0}
     assert joints["neck02"] == pytest.approx({12: 2 / 3, 15: 1 / 3})

@@ -24,8 +24,9 @@ def test_open_head_is_small_and_complete(head):
 def test_exported_file_loads_in_smplx_and_comes_back(head, tmp_path):
     smplx = pytest.importorskip("smplx")
     file = export(tmp_path / "smplx" / "SMPLX_NEUTRAL.npz", compress=False)
-    model = smplx.create(str(tmp_path), "smplx", ext="npz", use_pca=False, num_betas=20, num_expression_coeffs=10,
-                         use_face_contour=True)
+    model = smplx.create(
+        str(tmp_path), "smplx", ext="npz", use_pca=False, num_betas=20, num_expression_coeffs=10, use_face_contour=True
+    )
     out = model(betas=torch.randn(1, 20))
     assert out.vertices.shape == (1, 13886, 3) and torch.isfinite(out.joints).all()
     neutral = model()
@@ -70,9 +71,15 @@ def test_wrong_files_say_what_is_wrong(case, says, exported, tmp_path):
         _save(file, v_template=np.zeros((5023, 3)), shapedirs=np.zeros((5023, 3, 4)))
     elif case in ("smpl.npz", "vertices.npz"):
         n = 50
-        arrays = {"v_template": np.zeros((n, 3)), "f": np.zeros((9, 3), int), "shapedirs": np.zeros((n, 3, 20)),
-                  "posedirs": np.zeros((n, 3, 486)), "J_regressor": np.zeros((55, n)), "weights": np.zeros((n, 55)),
-                  "kintree_table": np.zeros((2, 55))}
+        arrays = {
+            "v_template": np.zeros((n, 3)),
+            "f": np.zeros((9, 3), int),
+            "shapedirs": np.zeros((n, 3, 20)),
+            "posedirs": np.zeros((n, 3, 486)),
+            "J_regressor": np.zeros((55, n)),
+            "weights": np.zeros((n, 55)),
+            "kintree_table": np.zeros((2, 55)),
+        }
         if case == "smpl.npz":
             arrays |= {"J_regressor": np.zeros((24, n)), "weights": np.zeros((n, 24))}
         else:

@@ -154,8 +154,9 @@ def test_named_face_units(head):
 def test_jaw_joint_opens_the_mouth(head):
     pose = torch.zeros(1, 10, 3)
     pose[:, JOINTS.index("jaw"), 0] = 0.3
-    points = head.pose(head.landmarks, torch.zeros(head.n_shape), torch.zeros(1, head.n_expression), rotations(pose),
-                       torch.zeros(1, 3))[0]
+    points = head.pose(
+        head.landmarks, torch.zeros(head.n_shape), torch.zeros(1, head.n_expression), rotations(pose), torch.zeros(1, 3)
+    )[0]
     rest = head.landmarks.template
     gap = (points[13, 1] - points[14, 1]) - (rest[13, 1] - rest[14, 1])
     assert 0.015 < gap < 0.04  # inner lips, m

@@ -86,7 +86,7 @@ def test_properties(a, b):
 def test_what_would_broadcast_or_overflow_is_refused(metric):
     frames = np.zeros((3, 16, 16, 3), np.uint8)
     for other in (frames[:1], frames[:, :15], frames[0], frames[..., :1]):
-        with pytest.raises(ValueError, match="alike|expected"):
+        with pytest.raises(ValueError, match=r"alike|expected"):
             metric(frames, other)
     with pytest.raises(ValueError, match="float64"):
         metric(frames, frames / 255)

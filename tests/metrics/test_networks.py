@@ -38,7 +38,7 @@ def test_lpips_gives_the_network_what_it_expects(monkeypatch):
 def test_lpips_without_the_package_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", None)
     with pytest.raises(
-        UserError, match="evaluate.lpips is alex, but the package lpips cannot be used .*leave .* empty"
+        UserError, match=r"evaluate.lpips is alex, but the package lpips cannot be used .*leave .* empty"
     ):
         Lpips("alex")
 

@@ -48,7 +48,9 @@ def test_stages_agree_on_frames_and_pixels(results, rows):
         face = store["landmarks"]["points"][middle, :468, :2].mean(0).astype(int)
         for stage in ("geometry", "control"):
             normal = decode_normals(store[stage].lazy("normals")[middle])[face[1], face[0]]
-            assert normal[2] > 0.5, f"{row.clip}, {stage}: the middle of the face looks at the viewer, not along {normal}"
+            assert normal[2] > 0.5, (
+                f"{row.clip}, {stage}: the middle of the face looks at the viewer, not along {normal}"
+            )
         assert np.isfinite(store["proxy"]["static_offset"]).all()
 
 

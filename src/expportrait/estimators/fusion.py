@@ -128,7 +128,7 @@ class Prior:
 
 
 def no_prior(size: int, grid: int, height: float, focal: float) -> Prior:
-    """A frame without a head: the silhouette alone, at a usual focal length and the distance that fits the face's size."""
+    """A frame without a head: the silhouette alone, at a usual focal length and the distance of a face of this size."""
     zeros, ones = np.zeros((grid, grid), np.float32), np.ones((grid, grid), np.float32)
     distance = focal * FACE_METRES / height
     return Prior(

@@ -58,7 +58,7 @@ class GeometryEstimator(ABC):
 
 
 def load_estimator(name: str, head: HeadSettings, settings: GeometrySettings, device: str) -> GeometryEstimator:
-    """The estimator of that name; a new one is a subclass in its own module, a branch here and a name in the settings."""
+    """The estimator of that name; a new one is a subclass in its own module, a branch here, a name in the settings."""
     if name == "embedded":
         from expportrait.estimators.embedded import EmbeddedEstimator
         from expportrait.estimators.head_landmarks import load_head

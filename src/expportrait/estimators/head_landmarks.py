@@ -12,8 +12,9 @@ from expportrait.head.embedding import Embedding, embed, write_cache
 from expportrait.head.layout import add_landmarks
 
 
-def load_head(file: Path | None = None, subdivisions: int = 1, shape_components: int = 100,
-              expression_components: int = 100) -> Head:
+def load_head(
+    file: Path | None = None, subdivisions: int = 1, shape_components: int = 100, expression_components: int = 100
+) -> Head:
     """``Head.load``, with landmarks, regions and masks for any file: found at its first use (about 10 s), then cached
     by the file's hash in $EXPPORTRAIT_CACHE, else ~/.cache/expportrait."""
     arguments = (file, subdivisions, shape_components, expression_components)

@@ -1,4 +1,4 @@
-"""A soft mask of head and shoulders: a person segmenter's score, snapped to the picture's edges and kept steady in time."""
+"""A soft mask of head and shoulders: a person segmenter's score, snapped to the picture's edges, steady in time."""
 
 import cv2
 import numpy as np
@@ -49,7 +49,7 @@ def one_person(alpha: np.ndarray, face: np.ndarray | None) -> np.ndarray:
 
 
 def steady(alphas: np.ndarray) -> np.ndarray:
-    """Median of three frames, (T,H,W) -> (T,H,W): takes out single-frame flicker, leaves an evenly moving edge in place."""
+    """Median of three frames, (T,H,W) -> (T,H,W): takes out single-frame flicker, leaves an evenly moving edge."""
     if len(alphas) < 3:
         return alphas
     before, now, after = alphas[:-2], alphas[1:-1], alphas[2:]

@@ -1,9 +1,10 @@
 """Normals and depth from a silhouette and a sparse prior: two sparse linear systems a frame, on a coarse grid.
 
 A smooth closed surface turns away from the viewer at its outline: there its normal lies in the image plane, along the
-outline's own normal. The smoothest n_x, n_y inside the outline with those rim values, and n_z = sqrt(1 - n_x^2 - n_y^2),
-are exactly a sphere for a disc (through a pinhole: in the frame of each pixel's own ray). A prior (normals of a fitted head) is mixed in by a weight a cell. Both fields are
-smooth, so a grid of about 128 cells is enough, if the rim keeps its place between the cells' centres.
+outline's own normal. The smoothest n_x, n_y inside the outline with those rim values, and
+n_z = sqrt(1 - n_x^2 - n_y^2), are exactly a sphere for a disc (through a pinhole: in the frame of each pixel's own
+ray). A prior (normals of a fitted head) is mixed in by a weight a cell. Both fields are smooth, so
+a grid of about 128 cells is enough, if the rim keeps its place between the cells' centres.
 
 Grids are (h, w), row 0 at the top; x right, y up, z to the viewer.
 """
@@ -60,7 +61,8 @@ def silhouette_normals(
     across: np.ndarray | None = None,
     down: np.ndarray | None = None,
 ) -> np.ndarray:
-    """n_x, n_y (h,w,2), in ``to_view``'s frame, of the smoothest surface that is round at the outline of ``alpha`` (h,w) 0..1, a soft mask.
+    """n_x, n_y (h,w,2), in ``to_view``'s frame, of the smoothest surface that is round at the outline of ``alpha``
+    (h,w) 0..1, a soft mask.
 
     The outline is where alpha crosses 1/2. ``prior`` (h,w,2) with ``weight`` (h,w) >= 0 a cell pulls the field;
     ``across`` (h,w-1), ``down`` (h-1,w) in 0..1 loosen links where the surface is torn. The picture's border is free.
@@ -105,7 +107,7 @@ def extend(field: np.ndarray, inside: np.ndarray, links: list) -> np.ndarray:
 
 
 def nearest(field: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """``field`` (h,w) or (h,w,c) with each unknown cell set to the nearest known one's value; zeros if none is known."""
+    """``field`` (h,w) or (h,w,c), each unknown cell set to the nearest known one's value; zeros if none is known."""
     if known.all() or not known.any():
         return field
     rows, columns = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
@@ -128,7 +130,7 @@ def ray_directions(n: int, pitch: float, focal: float, centre: tuple[float, floa
 
 
 def to_view(normals: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """Camera-space normals (h,w,3) turned so that the ray to the camera becomes z: on an outline n_z is then exactly 0."""
+    """Camera-space normals (h,w,3) turned so that the ray to the camera becomes z: on an outline n_z is exactly 0."""
     along = normals[..., 0] * rays[..., 0] + normals[..., 1] * rays[..., 1] + normals[..., 2] * rays[..., 2]
     k = (along + normals[..., 2]) / (1 + rays[..., 2])
     return np.stack([normals[..., 0] - k * rays[..., 0], normals[..., 1] - k * rays[..., 1], along], -1)

@@ -24,10 +24,14 @@ def info(file: Path | None = None) -> None:
 
     head = Head.load(file, subdivisions=1, shape_components=300)
     print(f"sha256: {head.sha256}")
-    print(f"bust: {len(head.coarse.template)} vertices, {len(head.faces)} faces; "
-          f"subdivided once: {len(head.dense.template)}, {len(head.dense_faces)}")
-    print(f"shape components: {head.n_shape}; expression components: {head.n_expression}; "
-          f"pose correctives: {'yes' if head.coarse.pose_basis is not None else 'none'}")
+    print(
+        f"bust: {len(head.coarse.template)} vertices, {len(head.faces)} faces; "
+        f"subdivided once: {len(head.dense.template)}, {len(head.dense_faces)}"
+    )
+    print(
+        f"shape components: {head.n_shape}; expression components: {head.n_expression}; "
+        f"pose correctives: {'yes' if head.coarse.pose_basis is not None else 'none'}"
+    )
     if head.regions is None:
         print("landmarks: not found yet; they are at the first use")
     else:

@@ -36,8 +36,9 @@ EYES_SD = 0.1  # of those of the eyes: more pushes eyeballs and sockets through 
 # --- shape ------------------------------------------------------------------------------------------------------------
 
 
-def macro_weights(gender: float, age: float, muscle: float, weight: float, height: float,
-                  race: Sequence[float]) -> dict[str, float]:
+def macro_weights(
+    gender: float, age: float, muscle: float, weight: float, height: float, race: Sequence[float]
+) -> dict[str, float]:
     """Target -> weight. gender 0 female .. 1 male; age 0 young .. 1 old; the next three -1..1; race sums to 1."""
 
     def three(name: str, x: float) -> dict[str, float]:
@@ -65,8 +66,11 @@ def local_sliders(files: RawFiles) -> list[tuple[str, str | None]]:
             continue
         for category in entry["categories"]:
             ends = category.get("opposites", {})
-            pairs = [(ends[f"positive-{s}"], ends[f"negative-{s}"]) for s in ("left", "right", "unsided")
-                     if ends.get(f"positive-{s}") and ends.get(f"negative-{s}")]
+            pairs = [
+                (ends[f"positive-{s}"], ends[f"negative-{s}"])
+                for s in ("left", "right", "unsided")
+                if ends.get(f"positive-{s}") and ends.get(f"negative-{s}")
+            ]
             sliders += [(f"{folder}/{plus}", f"{folder}/{minus}") for plus, minus in pairs]
             if not pairs and not category.get("has_left_and_right"):
                 sliders.append((f"{folder}/{category['name']}", None))
@@ -166,12 +170,30 @@ def expression_space(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def bone_joints(rig: dict) -> dict[str, dict[int, float]]:
     """MakeHuman bone -> SMPL-X joints with shares: its own, else those of its nearest ancestor that has any."""
-    own = {"root": 0, "spine05": 0, "spine04": 3, "spine03": 6, "spine02": 6, "spine01": 9, "neck01": NECK,
-           "head": HEAD, "jaw": JAW, "special04": JAW, "eye.L": LEFT_EYE, "eye.R": RIGHT_EYE}
+    own = {
+        "root": 0,
+        "spine05": 0,
+        "spine04": 3,
+        "spine03": 6,
+        "spine02": 6,
+        "spine01": 9,
+        "neck01": NECK,
+        "head": HEAD,
+        "jaw": JAW,
+        "special04": JAW,
+        "eye.L": LEFT_EYE,
+        "eye.R": RIGHT_EYE,
+    }
     for side, right in (("L", 0), ("R", 1)):
-        own |= {f"upperleg01.{side}": 1 + right, f"lowerleg01.{side}": 4 + right, f"foot.{side}": 7 + right,
-                f"clavicle.{side}": 13 + right, f"upperarm01.{side}": 16 + right, f"lowerarm01.{side}": 18 + right,
-                f"wrist.{side}": 20 + right}
+        own |= {
+            f"upperleg01.{side}": 1 + right,
+            f"lowerleg01.{side}": 4 + right,
+            f"foot.{side}": 7 + right,
+            f"clavicle.{side}": 13 + right,
+            f"upperarm01.{side}": 16 + right,
+            f"lowerarm01.{side}": 18 + right,
+            f"wrist.{side}": 20 + right,
+        }
         own |= {f"toe{i}-1.{side}": 10 + right for i in range(1, 6)}
         for finger, first in FINGERS:
             own |= {f"finger{finger}-{k + 1}.{side}": first + 15 * right + k for k in range(3)}
@@ -219,12 +241,28 @@ def jaw_share(mesh: Mesh, jaw_unit: np.ndarray, lower_teeth: np.ndarray) -> np.n
 
 def joint_cubes() -> dict[int, str]:
     """SMPL-X joint -> MakeHuman joint cube."""
-    cubes = {0: "pelvis", 3: "spine-4", 6: "spine-3", 9: "spine-1", NECK: "neck", HEAD: "head", JAW: "mouth",
-             LEFT_EYE: "l-eye", RIGHT_EYE: "r-eye"}
+    cubes = {
+        0: "pelvis",
+        3: "spine-4",
+        6: "spine-3",
+        9: "spine-1",
+        NECK: "neck",
+        HEAD: "head",
+        JAW: "mouth",
+        LEFT_EYE: "l-eye",
+        RIGHT_EYE: "r-eye",
+    }
     for s, right in (("l", 0), ("r", 1)):
-        cubes |= {1 + right: f"{s}-upper-leg", 4 + right: f"{s}-knee", 7 + right: f"{s}-ankle",
-                  10 + right: f"{s}-toe-3-1", 13 + right: f"{s}-clavicle", 16 + right: f"{s}-shoulder",
-                  18 + right: f"{s}-elbow", 20 + right: f"{s}-hand"}
+        cubes |= {
+            1 + right: f"{s}-upper-leg",
+            4 + right: f"{s}-knee",
+            7 + right: f"{s}-ankle",
+            10 + right: f"{s}-toe-3-1",
+            13 + right: f"{s}-clavicle",
+            16 + right: f"{s}-shoulder",
+            18 + right: f"{s}-elbow",
+            20 + right: f"{s}-hand",
+        }
         for finger, first in FINGERS:
             cubes |= {first + 15 * right + k: f"{s}-finger-{finger}-{k + 1}" for k in range(3)}
     return {joint: f"joint-{name}" for joint, name in cubes.items()}
@@ -255,8 +293,10 @@ def convert(source: Path, out: Path, people: int = 400, shape_components: int = 
     files = RawFiles(Path(source))
     mesh = read_mesh(files)
     folder = "faceunits01/targets/faceunits"
-    units = {name: read_target(files, f"{folder}/{name}.target", len(mesh.vertices))[mesh.kept]
-             for name in files.names(folder)}
+    units = {
+        name: read_target(files, f"{folder}/{name}.target", len(mesh.vertices))[mesh.kept]
+        for name in files.names(folder)
+    }
     weights = skin_weights(files, mesh, units["jawOpen"])
     units = {name: unit for name, unit in units.items() if not name.startswith(JOINT_UNITS)}
 
@@ -267,13 +307,30 @@ def convert(source: Path, out: Path, people: int = 400, shape_components: int = 
     shape.basis[:, :, 20:] *= bust[:, None, None]
     expression_basis, unit_matrix = expression_space(np.stack(list(units.values())))
     regressor = joint_regressor(mesh, shape.average, shape.people)
-    pack_open_head(out, BodyModel(
-        template=shape.average[mesh.kept], faces=mesh.faces, shape_basis=shape.basis, expression_basis=expression_basis,
-        pose_basis=None, joint_regressor=regressor, weights=weights, sha256="",
-        part=np.array([PARTS.index(name) for name in mesh.part]), unit_names=tuple(units), unit_matrix=unit_matrix))
+    pack_open_head(
+        out,
+        BodyModel(
+            template=shape.average[mesh.kept],
+            faces=mesh.faces,
+            shape_basis=shape.basis,
+            expression_basis=expression_basis,
+            pose_basis=None,
+            joint_regressor=regressor,
+            weights=weights,
+            sha256="",
+            part=np.array([PARTS.index(name) for name in mesh.part]),
+            unit_names=tuple(units),
+            unit_matrix=unit_matrix,
+        ),
+    )
 
     regressed = np.einsum("jn,pnd->pjd", regressor.toarray(), shape.people[:, mesh.kept])
     cubes = np.stack([shape.people[:, mesh.cubes[cube]].mean(1) for _, cube in sorted(joint_cubes().items())], 1)
     error = 1000 * np.linalg.norm(regressed - cubes, axis=2)[:, [NECK, HEAD, JAW, LEFT_EYE, RIGHT_EYE]]
-    return {"vertices": len(mesh.kept), "face units": len(units), "explained variance": shape.explained,
-            "joint error, mm": error.mean(), "worst joint error, mm": error.max()}
+    return {
+        "vertices": len(mesh.kept),
+        "face units": len(units),
+        "explained variance": shape.explained,
+        "joint error, mm": error.mean(),
+        "worst joint error, mm": error.max(),
+    }

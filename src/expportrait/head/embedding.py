@@ -81,8 +81,10 @@ def embed(head: "Head", detect: Detector) -> Embedding:
     frames, _ = photograph(head, turns)
     points, found = detect(frames)
     if found.sum() < len(turns) // 2:
-        raise UserError(f"The landmark detector saw a face in {found.sum()} of {len(turns)} views of the head model: "
-                        "the file's template does not look like a head, y up and facing +z.")
+        raise UserError(
+            f"The landmark detector saw a face in {found.sum()} of {len(turns)} views of the head model: "
+            "the file's template does not look like a head, y up and facing +z."
+        )
     seen = seen_faces(head)
     front = seen & (outward[:, 2] > -0.2)  # not the far wall of the lips
     origins, rays = unproject(points[found, :, :2], turns[found], centre_of(head))
@@ -159,8 +161,13 @@ def photograph(head: "Head", turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def seen_faces(head: "Head") -> np.ndarray:
     """(F,) bool: faces whose outside shows in a picture from any of 32 sides."""
-    turns = np.stack([rotation(yaw, pitch) for pitch in np.radians([-55, -20, 15, 50])
-                      for yaw in np.radians([0, 25, 60, 110, 180, -110, -60, -25])])
+    turns = np.stack(
+        [
+            rotation(yaw, pitch)
+            for pitch in np.radians([-55, -20, 15, 50])
+            for yaw in np.radians([0, 25, 60, 110, 180, -110, -60, -25])
+        ]
+    )
     centres = head.coarse.template.double().numpy()[head.faces.numpy()].mean(1) - centre_of(head)
     outward = face_normals(head)
     _, ids = photograph(head, turns)
@@ -195,8 +202,9 @@ def intersect(origins: np.ndarray, rays: np.ndarray, weight: np.ndarray, scale: 
     return spots
 
 
-def closest(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray, allowed: np.ndarray,
-            candidates: int = 40) -> tuple[np.ndarray, np.ndarray]:
+def closest(
+    points: np.ndarray, vertices: np.ndarray, faces: np.ndarray, allowed: np.ndarray, candidates: int = 40
+) -> tuple[np.ndarray, np.ndarray]:
     """Nearest points on the ``allowed`` faces: face ids (P,) and barycentric weights (P,3). Only the faces with the
     nearest centres are tried, which is exact for meshes as even as these."""
     corners = vertices[faces[allowed]]

@@ -15,9 +15,65 @@ from expportrait.errors import UserError
 OPEN_HEAD = Path(__file__).with_name("open_head.npz")
 SMPLX_JOINTS = 55
 NECK, HEAD, JAW, LEFT_EYE, RIGHT_EYE = 12, 15, 22, 23, 24
-PARENTS = np.array([-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 15, 15, 15,
-                    20, 25, 26, 20, 28, 29, 20, 31, 32, 20, 34, 35, 20, 37, 38,
-                    21, 40, 41, 21, 43, 44, 21, 46, 47, 21, 49, 50, 21, 52, 53])
+PARENTS = np.array(
+    [
+        -1,
+        0,
+        0,
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+        9,
+        9,
+        12,
+        13,
+        14,
+        16,
+        17,
+        18,
+        19,
+        15,
+        15,
+        15,
+        20,
+        25,
+        26,
+        20,
+        28,
+        29,
+        20,
+        31,
+        32,
+        20,
+        34,
+        35,
+        20,
+        37,
+        38,
+        21,
+        40,
+        41,
+        21,
+        43,
+        44,
+        21,
+        46,
+        47,
+        21,
+        49,
+        50,
+        21,
+        52,
+        53,
+    ]
+)
 PARTS = ("skin", "eye", "teeth", "tongue")
 SHAPE_SLOTS = 300  # of the 400 columns of shapedirs; the other 100 are expression
 
@@ -70,8 +126,15 @@ def read_smplx(file: Path, shape_components: int, expression_components: int) ->
         raise UserError(f"{file} is not a readable .npz file. {hint}") from None
     if "weight_joints" in keys:
         return unpack_open_head(file, shape_components, expression_components)
-    needed = {"v_template": 2, "f": 2, "shapedirs": 3, "posedirs": 3, "J_regressor": 2, "weights": 2,
-              "kintree_table": 2}
+    needed = {
+        "v_template": 2,
+        "f": 2,
+        "shapedirs": 3,
+        "posedirs": 3,
+        "J_regressor": 2,
+        "weights": 2,
+        "kintree_table": 2,
+    }
     if missing := sorted(set(needed) - keys):
         raise UserError(f"{file} is not an SMPL-X model: it lacks {', '.join(missing)}. {hint}")
 
@@ -138,13 +201,19 @@ def pack_open_head(out: Path, model: BodyModel) -> None:
     values /= values.sum(1, keepdims=True)
     regressor = model.joint_regressor.tocoo()
     np.savez_compressed(
-        out, template=model.template.astype(np.float32), faces=model.faces.astype(np.uint16),
+        out,
+        template=model.template.astype(np.float32),
+        faces=model.faces.astype(np.uint16),
         vertex_part=model.part.astype(np.uint8),
-        weight_joints=top.astype(np.uint8), weights=np.round(values * 65535).astype(np.uint16),
-        shape_basis=steps(model.shape_basis), expression_basis=steps(model.expression_basis),
-        regressor_rows=regressor.row.astype(np.uint8), regressor_columns=regressor.col.astype(np.uint16),
+        weight_joints=top.astype(np.uint8),
+        weights=np.round(values * 65535).astype(np.uint16),
+        shape_basis=steps(model.shape_basis),
+        expression_basis=steps(model.expression_basis),
+        regressor_rows=regressor.row.astype(np.uint8),
+        regressor_columns=regressor.col.astype(np.uint16),
         regressor_values=regressor.data.astype(np.float32),
-        unit_names=np.array(model.unit_names), unit_matrix=model.unit_matrix.astype(np.float32),
+        unit_names=np.array(model.unit_names),
+        unit_matrix=model.unit_matrix.astype(np.float32),
     )
 
 
@@ -169,12 +238,22 @@ def unpack_open_head(file: Path, shape_components: int, expression_components: i
     n = len(packed["template"])
     weights = np.zeros((n, SMPLX_JOINTS), np.float32)
     np.put_along_axis(weights, packed["weight_joints"].astype(np.int64), packed["weights"].astype(np.float32), 1)
-    shape, expression = (packed[f"{name}_basis"][:count].transpose(2, 1, 0).astype(np.float32) * np.float32(STEP)
-                         for name, count in (("shape", shape_components), ("expression", expression_components)))
-    regressor = sparse.csr_matrix((packed["regressor_values"].astype(np.float64),
-                                   (packed["regressor_rows"], packed["regressor_columns"])), (SMPLX_JOINTS, n))
+    shape, expression = (
+        packed[f"{name}_basis"][:count].transpose(2, 1, 0).astype(np.float32) * np.float32(STEP)
+        for name, count in (("shape", shape_components), ("expression", expression_components))
+    )
+    regressor = sparse.csr_matrix(
+        (packed["regressor_values"].astype(np.float64), (packed["regressor_rows"], packed["regressor_columns"])),
+        (SMPLX_JOINTS, n),
+    )
     return BodyModel(
-        template=packed["template"], faces=packed["faces"].astype(np.int64), shape_basis=shape,
-        expression_basis=expression, pose_basis=None, joint_regressor=regressor,
-        weights=weights / weights.sum(1, keepdims=True), sha256=digest(file), **own_keys(packed),
+        template=packed["template"],
+        faces=packed["faces"].astype(np.int64),
+        shape_basis=shape,
+        expression_basis=expression,
+        pose_basis=None,
+        joint_regressor=regressor,
+        weights=weights / weights.sum(1, keepdims=True),
+        sha256=digest(file),
+        **own_keys(packed),
     )

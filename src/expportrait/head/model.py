@@ -14,12 +14,27 @@ from expportrait.head import topology
 from expportrait.head.embedding import Embedding, read_cache
 from expportrait.head.layout import NECK, PARENTS, PARTS, BodyModel, read_model
 
-JOINTS = ("global", "neck", "head", "jaw", "left_eye", "right_eye", "left_collar", "right_collar", "left_shoulder",
-          "right_shoulder")
+JOINTS = (
+    "global",
+    "neck",
+    "head",
+    "jaw",
+    "left_eye",
+    "right_eye",
+    "left_collar",
+    "right_collar",
+    "left_shoulder",
+    "right_shoulder",
+)
 SMPLX_IDS = (0, NECK, 15, 22, 23, 24, 13, 14, 16, 17)  # of JOINTS; the global one turns about the neck, not the pelvis
 PARENT = (-1, 0, 1, 2, 2, 2, 0, 0, 6, 7)
-ALIASES = {"smile": "mouthSmile", "blink": "eyeBlink", "frown": "mouthFrown", "pucker": "mouthPucker",
-           "squint": "eyeSquint"}
+ALIASES = {
+    "smile": "mouthSmile",
+    "blink": "eyeBlink",
+    "frown": "mouthFrown",
+    "pucker": "mouthPucker",
+    "squint": "eyeSquint",
+}
 
 
 @dataclass
@@ -59,8 +74,9 @@ class Surface:
         return moved.transpose(1, 2)
 
     def to(self, device: torch.device | str) -> "Surface":
-        return replace(self, **{f.name: None if (x := getattr(self, f.name)) is None else x.to(device)
-                                for f in fields(self)})
+        return replace(
+            self, **{f.name: None if (x := getattr(self, f.name)) is None else x.to(device) for f in fields(self)}
+        )
 
 
 def blend(basis: Tensor, coefficients: Tensor) -> Tensor:
@@ -80,8 +96,9 @@ def make_surface(model: BodyModel, rows: sparse.csr_matrix) -> Surface:
     if model.pose_basis is not None:
         columns = np.concatenate([np.arange(9 * (j - 1), 9 * j) for j in SMPLX_IDS[1:]])
         pose = of(model.pose_basis[:, :, columns])
-    return Surface(of(model.template), of(model.shape_basis), of(model.expression_basis), pose,
-                   of(collapse(model.weights)))
+    return Surface(
+        of(model.template), of(model.shape_basis), of(model.expression_basis), pose, of(collapse(model.weights))
+    )
 
 
 def collapse(weights: np.ndarray) -> np.ndarray:
@@ -127,8 +144,13 @@ class Head:
     landmark_oval = regions_of.FACE_OVAL
 
     @classmethod
-    def load(cls, file: Path | None = None, subdivisions: int = 1, shape_components: int = 100,
-             expression_components: int = 100) -> "Head":
+    def load(
+        cls,
+        file: Path | None = None,
+        subdivisions: int = 1,
+        shape_components: int = 100,
+        expression_components: int = 100,
+    ) -> "Head":
         """The open head (``file`` None) or a user's SMPL-X file; ``subdivisions`` from the coarse to the dense mesh.
         Fewer components if the file has fewer. Raises UserError for a file of another kind."""
         model = read_model(file, shape_components, expression_components)
@@ -168,7 +190,8 @@ class Head:
         coarse_id[of_body[kept]] = np.flatnonzero(kept)
         of_landmark = sparse.coo_matrix(
             (barycentric.ravel(), (np.repeat(np.arange(len(vertices)), 3), vertices.ravel())),
-            (len(vertices), len(model.template))).tocsr()
+            (len(vertices), len(model.template)),
+        ).tocsr()
         landmarks = make_surface(model, of_landmark)
         seen = ~kept
         seen[kept] = visible[of_body[kept]]
@@ -176,11 +199,13 @@ class Head:
         if model.part is not None:
             part = np.where(kept, model.part[of_body], PARTS.index("skin"))
         faces = self.faces.numpy()
-        region, facial, free = regions_of.find(self.coarse.template.numpy(), faces, self.coarse.weights.numpy(),
-                                               landmarks.template.numpy(), seen, part)
+        region, facial, free = regions_of.find(
+            self.coarse.template.numpy(), faces, self.coarse.weights.numpy(), landmarks.template.numpy(), seen, part
+        )
         votes = upsample @ np.eye(len(self.REGIONS))[region]
         return replace(
-            self, landmarks=landmarks,
+            self,
+            landmarks=landmarks,
             landmark_faces=torch.from_numpy(topology.faces_with(faces, coarse_id[vertices])),
             landmark_barycentric=torch.from_numpy(barycentric.astype(np.float32)),
             regions=torch.from_numpy(votes.argmax(1).astype(np.uint8)),
@@ -226,8 +251,15 @@ class Head:
             shifts.append((turns[up] @ moves[:, joint, :, None])[..., 0] + shifts[up])
         return torch.cat([torch.stack(turns, 1), torch.stack(shifts, 1)[..., None]], dim=-1)
 
-    def pose(self, surface: Surface, shape: Tensor, expression: Tensor, pose: Tensor, translation: Tensor,
-             offset: Tensor | None = None) -> Tensor:
+    def pose(
+        self,
+        surface: Surface,
+        shape: Tensor,
+        expression: Tensor,
+        pose: Tensor,
+        translation: Tensor,
+        offset: Tensor | None = None,
+    ) -> Tensor:
         """Points of ``surface`` in camera space (T,n,3): blendshapes, plus ``offset`` ((n,3) or (T,n,3), canonical, m),
         then skinning: eqs. (3) and (4)."""
         points = surface.canonical(shape, expression, pose)
@@ -253,8 +285,7 @@ class Head:
 
     def to(self, device: torch.device | str) -> "Head":
         """The same head on another device."""
-        moved = {f.name: x.to(device) for f in fields(self)
-                 if isinstance(x := getattr(self, f.name), Tensor | Surface)}
+        moved = {f.name: x.to(device) for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor | Surface)}
         return replace(self, **moved)
 
 

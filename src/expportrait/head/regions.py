@@ -10,8 +10,44 @@ REGIONS = ("face", "lips", "scalp", "neck", "body", "eye", "teeth", "tongue", "m
 """``mouth``: skin that never shows, the mouth's inside and the eye sockets."""
 
 # Contours of MediaPipe's face mesh, each a closed loop. Right and left are the subject's.
-FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
-             149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+FACE_OVAL = (
+    10,
+    338,
+    297,
+    332,
+    284,
+    251,
+    389,
+    356,
+    454,
+    323,
+    361,
+    288,
+    397,
+    365,
+    379,
+    378,
+    400,
+    377,
+    152,
+    148,
+    176,
+    149,
+    150,
+    136,
+    172,
+    58,
+    132,
+    93,
+    234,
+    127,
+    162,
+    21,
+    54,
+    103,
+    67,
+    109,
+)
 OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
 RIGHT_EYELIDS = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
@@ -26,8 +62,14 @@ def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def find(template: np.ndarray, faces: np.ndarray, weights: np.ndarray, landmarks: np.ndarray, visible: np.ndarray,
-         part: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def find(
+    template: np.ndarray,
+    faces: np.ndarray,
+    weights: np.ndarray,
+    landmarks: np.ndarray,
+    visible: np.ndarray,
+    part: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Regions and masks of the coarse bust.
 
     template (n,3) m, faces (F,3), weights (n,10) in the order of model.JOINTS, landmarks (478,3) on the template,

@@ -15,9 +15,59 @@ NECK_ROW, PELVIS_ROW, SPINE_ROWS = 0, 10, (11, 12, 13)  # of Head.joints
 
 # MediaPipe's landmarks for iBUG's 68 points: 17 of the jaw, then brows, nose, eyes, outer and inner lips.
 JAW_68 = (162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389)
-INNER_68 = (71, 63, 105, 66, 107, 336, 296, 334, 293, 301, 168, 197, 5, 4, 75, 97, 2, 326, 305,
-            33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
-            61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87)
+INNER_68 = (
+    71,
+    63,
+    105,
+    66,
+    107,
+    336,
+    296,
+    334,
+    293,
+    301,
+    168,
+    197,
+    5,
+    4,
+    75,
+    97,
+    2,
+    326,
+    305,
+    33,
+    160,
+    158,
+    133,
+    153,
+    144,
+    362,
+    385,
+    387,
+    263,
+    373,
+    380,
+    61,
+    39,
+    37,
+    0,
+    267,
+    269,
+    291,
+    405,
+    314,
+    17,
+    84,
+    181,
+    78,
+    82,
+    13,
+    312,
+    308,
+    317,
+    14,
+    87,
+)
 
 
 def rotations(axis_angle: Tensor) -> Tensor:
@@ -46,8 +96,9 @@ def _pivot_shift(head: Head, shape: Tensor, expression: Tensor, turn: Tensor) ->
     return arm - (turn @ arm[..., None])[..., 0]
 
 
-def fold_spine(head: Head, shape: Tensor, expression: Tensor, global_orient: Tensor, transl: Tensor,
-               spine: Tensor) -> tuple[Tensor, Tensor]:
+def fold_spine(
+    head: Head, shape: Tensor, expression: Tensor, global_orient: Tensor, transl: Tensor, spine: Tensor
+) -> tuple[Tensor, Tensor]:
     """A bent spine as part of the global rotation: the same head and neck with the spine at rest.
 
     global_orient, transl (T,3) and spine (T,3,3), axis-angle of spine1 to spine3, in SMPL-X's sense -> rotation

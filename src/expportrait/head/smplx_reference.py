@@ -20,8 +20,9 @@ def load(file: Path) -> torch.nn.Module:
     return smplx.create(str(file), "smplx", use_pca=False, flat_hand_mean=True, **sizes)
 
 
-def vertices(model: torch.nn.Module, head: Head, shape: Tensor, expression: Tensor, pose: Tensor,
-             translation: Tensor) -> Tensor:
+def vertices(
+    model: torch.nn.Module, head: Head, shape: Tensor, expression: Tensor, pose: Tensor, translation: Tensor
+) -> Tensor:
     """Whole-body vertices (T,N,3) as smplx poses them: shape (S,), expression (T,E), pose (T,10,3) axis-angle in the
     order of JOINTS, our translation (T,3)."""
     t = len(pose)

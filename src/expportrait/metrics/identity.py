@@ -10,7 +10,8 @@ from expportrait.errors import UserError
 
 NOT_AVAILABLE = (
     "not available: CSIM needs a face recognition network, which is not shipped; take an ArcFace model of "
-    "InsightFace as an ONNX file (licence: non-commercial research), install onnxruntime and set evaluate.arcface to the file"
+    "InsightFace as an ONNX file (licence: non-commercial research), install onnxruntime and set evaluate.arcface to "
+    "the file"
 )
 SIDE = 112  # px, of ArcFace's input
 # Where ArcFace expects the subject's right eye, left eye, nose tip, right and left mouth corner in its input, px.
