@@ -20,7 +20,7 @@ BORDER = 4  # px beside the image's edge, where the outline is the image's and n
 SHRINK = 0.01  # m, deepest that the start may cut into the bare head
 STIFFNESS = 0.05  # membrane weight that carries the growth from the rim over the scalp
 LIMIT = {"scalp": 1.0, "neck": 0.2, "body": 0.6}  # share of max_growth by region
-SKULL = 0.06  # m, scale at which the scalp is smoothed to find the skull under the ears
+FOLDED = 0.35  # 1 - n . outward, averaged, on an ear
 SLOPE = 1.0  # steepest rise of hair behind the hairline
 LONG = 0.012  # m, half the thickness from which what lies outside the head is not its surface (long hair, a hat's brim)
 
@@ -106,17 +106,48 @@ def grow(head: Head, parameters: HeadParameters, targets: Targets, max_growth: f
     vertices = neutral.cpu().numpy()
     scalp = names == "scalp"
     growth = np.where(scalp, np.minimum(growth, limit_by_slope(vertices, edges, limit, scalp)), growth)
-    centre = vertices[scalp].mean(0)
-    radius = np.linalg.norm(vertices - centre, axis=1)
-    edge = np.linalg.norm(vertices[faces[:, 0]] - vertices[faces[:, 1]], axis=1).mean()
-    smooth = sp.identity(n) + (SKULL / edge) ** 2 * membrane
-    skull = np.minimum(radius, spla.spsolve(smooth.tocsc(), radius))
-    outward = (vertices - centre) / np.maximum(radius, 1e-6)[:, None]
-    hair = outward * np.maximum(skull + growth - radius, np.minimum(growth, 0))[:, None]
-    share = scalp.astype(float)
-    for _ in range(3):  # no step between the two directions
-        share = 0.5 * share + 0.5 * (edges @ share) / np.maximum(np.asarray(edges.sum(1)).ravel(), 1)
-    moved = share[:, None] * hair + (1 - share[:, None]) * growth[:, None] * normals
+    ear = ear_share(vertices, normals, scalp, edges)
+    outward = vertices - vertices[scalp].mean(0)
+    radius = np.linalg.norm(outward, axis=1)
+    outward = outward / np.maximum(radius, 1e-6)[:, None]
+    off_ears = (ear < 0.05).astype(float)
+    skull = spla.spsolve((sp.diags(off_ears) + STIFFNESS * membrane).tocsc(), off_ears * radius)
+    skull = np.where(off_ears > 0, radius, np.minimum(radius, skull))
+    hair = np.maximum(skull + growth - radius, np.minimum(growth, 0))
+    for side in (vertices[:, 0] > 0, vertices[:, 0] < 0):
+        tip = side & (ear > 0.5)
+        # An ear is under the hair or it is not: half of it drawn to the hair's surface would be crumpled.
+        if tip.any() and np.median(growth[tip]) < np.quantile((radius - skull)[tip], 0.9):
+            hair = np.where(side, hair * (1 - ear), hair)
+    share = averaged(scalp.astype(float), edges, 3)  # no step between the two directions
+    moved = (share * hair)[:, None] * outward + ((1 - share) * growth)[:, None] * normals
     moved[limit == 0] = 0
     moved = torch.from_numpy(moved.astype(np.float32)).to(head.coarse.template.device)
     return head.upsample @ moved
+
+
+def ears(head: Head) -> Tensor:
+    """(n_d,) 0..1: where the ears are, from the template alone."""
+    n = len(head.coarse.template)
+    normals = vertex_normals(head.coarse.template[None], head.faces)[0].cpu().numpy()
+    scalp = (head.regions[:n] == head.REGIONS.index("scalp")).cpu().numpy()
+    share = ear_share(head.coarse.template.cpu().numpy(), normals, scalp, adjacency(head.faces.cpu().numpy(), n))
+    coarse = torch.from_numpy(share.astype(np.float32)).to(head.upsample.device)
+    return (head.upsample @ coarse.unsqueeze(-1)).squeeze(-1)
+
+
+def ear_share(vertices: np.ndarray, normals: np.ndarray, scalp: np.ndarray, edges: sp.csr_matrix) -> np.ndarray:
+    """(n,) 0..1, smooth: the folded skin at the skull's sides, whose normals do not point away from its centre."""
+    outward = vertices - vertices[scalp].mean(0)
+    outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
+    folded = averaged(1 - (normals * outward).sum(1), edges, 4) > FOLDED
+    beside = np.abs(vertices[:, 0]) > 0.7 * np.quantile(np.abs(vertices[scalp, 0]), 0.99)
+    return np.clip(4 * averaged((scalp & folded & beside).astype(float), edges, 8), 0, 1)
+
+
+def averaged(field: np.ndarray, edges: sp.csr_matrix, rounds: int) -> np.ndarray:
+    """A vertex field (n,) averaged with its neighbours ``rounds`` times."""
+    degree = np.maximum(np.asarray(edges.sum(1)).ravel(), 1)
+    for _ in range(rounds):
+        field = 0.5 * field + 0.5 * (edges @ field) / degree
+    return field

@@ -15,7 +15,7 @@ from torch import Tensor
 from expportrait.config import Proxy
 from expportrait.fit.adam import ClipAdam, Slot
 from expportrait.fit.clip_model import ClipModel
-from expportrait.fit.growth import grow
+from expportrait.fit.growth import ears, grow
 from expportrait.fit.landmarks import fit_landmarks, priors, temporal
 from expportrait.fit.losses import weighted_terms
 from expportrait.fit.parameters import HeadParameters
@@ -25,7 +25,7 @@ from expportrait.head import Head
 # Rates of the offsets, m a step of the vertex that is pulled hardest: D_s alone, then D_s beside D_t, and D_t.
 STATIC_RATE, STATIC_LATE_RATE, DYNAMIC_RATE = 1e-3, 1e-4, 5e-5
 STATIC_ROUNDS, DYNAMIC_ROUNDS = 6, 3  # smoothing of the offsets' gradients: a landmark pulls on three vertices only
-FACE_PACE = 0.15  # of D_s's rate on the face: hair has centimetres to go, a lip half a millimetre
+FACE_PACE, EAR_PACE = 0.15, 0.1  # of D_s's rate there: hair has centimetres to go, a lip half a millimetre
 # Rates of the coarse head once landmarks have placed it. Adam's first steps have the full rate whatever the gradient,
 # and a frame sees some ten steps a stage: larger rates leave every frame somewhere else.
 REFINE = {"shape": 0.01, "expression": 0.01, "rotation": 0.002, "place": 3e-4, "log_scale": 3e-4, "shoulders": 0.003}
@@ -66,6 +66,7 @@ class ProxyFitter(ClipModel):
     ):
         super().__init__(head, targets, points, confidence, settings, backend)
         self.track: Track = lambda stage, loss: None
+        self.pace = ((1 - (1 - FACE_PACE) * head.facial) * (1 - (1 - EAR_PACE) * ears(head))).unsqueeze(-1)
         self.generator = torch.Generator().manual_seed(0)
         self.losses: list[tuple[str, dict[str, float]]] = []
 
@@ -149,8 +150,7 @@ class ProxyFitter(ClipModel):
     def smooth_gradients(self, frames: Tensor) -> None:
         """Precondition the offsets' gradients (see the constants' comments)."""
         if self.static_raw.grad is not None:
-            pace = 1 - (1 - FACE_PACE) * self.head.facial.unsqueeze(-1)
-            self.static_raw.grad = pace * self.static_energy.smooth(self.static_raw.grad, STATIC_ROUNDS)
+            self.static_raw.grad = self.pace * self.static_energy.smooth(self.static_raw.grad, STATIC_ROUNDS)
         if self.dynamic_raw.grad is not None:
             rows = self.dynamic_raw.grad[frames].transpose(0, 1).contiguous()
             self.dynamic_raw.grad[frames] = self.dynamic_energy.smooth(rows, DYNAMIC_ROUNDS).transpose(0, 1)
