@@ -22,7 +22,7 @@ FOREHEAD, CHIN = 10, 152  # of MediaPipe's points
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 FOCAL, FACE_METRES = 3.0, 0.12  # image sizes and m: where no head is fitted
 AT_OUTLINE, FAR_INSIDE, ON_TORSO = 0.5, 0.25, 0.5  # confidence
-ON_NECK = 0.1  # share of it that is left on the neck: 25 to 30 degrees off, and a fit would fold the chin over it
+ON_NECK = 0.1  # share of it left on the neck, which collars and hair hide: a fit would fold the chin over it
 GRAZING = 0.5  # n_z below which a fitted face is trusted less
 
 
