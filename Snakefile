@@ -1,4 +1,4 @@
-"""ExpPortrait-Pipeline: from the clips of a manifest to personalised heads, control maps and a report."""
+"""ExpPortrait-Pipeline: from the clips of a manifest to a trained portrait-video generator and the paper's Table 1."""
 
 
 configfile: "config.yaml"
@@ -11,6 +11,12 @@ include: "rules/landmarks.smk"
 include: "rules/geometry.smk"
 include: "rules/proxy.smk"
 include: "rules/control.smk"
+include: "rules/latents.smk"
+include: "rules/transfer.smk"
+include: "rules/drive.smk"
+include: "rules/generator.smk"
+include: "rules/reenact.smk"
+include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
 

@@ -10,7 +10,8 @@ from expportrait.config import SECTIONS
 from expportrait.configfile import overlay, read_config, read_yaml
 from expportrait.errors import UserError
 from expportrait.manifest import digest, mixed_splits, read_manifest, shard_counts, shards
-from expportrait.stages import PER_CLIP, version
+from expportrait.pairs import pair_count, pair_shards, read_pairs
+from expportrait.stages import PER_CLIP, PER_PAIR, version
 
 
 def checked(function, *args):
@@ -31,11 +32,17 @@ if OVERLAY.exists():
 
 FILES = [(file, checked(read_yaml, Path(file))) for file in (*workflow.configfiles, *workflow.overwrite_configfiles)]
 CONFIG = checked(read_config, *FILES, ("the command line", config))
+checked(CONFIG.check_together)
 ROWS = checked(read_manifest, CONFIG.manifest)
 SHARDS = shards(ROWS, CONFIG.shards)
+SHARD_OF = {row.clip: shard for shard, rows in SHARDS.items() for row in rows}
+PAIR_ROWS = checked(read_pairs, CONFIG.pairs, ROWS)
+PAIR_SHARDS = pair_shards(PAIR_ROWS, CONFIG.shards)
+PAIR_COUNT = pair_count(PAIR_ROWS, CONFIG.shards)
 # Snakemake does not track paths among params: results stay valid when the manifest moves.
-MANIFEST, RESULTS = CONFIG.manifest, CONFIG.results
+MANIFEST, RESULTS, PAIRS = CONFIG.manifest, CONFIG.results, CONFIG.pairs or ""
 DIGESTS = {shard: digest(rows) for shard, rows in SHARDS.items()}
+PAIR_DIGESTS = {shard: digest(rows) for shard, rows in PAIR_SHARDS.items()}
 COUNTS = shard_counts(ROWS, CONFIG.shards)
 DEMO = {row.clip for row in ROWS if row.dataset == "demo" and row.path == Path(f"data/demo/{row.clip}.mp4")}
 
@@ -80,9 +87,28 @@ def made_sources(wildcards):
     return [*videos, *(f"{video}.key" for video in videos)]
 
 
-def indexes():
-    """Every stage's index of every shard."""
-    return [f"{CONFIG.results}/{stage}/{shard}.json" for stage in PER_CLIP for shard in SHARDS]
+def pairs_digest(wildcards):
+    """Changes with the pairs of the shard."""
+    return PAIR_DIGESTS[wildcards.shard]
+
+
+def indexes(*stages):
+    """The indexes of all shards of these stages."""
+    return [
+        f"{CONFIG.results}/{stage}/{shard}.json"
+        for stage in stages
+        for shard in (PAIR_SHARDS if stage in PER_PAIR else SHARDS)
+    ]
+
+
+def indexes_of(stage, *members):
+    """The indexes of the shards that hold the targets or drivers of a shard's pairs."""
+
+    def inputs(wildcards):
+        clips = {row.extra[member] for row in PAIR_SHARDS[wildcards.shard] for member in members}
+        return [f"{CONFIG.results}/{stage}/{shard}.json" for shard in sorted({SHARD_OF[clip] for clip in clips})]
+
+    return inputs
 
 
 def stage_version(stage):

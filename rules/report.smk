@@ -1,7 +1,11 @@
 rule report:
     """Put the whole run on one HTML page."""
     input:
-        indexes(),
+        clips=indexes(*PER_CLIP),
+        pairs=indexes(*PER_PAIR),
+        transfer="<results>/transfer/index.json",
+        generator="<results>/generator/index.json",
+        evaluate="<results>/evaluate/table.json",
     output:
         page="<results>/report/index.html",
     log:
@@ -15,12 +19,15 @@ rule report:
     params:
         manifest=MANIFEST,
         results=RESULTS,
+        pairs=PAIRS,
         settings=settings("shards", *SECTIONS),
         version=stage_version("report"),
-        rows=digest(ROWS, columns=True),
+        rows=digest(ROWS, "dataset", "person", "split", "extra"),
+        pair_rows=digest(PAIR_ROWS),
     shell:
         "python -m expportrait report"
         " --manifest {params.manifest:q}"
         " --results {params.results:q}"
+        " --pairs={params.pairs:q}"
         " --settings {params.settings:q}"
         " 2>&1 | tee {log:q}"

@@ -159,7 +159,7 @@ def test_digest_follows_what_the_pixels_depend_on():
               Row("a", "d", "v.mp4", None, 0.5, 2.0), Row("a", "d", "v.mp4", None, 0.5, box=(0, 0, 1, 1)),
               Row("a", "d", "v.mp4", None, 0.5, rev="1")]  # fmt: skip
     assert len({digest([other]) for other in [row, *others]}) == 7
-    assert digest([row], columns=True) != digest([Row("a", "d", "v.mp4", None, 0.5, person="ann")], columns=True)
+    assert digest([row], "person") != digest([Row("a", "d", "v.mp4", None, 0.5, person="ann")], "person")
 
 
 def test_persons_in_two_splits():

@@ -3,84 +3,44 @@
 import os
 import signal
 import sys
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 import expportrait
 from expportrait.config import Config
-from expportrait.configfile import overlay, read_config, read_yaml
 from expportrait.errors import MachineFault, StageBroken, UserError
-from expportrait.manifest import Row, read_manifest, shards
-from expportrait.stages import PER_CLIP
+from expportrait.manifest import read_manifest, shards
+from expportrait.options import (
+    Backend,
+    Clips,
+    Device,
+    Manifest,
+    Pair,
+    Pairs,
+    Results,
+    Sets,
+    Settings,
+    Shard,
+    Shards,
+    choose_device,
+    configuration,
+    select,
+    select_pairs,
+)
+from expportrait.stages import PER_CLIP, PER_PAIR, STAGES
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="From portrait video clips to personalised heads and control maps. `snakemake` runs the whole chain; "
-    "each command here is one stage of it and works alone. Exit status: 1 for a mistake in what was asked, "
+    help="From portrait video clips to personalised heads and a portrait-video generator. `snakemake` runs the whole "
+    "chain; each command here is one stage of it and works alone. Exit status: 1 for a mistake in what was asked, "
     "3 for a fault of the machine.",
 )
-
-Manifest = Annotated[Path | None, typer.Option(help="Table of the clips, one a row. (default: data_manifest.csv)")]
-Results = Annotated[Path | None, typer.Option(help="Folder of all results. (default: results)")]
-Shard = Annotated[list[str] | None, typer.Option(help="Only the clips of this shard, such as hdtf-0003; repeatable.")]
-Shards = Annotated[
-    int | None, typer.Option("--shards", min=1, help="Number of shards of its data set. (default: configured)")
-]
-Clips = Annotated[list[str] | None, typer.Option("--clip", help="Only this clip; repeatable.")]
-Settings = Annotated[
-    str | None,
-    typer.Option(
-        help="YAML or JSON file, or JSON text, that stands for all settings. "
-        "(default: config.yaml here, then the .yaml beside the manifest)"
-    ),
-]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as proxy.batch=8; repeatable.")]
-Device = Annotated[str, typer.Option(envvar="EXPPORTRAIT_DEVICE", help="cpu, cuda, or auto: cuda where there is one.")]
-Backend = Annotated[
-    str, typer.Option(envvar="EXPPORTRAIT_BACKEND", help="Rasteriser: torch, nvdiffrast, or auto: what the device has.")
-]
-
-
-def configuration(
-    manifest: Path | None = None,
-    results: Path | None = None,
-    settings: str | None = None,
-    sets: list[str] | None = None,
-) -> Config:
-    """config.yaml and the manifest's overlay, or ``settings`` instead of both; then the single settings."""
-    given = {name: str(value) for name, value in (("manifest", manifest), ("results", results)) if value is not None}
-    layers: list[tuple[str, dict]] = []
-    if settings is not None and settings.lstrip().startswith("{"):
-        layers.append(("--settings", _parse(settings, "--settings")))
-    elif settings is not None:
-        layers.append((settings, read_yaml(Path(settings))))
-    else:
-        files = [Path("config.yaml")] if Path("config.yaml").exists() else []
-        layers += [(str(file), read_yaml(file)) for file in files]
-        beside = overlay(read_config(*layers, ("the command line", given)).manifest)
-        layers += [(str(beside), read_yaml(beside))] if beside.exists() else []
-    for text in sets or ():
-        name, equals, value = text.partition("=")
-        section, dot, key = name.partition(".")
-        if not (equals and dot and key):
-            raise UserError(f"--set {text}: write it as section.setting=value, such as proxy.batch=8")
-        layers.append(("--set", {section: {key: _parse(value, f"--set {name}")}}))
-    return read_config(*layers, ("the command line", given))
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: not valid JSON or YAML: {getattr(error, 'problem', error)}") from None
 
 
 def load_stage(name: str) -> Any:
@@ -88,44 +48,11 @@ def load_stage(name: str) -> Any:
     return import_module(f"expportrait.stages.{name}")
 
 
-def choose_device(device: str) -> str:
-    """Resolve auto. Raises MachineFault when a GPU is asked for and there is none."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise MachineFault(f"--device {device}: there is no usable GPU on this machine")
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise UserError(f"--device {device}: cpu, cuda or auto is expected")
-    return device
-
-
-def select(
-    config: Config, names: list[str] | None, number: int | None, clips: list[str] | None
-) -> dict[str, list[Row]]:
-    """Shard -> the rows to work on."""
-    rows = read_manifest(config.manifest)
-    counts = dict(config.shards)
-    if number is not None:
-        if not names:
-            raise UserError("--shards: say which shard is meant, by --shard")
-        counts |= {name.rpartition("-")[0]: number for name in names}
-    table = shards(rows, counts)
-    for wanted, known, what in ((names, [*table], "shard"), (clips, [row.clip for row in rows], "clip")):
-        for name in wanted or ():
-            if name not in known:
-                close = get_close_matches(name, known, n=1) or known[:1]
-                raise UserError(f"{config.manifest} has no {what} {name!r}; did you mean {close[0]!r}?")
-    table = {name: table[name] for name in names or table}
-    if clips:
-        table = {name: [row for row in chosen if row.clip in clips] for name, chosen in table.items()}
-    return {name: chosen for name, chosen in table.items() if chosen}
+def _title(name: str) -> str:
+    return (type(getattr(Config(), name)).__doc__ or "").strip()
 
 
 def _per_clip(name: str) -> None:
-    section = type(getattr(Config(), name))
-
     def command(
         manifest: Manifest = None,
         results: Results = None,
@@ -137,19 +64,74 @@ def _per_clip(name: str) -> None:
         device: Device = "auto",
         backend: Backend = "auto",
     ) -> None:
-        from expportrait.stage import read_index, run, write_index
+        from expportrait.stage import run
 
         config = configuration(manifest, results, settings, sets)
-        table = select(config, shard, number, clip)
         stage, where = load_stage(name).STAGE, choose_device(device)
-        for part, rows in table.items():
-            index = run(stage, rows, config, where, backend)
-            file = config.results / name / f"{part}.json"
-            # an index must list its whole shard, so single clips only update one that exists
-            if not clip or file.exists():
-                write_index(file, (read_index(file) if clip else {}) | index)
+        for part, rows in select(config, shard, number, clip).items():
+            _write(config.results / name / f"{part}.json", run(stage, rows, config, where, backend), whole=not clip)
 
-    app.command(name, help=f"{(section.__doc__ or '').strip()} Writes RESULTS/{name}/CLIP.zarr.")(command)
+    app.command(name, help=f"{_title(name)} Writes RESULTS/{name}/CLIP.zarr.")(command)
+
+
+def _per_pair(name: str) -> None:
+    def command(
+        manifest: Manifest = None,
+        results: Results = None,
+        pairs: Pairs = None,
+        shard: Shard = None,
+        number: Shards = None,
+        pair: Pair = None,
+        settings: Settings = None,
+        sets: Sets = None,
+        device: Device = "auto",
+        backend: Backend = "auto",
+    ) -> None:
+        config = configuration(manifest, results, settings, sets, pairs)
+        stage, where = load_stage(name), choose_device(device)
+        clips = read_manifest(config.manifest)
+        for part, rows in select_pairs(config, shard, number, pair).items():
+            index = stage.run(rows, clips, config, where, backend)
+            _write(config.results / name / f"{part}.json", index, whole=not pair)
+
+    app.command(name, help=f"{_title(name)} Writes RESULTS/{name}/TARGET__DRIVER.zarr.")(command)
+
+
+def _write(file: Path, index: dict[str, Any], whole: bool) -> None:
+    """An index must list its whole shard, so some members only update one that exists."""
+    from expportrait.stage import read_index, write_index
+
+    if whole or file.exists():
+        write_index(file, index if whole else read_index(file) | index)
+
+
+def _training(name: str) -> None:
+    def command(
+        manifest: Manifest = None,
+        results: Results = None,
+        settings: Settings = None,
+        sets: Sets = None,
+        device: Device = "auto",
+    ) -> None:
+        config = configuration(manifest, results, settings, sets)
+        load_stage(name).run(read_manifest(config.manifest), config, choose_device(device))
+
+    app.command(name, help=f"{_title(name)} Writes RESULTS/{name}/model.")(command)
+
+
+def _evaluate(
+    manifest: Manifest = None,
+    results: Results = None,
+    pairs: Pairs = None,
+    settings: Settings = None,
+    sets: Sets = None,
+    device: Device = "auto",
+) -> None:
+    config = configuration(manifest, results, settings, sets, pairs)
+    rows = [row for part in select_pairs(config).values() for row in part]
+    names = sorted((row.extra["target"], row.extra["driver"]) for row in rows)
+    table = load_stage("evaluate").run(names, config, choose_device(device))
+    typer.echo(f"wrote {table}")
 
 
 def _demo(
@@ -179,9 +161,15 @@ def _demo(
         Path(f"{video}.key").write_text(key + "\n", "utf-8")
 
 
-def _report(manifest: Manifest = None, results: Results = None, settings: Settings = None, sets: Sets = None) -> None:
+def _report(
+    manifest: Manifest = None,
+    results: Results = None,
+    pairs: Pairs = None,
+    settings: Settings = None,
+    sets: Sets = None,
+) -> None:
     """One HTML page on the whole run: what was made, what failed and why. Writes RESULTS/report/index.html."""
-    config = configuration(manifest, results, settings, sets)
+    config = configuration(manifest, results, settings, sets, pairs)
     rows = read_manifest(config.manifest)
     report = load_stage("report")
     settings_shown = SimpleNamespace(**{s: getattr(config, s) for s in report.STAGE.sections})
@@ -190,8 +178,14 @@ def _report(manifest: Manifest = None, results: Results = None, settings: Settin
 
 
 app.command("demo")(_demo)
-for _name in PER_CLIP:
-    _per_clip(_name)
+for _name in STAGES:
+    if _name in PER_CLIP:
+        _per_clip(_name)
+    elif _name in PER_PAIR:
+        _per_pair(_name)
+    elif _name in ("transfer", "generator"):
+        _training(_name)
+app.command("evaluate", help=f"{_title('evaluate')} Writes RESULTS/evaluate/table.json.")(_evaluate)
 app.command("report")(_report)
 
 

@@ -11,7 +11,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from expportrait.errors import UserError
 
@@ -174,6 +184,59 @@ class Latents(Section):
         8, ge=1, description="frames a clip kept as reference portraits, evenly spaced from the first"
     )
 
+    @field_validator("window")
+    @classmethod
+    def _whole_latents(cls, window: int) -> int:
+        if window % 4 != 1:
+            low = max(1, (window - 1) // 4 * 4 + 1)
+            raise ValueError(f"a window has 4k+1 frames, such as {low} or {low + 4}")
+        return window
+
+    @field_validator("size")
+    @classmethod
+    def _whole_tokens(cls, size: int, others: ValidationInfo) -> int:
+        grid = 2 * (others.data.get("space", 8) if others.data.get("codec") == "linear" else 8)
+        if size % grid:
+            raise ValueError(f"sizes are multiples of {grid} px, such as {max(grid, size // grid * grid)}")
+        return size
+
+
+class Transfer(Section):
+    """Expression transfer: what a driver's expression does to another head's fine geometry (paper, section 3.2)."""
+
+    encoder_width: int = Field(256, ge=8, description="channels of the temporal encoder, eq. (8)")
+    code: int = Field(128, ge=4, description="size of the code z of a frame")
+    vertex_width: int = Field(128, ge=8, description="hidden layers of the vertices' network, eq. (9)")
+    steps: int = Field(20000, ge=1, description="training steps")
+    clips: int = Field(8, ge=1, description="clips a step")
+    window: int = Field(128, ge=2, description="frames of a clip that the encoder sees in a step")
+    frames: int = Field(32, ge=4, multiple_of=2, description="of these, frames compared, in pairs of neighbours")
+    vertices: int = Field(2048, ge=1, description="facial vertices a step")
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam, at the start of its cosine")
+    w_velocity: float = Field(0.5, ge=0, description="error of the offsets' change from frame to frame, per mm")
+    w_magnitude: float = Field(1e-3, ge=0, description="squared offset, per mm^2")
+    save_every: int = Field(500, ge=1, description="steps between checkpoints")
+    seed: int = Field(0, ge=0, description="of every random choice")
+
+
+class Drive(Section):
+    """Control maps of each pair: the driver's expression and head motion on the target's head (paper, section 3.2)."""
+
+    target_proxy: Literal["image", "clip"] = Field(
+        "image", description="target's head, fitted from its reference frame alone, or from its whole clip"
+    )
+    reference: int = Field(0, ge=0, description="the target's reference frame")
+    offsets: Literal["transfer", "copy", "static", "none"] = Field(
+        "transfer",
+        description="D_t: transfer module, driver's copied, or 0 (static: D_s alone; none: plain body model)",
+    )
+    pose: Literal["absolute", "relative"] = Field(
+        "absolute", description="the head faces where the driver's does, or turns as the driver does from its anchor on"
+    )
+    anchor: Literal["first", "mean"] = Field(
+        "first", description="frame of another clip, or its mean, that stands for the target's reference pose"
+    )
+
 
 class Generator(Section):
     """The video generator, trained on the control maps and latents of the split train (paper, section 3.3)."""
@@ -220,43 +283,6 @@ class Generator(Section):
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="newest checkpoints kept")
     seed: int = Field(0, ge=0, description="of every random choice")
-
-
-class Transfer(Section):
-    """Expression transfer: what a driver's expression does to another head's fine geometry (paper, section 3.2)."""
-
-    encoder_width: int = Field(256, ge=8, description="channels of the temporal encoder, eq. (8)")
-    code: int = Field(128, ge=4, description="size of the code z of a frame")
-    vertex_width: int = Field(128, ge=8, description="hidden layers of the vertices' network, eq. (9)")
-    steps: int = Field(20000, ge=1, description="training steps")
-    clips: int = Field(8, ge=1, description="clips a step")
-    window: int = Field(128, ge=2, description="frames of a clip that the encoder sees in a step")
-    frames: int = Field(32, ge=4, multiple_of=2, description="of these, frames compared, in pairs of neighbours")
-    vertices: int = Field(2048, ge=1, description="facial vertices a step")
-    learning_rate: float = Field(1e-3, gt=0, description="of Adam, at the start of its cosine")
-    w_velocity: float = Field(0.5, ge=0, description="error of the offsets' change from frame to frame, per mm")
-    w_magnitude: float = Field(1e-3, ge=0, description="squared offset, per mm^2")
-    save_every: int = Field(500, ge=1, description="steps between checkpoints")
-    seed: int = Field(0, ge=0, description="of every random choice")
-
-
-class Drive(Section):
-    """Control maps of each pair: the driver's expression and head motion on the target's head (paper, section 3.2)."""
-
-    target_proxy: Literal["image", "clip"] = Field(
-        "image", description="target's head, fitted from its reference frame alone, or from its whole clip"
-    )
-    reference: int = Field(0, ge=0, description="the target's reference frame")
-    offsets: Literal["transfer", "copy", "static", "none"] = Field(
-        "transfer",
-        description="D_t: transfer module, driver's copied, or 0 (static: D_s alone; none: plain body model)",
-    )
-    pose: Literal["absolute", "relative"] = Field(
-        "absolute", description="the head faces where the driver's does, or turns as the driver does from its anchor on"
-    )
-    anchor: Literal["first", "mean"] = Field(
-        "first", description="frame of another clip, or its mean, that stands for the target's reference pose"
-    )
 
 
 class Reenact(Section):
@@ -316,12 +342,25 @@ class Config(Section):
     proxy: Proxy = Proxy()
     control: Control = Control()
     latents: Latents = Latents()
-    generator: Generator = Generator()
     transfer: Transfer = Transfer()
     drive: Drive = Drive()
+    generator: Generator = Generator()
     reenact: Reenact = Reenact()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
+
+    def check_together(self) -> None:
+        """Raises UserError where settings that are right by themselves do not go together."""
+        if self.reenact.overlap >= self.latents.window:
+            raise UserError(
+                f"reenact.overlap is {self.reenact.overlap}, but a window of the generator has {self.latents.window} "
+                "frames (latents.window): set it lower"
+            )
+        missing = sorted({*self.generator.maps} - {"normals", "coverage", *self.control.maps})
+        if missing:
+            raise UserError(
+                f"generator.maps asks for {', '.join(missing)}, which is not rendered: name it in control.maps too"
+            )
 
     def canonical(self, *sections: str) -> str:
         """JSON of these sections, what is at its default left out: equal text means equal settings."""

@@ -71,6 +71,8 @@ def _explain(error: dict, layers: tuple[tuple[str, dict], ...]) -> str:
         hint = f"; did you mean {'.'.join([*map(str, error['loc'][:-1]), *close])}?" if close else ""
         return f"{said}: there is no setting {where}{hint} (all settings: docs/settings.md)"
     wrong = error["msg"][0].lower() + error["msg"][1:]
+    if error["type"] == "value_error":
+        wrong = str(error["ctx"]["error"])
     if error["type"].startswith("model"):
         wrong = "a section is expected, with its settings indented below it"
     return f"{said}: {where} is {error['input']!r}: {wrong}"

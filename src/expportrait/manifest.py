@@ -149,7 +149,7 @@ def default_shards(clips: int) -> int:
     return 2 ** max(0, round(math.log2(clips / CLIPS_A_SHARD)))
 
 
-def digest(rows: list[Row], columns: bool = False) -> str:
-    """Changes with a clip's id or identity, with ``columns`` also with its other columns; not with the rows' order."""
-    lines = [[row.clip, row.identity()] + [[row.dataset, row.person, row.split, row.extra]] * columns for row in rows]
+def digest(rows: list[Row], *columns: str) -> str:
+    """Changes with a clip's id or identity, and with these other columns; not with the rows' order."""
+    lines = [[row.clip, row.identity(), [getattr(row, name) for name in columns]] for row in rows]
     return hashlib.sha256(json.dumps(sorted(lines, key=lambda line: line[0])).encode()).hexdigest()[:16]

@@ -74,11 +74,16 @@ def pair_row(target: Row, driver: Row) -> Row:
 
 def pair_shards(pairs: list[Row], configured: dict[str, int]) -> dict[str, list[Row]]:
     """Shard name -> its pairs. The pairs of one target stay together: they share its fit from the reference frame."""
-    count = configured.get(DATASET) or (default_shards(len(pairs)) if pairs else 1)
+    count = pair_count(pairs, configured)
     table: dict[str, list[Row]] = {}
     for row in pairs:
         table.setdefault(f"{DATASET}-{_hash(row.extra['target']) % count:04d}", []).append(row)
     return {name: sorted(table[name], key=lambda row: row.clip) for name in sorted(table)}
+
+
+def pair_count(pairs: list[Row], configured: dict[str, int]) -> int:
+    """Number of shards: as configured, else by the number of pairs."""
+    return configured.get(DATASET) or (default_shards(len(pairs)) if pairs else 1)
 
 
 def _hash(text: str) -> int:

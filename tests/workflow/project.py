@@ -21,6 +21,7 @@ hopper-talk,demo,data/demo/hopper-talk.mp4,hopper,train
 LIGHT = """\
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,7 +31,7 @@ del sys.modules["expportrait"]
 import numpy as np
 from expportrait import cli
 from expportrait.errors import ClipError
-from expportrait.stage import Stage
+from expportrait import stage as loop
 from expportrait.stages import version
 
 SECTIONS, PARENTS = @STAGES@
@@ -57,7 +58,37 @@ def make(clip, out, settings, device):
     out.with_suffix(".npz").write_text(clip)
 
 
-def build(rows, results, settings, shards):
+def train(name, rows, config):
+    home, log = config.results / name, Path("work.log")
+    states = {f"{p} {row.clip}": loop.state(config.results / p, row.clip) for p in PARENTS[name] for row in rows
+              if row.split == "train"}
+    keys = {who: state.key for who, state in states.items() if state.status == "ok"}
+    key = loop.content_key(name, version(name), config.identity(SECTIONS[name], ""), keys)
+    model = home / "model"
+    if not model.exists() or model.read_text() != key:
+        with log.open("a") as lines:
+            lines.write(name + "\\n")
+        home.mkdir(parents=True, exist_ok=True)
+        model.write_text(key)
+    loop.write_json(home / "index.json", {"status": "ok", "key": key, "why": ""})
+
+
+def evaluate(pairs, config, device):
+    loop.write_json(config.results / "evaluate" / "table.json", pairs)
+
+
+def others(name):
+    def parents(pair):
+        found = {}
+        for parent in PARENTS[name]:
+            clips = {"drive": [pair.clip], "transfer": []}.get(parent, [*pair.extra.values()])
+            found |= {f"{parent} {clip}": (parent, clip) for clip in clips}
+        return found
+
+    return parents
+
+
+def build(rows, results, settings, shards, pairs=None):
     page = results / "report" / "index.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(" ".join(sorted(row.clip for row in rows)))
@@ -65,8 +96,13 @@ def build(rows, results, settings, shards):
 
 
 def load_stage(name):
-    stage = Stage(name, version(name), SECTIONS[name], PARENTS[name], process)
-    return SimpleNamespace(STAGE=stage, make=make, build=build)
+    stage = loop.Stage(name, version(name), SECTIONS[name], PARENTS[name], process)
+    whole = {"drive": ("transfer",), "reenact": ("generator",)}.get(name)
+    run = evaluate if name == "evaluate" else lambda rows, config, device: train(name, rows, config)
+    if whole:
+        stage = replace(stage, whole=whole, others=others(name))
+        run = lambda pairs, rows, config, *rest: loop.run(stage, pairs, config, *rest)
+    return SimpleNamespace(STAGE=stage, make=make, build=build, run=run)
 
 
 cli.load_stage, cli.choose_device = load_stage, lambda device: "cpu"
@@ -80,6 +116,12 @@ PARENTS = {
     "geometry": ("crop", "landmarks"),
     "proxy": ("crop", "landmarks", "geometry"),
     "control": ("proxy",),
+    "latents": ("crop",),
+    "transfer": ("proxy",),
+    "drive": ("proxy", "transfer"),
+    "generator": ("latents", "control"),
+    "reenact": ("drive", "crop"),
+    "evaluate": ("reenact", "crop"),
     "report": (),
 }
 SECTIONS = {
@@ -89,6 +131,12 @@ SECTIONS = {
     "geometry": ("geometry", "head"),
     "proxy": ("proxy", "head"),
     "control": ("control", "head"),
+    "latents": ("latents",),
+    "transfer": ("transfer", "head"),
+    "drive": ("drive", "control", "head"),
+    "generator": ("generator",),
+    "reenact": ("latents", "reenact"),
+    "evaluate": ("evaluate",),
     "report": ALL_SECTIONS,
 }
 

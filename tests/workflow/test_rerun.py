@@ -2,22 +2,30 @@
 
 import pytest
 
-PER_CLIP = ["crop", "landmarks", "geometry", "proxy", "control"]
+HEAD = ["landmarks", "geometry", "proxy", "control"]
+PER_CLIP = ["crop", *HEAD, "latents"]
+TRAINED = ["transfer", "drive", "generator", "reenact", "evaluate", "report"]
 CHANGES = {
-    "demo": ("yaw: 10", ["demo", *PER_CLIP, "report"]),
-    "head": ("subdivisions: 0", [*PER_CLIP[2:], "report"]),
-    "crop": ("scale: 2.5", [*PER_CLIP, "report"]),
-    "landmarks": ("max_gap: 3", [*PER_CLIP[1:], "report"]),
-    "geometry": ("grid: 64", [*PER_CLIP[2:], "report"]),
-    "proxy": ("batch: 5", ["proxy", "control", "report"]),
-    "control": ("maps: [depth]", ["control", "report"]),
+    "demo": ("yaw: 10", ["demo", *PER_CLIP, *TRAINED]),
+    "head": ("subdivisions: 0", [*HEAD[1:], *TRAINED]),
+    "crop": ("scale: 2.5", [*PER_CLIP, *TRAINED]),
+    "landmarks": ("max_gap: 3", [*HEAD, *TRAINED]),
+    "geometry": ("grid: 64", [*HEAD[1:], *TRAINED]),
+    "proxy": ("batch: 5", ["proxy", "control", *TRAINED]),
+    "control": ("maps: [depth]", ["control", "drive", "generator", "reenact", "evaluate", "report"]),
+    "latents": ("stride: 8", ["latents", "generator", "reenact", "evaluate", "report"]),
+    "transfer": ("steps: 9", ["transfer", "drive", "reenact", "evaluate", "report"]),
+    "drive": ("pose: relative", ["drive", "reenact", "evaluate", "report"]),
+    "generator": ("steps: 9", ["generator", "reenact", "evaluate", "report"]),
+    "reenact": ("steps: 3", ["reenact", "evaluate", "report"]),
+    "evaluate": ("stride: 2", ["evaluate", "report"]),
     "report": ("frames: 4", ["report"]),
 }
 
 
 def jobs(rules, shards):
-    """Each per-clip rule runs once a shard; there is one demo clip and one report."""
-    return {rule: 1 if rule in ("demo", "report") else shards for rule in rules}
+    """Each per-clip rule runs once a shard; of the others there is one job each."""
+    return {rule: shards if rule in PER_CLIP else 1 for rule in rules}
 
 
 def work(stages, clip):
@@ -53,33 +61,62 @@ def test_rows_reordered_or_spaced_or_with_another_column_rerun_nothing(project):
     assert project.plan() == {}
 
 
-def test_who_is_in_a_clip_touches_the_report_alone(project):
-    edit(project, lambda text: text.replace(",bob,test", ",bert,val"))
-    assert project.plan() == {"report": 1}
+def test_who_is_in_a_clip_is_asked_by_the_transfer_and_the_report_alone(project):
+    edit(project, lambda text: text.replace(",bob,test", ",bert,test"))
+    assert project.plan() == jobs(["transfer", "drive", "reenact", "evaluate", "report"], shards=0)
+    project.run()
+    assert project.work() == [], "nothing that was trained depends on it"
+
+
+def test_a_clip_that_changes_the_split_trains_anew(project):
+    edit(project, lambda text: text.replace(",ann,train", ",ann,val"))
+    assert project.plan() == jobs(TRAINED, shards=0)
+    project.run()
+    assert [line.split()[0] for line in project.work()] == [
+        "drive",
+        "drive",
+        "generator",
+        "reenact",
+        "reenact",
+        "transfer",
+    ]
+
+
+def test_pairs_are_made_when_asked_for(project):
+    project.write("pairs.csv", "target,driver\nbob,bob\nbob,hopper-talk\n")
+    assert project.plan("--config", "pairs=pairs.csv") == {}, "what the manifest has by default, written out"
+    project.write("pairs.csv", "target,driver\nbob,bob\nann,hopper-talk\n")
+    project.run("--config", "pairs=pairs.csv")
+    assert project.work() == ["drive ann__hopper-talk", "reenact ann__hopper-talk"]
+
+
+def test_copied_offsets_need_no_transfer_module(project):
+    plan = project.plan("--config", "drive={offsets: copy}", "transfer={steps: 9}", "--until", "reenact")
+    assert plan == {"drive": 1, "reenact": 1}
 
 
 def test_an_added_row_costs_one_clip_and_a_removed_one_nothing(project):
     before = project.read("data_manifest.csv")
     edit(project, lambda text: text + "new,films,elsewhere/new.mp4,me,test\n")
-    assert project.plan() == jobs([*PER_CLIP, "report"], shards=1)
+    assert project.plan() == jobs([*PER_CLIP, *TRAINED], shards=1)
     project.run()
     assert project.work() == work(PER_CLIP, "new")
     project.write("data_manifest.csv", before)
-    assert project.plan() == jobs([*PER_CLIP, "report"], shards=1)
+    assert project.plan() == jobs([*PER_CLIP, *TRAINED], shards=1)
     project.run("results/landmarks/films-0000.json")
     assert project.work() == []
 
 
 def test_a_bumped_rev_recomputes_the_clip(project):
     edit(project, lambda text: text.replace("split\n", "split,rev\n").replace(",test\n", ",test,2\n"))
-    assert project.plan() == jobs([*PER_CLIP, "report"], shards=1)
+    assert project.plan() == jobs([*PER_CLIP, *TRAINED], shards=1)
     project.run("results/landmarks/films-0000.json")
     assert project.work() == work(["crop", "landmarks"], "bob")
 
 
 def test_other_shards_recompute_nothing(project):
     more = ["--config", "shards={films: 3}"]
-    assert project.plan(*more) == jobs([*PER_CLIP, "report"], shards=2)
+    assert project.plan(*more) == jobs([*PER_CLIP, *TRAINED], shards=2)
     project.run("results/landmarks/films-0000.json", "results/landmarks/films-0002.json", *more)
     assert project.work() == []
 

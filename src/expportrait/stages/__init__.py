@@ -1,10 +1,16 @@
-"""The stages, one module each. A per-clip stage exports ``STAGE``; see ``expportrait.stage``."""
+"""The stages, one module each, named as the rule, the command and the section of the settings.
+
+Stages of clips and of pairs export ``STAGE`` for the loop of ``expportrait.stage``; the others make one thing of the
+whole run, by their own ``run``.
+"""
 
 import re
 from importlib.resources import files
 
-PER_CLIP = ("crop", "landmarks", "geometry", "proxy", "control")
-STAGES = ("demo", *PER_CLIP, "report")
+PER_CLIP = ("crop", "landmarks", "geometry", "proxy", "control", "latents")
+PER_PAIR = ("drive", "reenact")
+WHOLE = ("transfer", "generator", "evaluate")
+STAGES = ("demo", *PER_CLIP, "transfer", "drive", "generator", "reenact", "evaluate", "report")
 
 
 def version(stage: str) -> int:

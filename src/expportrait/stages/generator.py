@@ -38,9 +38,10 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
                         "see why in the indexes of these stages, or in the report")  # fmt: skip
     settings = s.model_dump(mode="json", exclude_defaults=True, exclude=NOT_IN_KEY)
     key = content_key(STAGE.name, STAGE.version, {"generator": settings, "base": weight_files(s.base)}, chosen)
-    index = home / "index.json"
+    index, done = home / "index.json", {"status": "ok", "key": key, "why": "", "clips": chosen}
     if finished(home) == key:
         say(f"generator: {home / 'model'} is up to date")
+        write_json(index, done)  # a run of the workflow deletes it first
         return index
     paths = [{clip: config.results / name / f"{clip}.zarr" for clip in chosen} for name in STAGE.parents]
     windows = Windows(*paths, s.maps)
@@ -62,14 +63,13 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
     shutil.copy(work / "loss.csv", temporary / "loss.csv")
     shutil.rmtree(home / "model", ignore_errors=True)
     temporary.rename(home / "model")
-    write_json(index, {"status": "ok", "key": key, "why": "", "clips": chosen})
+    write_json(index, done)
     return index
 
 
 def finished(home: Path) -> str | None:
     """The key of the generator in the folder ``home``, None where there is no whole one."""
     try:
-        key = json.loads((home / "index.json").read_text("utf-8"))["key"]
-        return key if json.loads((home / "model" / "generator.json").read_text("utf-8"))["key"] == key else None
+        return json.loads((home / "model" / "generator.json").read_text("utf-8"))["key"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

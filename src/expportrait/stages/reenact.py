@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from expportrait.config import Config
 from expportrait.errors import UserError
 from expportrait.generator.codec import Codec, load_codec, resize, to_tensor
 from expportrait.generator.data import control_maps
@@ -18,11 +19,17 @@ from expportrait.generator.model import PortraitTransformer
 from expportrait.generator.sample import Sampler, generate
 from expportrait.manifest import Row
 from expportrait.render.picture import normals_to_rgb
-from expportrait.stage import Clip, Stage, whole_state
+from expportrait.stage import Clip, Outcome, Stage, whole_state
+from expportrait.stage import run as run_stage
 from expportrait.store import Store, StoreWriter, decode_normals
 from expportrait.video.write import write_mp4
 
 PANEL = 256  # px, least side of the videos' pictures: smaller ones are enlarged, so that players show them
+
+
+def run(pairs: list[Row], rows: list[Row], config: Config, device: str, backend: str = "auto") -> dict[str, Outcome]:
+    """Bring ``pairs`` (rows of ``pairs.read_pairs``) up to date; returns their index."""
+    return run_stage(STAGE, pairs, config, device, backend)
 
 
 def load(settings: SimpleNamespace, device: str) -> Codec:

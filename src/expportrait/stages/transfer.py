@@ -39,8 +39,9 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
     evaluated = {clip: fitted[clip] for clips in groups.values() for clip in clips}
     done = {"status": "ok", "key": key, "why": "", "clips": chosen, "evaluated": evaluated}
     index = home / "index.json"
-    if finished(home) == done:
+    if finished(home) == (key, evaluated):
         say(f"transfer: {home / 'model'} is up to date")
+        write_json(index, done)  # a run of the workflow deletes it first
         return index
     head = load_head(*config.head.model_dump().values())
 
@@ -60,7 +61,7 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
     for name, members in groups.items():
         others = read(members) if members else None
         figures[name] = evaluate(model, others) if others and others.names else f"not available: no {MEANING[name]}"
-    save(home, model.cpu(), {"key": key, "unit": "mm", "curves": curves, "figures": figures})
+    save(home, model.cpu(), {"key": key, "evaluated": evaluated, "unit": "mm", "curves": curves, "figures": figures})
     write_json(index, done)
     for old in home.glob("work-*"):
         if old != work:
@@ -108,11 +109,10 @@ def save(home: Path, model: Transfer, training: dict) -> None:
     temporary.rename(home / "model")
 
 
-def finished(home: Path) -> dict | None:
-    """The index of the module in ``home``, None where there is no whole one."""
+def finished(home: Path) -> tuple[str, dict] | None:
+    """Key of the module in ``home`` and the clips it was evaluated on, None where there is no whole one."""
     try:
-        index = json.loads((home / "index.json").read_text("utf-8"))
         training = json.loads((home / "model" / "training.json").read_text("utf-8"))
-        return index if training["key"] == index["key"] else None
+        return training["key"], training["evaluated"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

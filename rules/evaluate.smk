@@ -1,0 +1,30 @@
+rule evaluate:
+    """Measure the videos and set them beside the paper's Table 1."""
+    input:
+        reenact=indexes("reenact"),
+        crop=indexes("crop") if PAIR_ROWS else [],
+        files=settings_files("evaluate"),
+    output:
+        table="<results>/evaluate/table.json",
+    log:
+        "<logs>/evaluate.log",
+    conda:
+        "../envs/gpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        manifest=MANIFEST,
+        results=RESULTS,
+        pairs=PAIRS,
+        settings=settings("evaluate"),
+        version=stage_version("evaluate"),
+        rows=digest(PAIR_ROWS),
+    shell:
+        "python -m expportrait evaluate"
+        " --manifest {params.manifest:q}"
+        " --results {params.results:q}"
+        " --pairs={params.pairs:q}"
+        " --settings {params.settings:q}"
+        " 2>&1 | tee {log:q}"

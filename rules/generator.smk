@@ -1,0 +1,28 @@
+rule generator:
+    """Train the video generator (paper, section 3.3)."""
+    input:
+        latents=indexes("latents"),
+        control=indexes("control"),
+        files=settings_files("generator"),
+    output:
+        index="<results>/generator/index.json",
+    log:
+        "<logs>/generator.log",
+    conda:
+        "../envs/gpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=64000,
+        runtime=2880,
+    params:
+        manifest=MANIFEST,
+        results=RESULTS,
+        settings=settings("generator"),
+        version=stage_version("generator"),
+        rows=digest(ROWS, "split"),
+    shell:
+        "python -m expportrait generator"
+        " --manifest {params.manifest:q}"
+        " --results {params.results:q}"
+        " --settings {params.settings:q}"
+        " 2>&1 | tee {log:q}"

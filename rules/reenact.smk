@@ -1,0 +1,34 @@
+rule reenact:
+    """Generate each pair's video."""
+    input:
+        drive="<results>/drive/{shard}.json",
+        crop=indexes_of("crop", "target", "driver"),
+        generator="<results>/generator/index.json",
+        files=settings_files("reenact", "latents"),
+    output:
+        index="<results>/reenact/{shard}.json",
+    log:
+        "<logs>/reenact/{shard}.log",
+    conda:
+        "../envs/gpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=12000,
+        runtime=480,
+    params:
+        manifest=MANIFEST,
+        results=RESULTS,
+        pairs=PAIRS,
+        settings=settings("reenact", "latents"),
+        version=stage_version("reenact"),
+        rows=pairs_digest,
+        shards=PAIR_COUNT,
+    shell:
+        "python -m expportrait reenact"
+        " --manifest {params.manifest:q}"
+        " --results {params.results:q}"
+        " --pairs={params.pairs:q}"
+        " --shard {wildcards.shard}"
+        " --shards {params.shards}"
+        " --settings {params.settings:q}"
+        " 2>&1 | tee {log:q}"
