@@ -40,7 +40,7 @@ PAIR_ROWS = checked(read_pairs, CONFIG.pairs, ROWS)
 PAIR_SHARDS = pair_shards(PAIR_ROWS, CONFIG.shards)
 PAIR_COUNT = pair_count(PAIR_ROWS, CONFIG.shards)
 # Snakemake does not track paths among params: results stay valid when the manifest moves.
-MANIFEST, RESULTS, PAIRS = CONFIG.manifest, CONFIG.results, CONFIG.pairs or ""
+MANIFEST, RESULTS, PAIRS = CONFIG.manifest, CONFIG.results, CONFIG.pairs or Path()
 DIGESTS = {shard: digest(rows) for shard, rows in SHARDS.items()}
 PAIR_DIGESTS = {shard: digest(rows) for shard, rows in PAIR_SHARDS.items()}
 COUNTS = shard_counts(ROWS, CONFIG.shards)

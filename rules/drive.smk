@@ -28,7 +28,7 @@ rule drive:
         "python -m expportrait drive"
         " --manifest {params.manifest:q}"
         " --results {params.results:q}"
-        " --pairs={params.pairs:q}"
+        " --pairs {params.pairs:q}"
         " --shard {wildcards.shard}"
         " --shards {params.shards}"
         " --settings {params.settings:q}"

@@ -25,6 +25,6 @@ rule evaluate:
         "python -m expportrait evaluate"
         " --manifest {params.manifest:q}"
         " --results {params.results:q}"
-        " --pairs={params.pairs:q}"
+        " --pairs {params.pairs:q}"
         " --settings {params.settings:q}"
         " 2>&1 | tee {log:q}"

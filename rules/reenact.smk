@@ -27,7 +27,7 @@ rule reenact:
         "python -m expportrait reenact"
         " --manifest {params.manifest:q}"
         " --results {params.results:q}"
-        " --pairs={params.pairs:q}"
+        " --pairs {params.pairs:q}"
         " --shard {wildcards.shard}"
         " --shards {params.shards}"
         " --settings {params.settings:q}"

@@ -28,6 +28,6 @@ rule report:
         "python -m expportrait report"
         " --manifest {params.manifest:q}"
         " --results {params.results:q}"
-        " --pairs={params.pairs:q}"
+        " --pairs {params.pairs:q}"
         " --settings {params.settings:q}"
         " 2>&1 | tee {log:q}"

@@ -21,7 +21,7 @@ Shards = Annotated[
 ]
 Clips = Annotated[list[str] | None, typer.Option("--clip", help="Only this clip; repeatable.")]
 Pairs = Annotated[
-    Path | None, typer.Option(help="Table target,driver; '' for the manifest's default pairs. (default: configured)")
+    Path | None, typer.Option(help="Table target,driver; . for the manifest's default pairs. (default: configured)")
 ]
 Pair = Annotated[list[str] | None, typer.Option(help="Only this pair, <target>__<driver>; repeatable.")]
 Settings = Annotated[

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from bisect import bisect
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -54,14 +55,26 @@ def read_pairs(file: Path | None, rows: list[Row]) -> list[Row]:
 def default_pairs(rows: list[Row]) -> list[Row]:
     """Each test clip by itself, and by one clip of another person: of the test split where there is one. The choice
     depends on the clips' names alone."""
+    tested = sorted((row for row in rows if row.split == "test"), key=lambda row: row.clip)
+    rings = [
+        sorted((_hash(row.clip), row.clip, row) for row in members) for members in (tested, rows if tested else [])
+    ]
     pairs = []
-    for target in sorted((row for row in rows if row.split == "test"), key=lambda row: row.clip):
+    for target in tested:
         pairs.append(pair_row(target, target))
-        others = sorted((row for row in rows if row.person != target.person), key=lambda row: row.clip)
-        others = [row for row in others if row.split == "test"] or others
-        if others:
-            pairs.append(pair_row(target, others[_hash(target.clip) % len(others)]))
+        drivers = (_next(ring, target) for ring in rings)
+        driver = next((row for row in drivers if row is not None), None)
+        if driver is not None:
+            pairs.append(pair_row(target, driver))
     return pairs
+
+
+def _next(ring: list[tuple[int, str, Row]], target: Row) -> Row | None:
+    """The first clip of another person after the target's own place in a ring of hashes: an added clip takes over few
+    pairs, where a choice by position in the table would shuffle them all."""
+    start = bisect(ring, (_hash(f"{target.clip} is driven by"), "", target))
+    around = (ring[(start + step) % len(ring)][2] for step in range(len(ring)))
+    return next((row for row in around if row.person != target.person), None)
 
 
 def pair_row(target: Row, driver: Row) -> Row:

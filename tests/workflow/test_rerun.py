@@ -97,7 +97,7 @@ def test_copied_offsets_need_no_transfer_module(project):
 
 def test_an_added_row_costs_one_clip_and_a_removed_one_nothing(project):
     before = project.read("data_manifest.csv")
-    edit(project, lambda text: text + "new,films,elsewhere/new.mp4,me,test\n")
+    edit(project, lambda text: text + "new,films,elsewhere/new.mp4,me,val\n")
     assert project.plan() == jobs([*PER_CLIP, *TRAINED], shards=1)
     project.run()
     assert project.work() == work(PER_CLIP, "new")
