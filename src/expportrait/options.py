@@ -93,7 +93,9 @@ def select(
 ) -> dict[str, list[Row]]:
     """Shard -> the rows to work on."""
     rows = read_manifest(config.manifest)
-    return _narrow(rows, shards(rows, _counts(config, names, number)), names, clips, f"{config.manifest} has no clip")
+    return _narrow(
+        rows, shards(rows, _counts(config, names, number)), names, clips, f"{config.manifest} has no", "clip"
+    )
 
 
 def select_pairs(
@@ -101,8 +103,8 @@ def select_pairs(
 ) -> dict[str, list[Row]]:
     """The same for pairs: shard -> rows of ``pairs.read_pairs``."""
     rows = read_pairs(config.pairs, read_manifest(config.manifest))
-    missing = f"{config.pairs} has no pair" if config.pairs else "there is no pair"
-    return _narrow(rows, pair_shards(rows, _counts(config, names, number)), names, pairs, missing)
+    missing = f"{config.pairs} has no" if config.pairs else "there is no"
+    return _narrow(rows, pair_shards(rows, _counts(config, names, number)), names, pairs, missing, "pair")
 
 
 def _counts(config: Config, names: list[str] | None, number: int | None) -> dict[str, int]:
@@ -114,14 +116,19 @@ def _counts(config: Config, names: list[str] | None, number: int | None) -> dict
 
 
 def _narrow(
-    rows: list[Row], table: dict[str, list[Row]], names: list[str] | None, members: list[str] | None, missing: str
+    rows: list[Row],
+    table: dict[str, list[Row]],
+    names: list[str] | None,
+    members: list[str] | None,
+    missing: str,
+    noun: str,
 ) -> dict[str, list[Row]]:
     """Raises UserError for a shard or a member that is not there."""
-    for wanted, known, sentence in ((names, [*table], "there is no shard"), (members, [r.clip for r in rows], missing)):
+    for wanted, known, what in ((names, [*table], "shard"), (members, [row.clip for row in rows], noun)):
         for name in wanted or ():
             if name not in known:
                 close = get_close_matches(name, known, n=1) or known[:1]
-                raise UserError(f"{sentence} {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+                raise UserError(f"{missing} {what} {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
     table = {name: table[name] for name in names or table}
     if members:
         table = {name: [row for row in chosen if row.clip in members] for name, chosen in table.items()}

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expportrait.config import Latents
+from expportrait.configfile import read_config
 from expportrait.errors import UserError
 from expportrait.generator.codec import LinearCodec, WanCodec, check_grid, load_codec, to_frames, to_tensor
 
@@ -62,10 +63,13 @@ def test_grids_that_do_not_fit_are_refused_in_one_sentence(frames, height, width
 
 
 def test_wrong_windows_and_sizes_are_refused_before_any_work():
-    with pytest.raises(UserError, match=r"window of 10 frames.*4k.1 frames: 9 or 13"):
-        load_codec(Latents(codec="linear", window=10))
-    with pytest.raises(UserError, match=r"72x72 px.*multiples of 16"):
-        load_codec(Latents(codec="linear", size=72))
+    for wrong, why in (
+        ({"window": 10}, "4k.1 frames, such as 9 or 13"),
+        ({"size": 72}, "multiples of 16 px, such as 64"),
+    ):
+        with pytest.raises(UserError, match=why):
+            read_config(("config.yaml", {"latents": {"codec": "linear"} | wrong}))
+    read_config(("config.yaml", {"latents": {"codec": "linear", "space": 4, "size": 72}}))
     with pytest.raises(UserError, match=r"latents.channels is 200.*4x4x4.*1 to 192"):
         load_codec(Latents(codec="linear", channels=200, space=4))
     with pytest.raises(UserError, match=r"latents.vae is empty"):

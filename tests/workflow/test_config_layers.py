@@ -49,3 +49,22 @@ def test_a_mistake_ends_in_one_sentence(project, arguments, sentence):
     done = project.snakemake("-n", *arguments)
     assert done.returncode == 1
     assert sentence in done.stdout and "Traceback" not in done.stdout and "Error in" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--config", "latents={window: 10}"], "latents.window is 10: a window has 4k+1 frames, such as 9 or 13"),
+        (["--config", "latents={size: 500}"], "latents.size is 500: sizes are multiples of 16 px, such as 496"),
+        (["--config", "latents={window: 5}", "reenact={overlap: 5}"], "reenact.overlap is 5, but a window"),
+        (["--config", "generator={maps: [depth]}"], "generator.maps asks for depth, which is not rendered"),
+        (["--config", "pairs=pairs.csv"], "pairs.csv, line 2, column driver: the manifest has no clip 'bobb'"),
+        (["--config", "pairs=none.csv"], "the pairs none.csv cannot be read"),
+        (["--config", "generator={base: none.safetensors}"], "generator.base: none.safetensors does not exist"),
+    ],
+)
+def test_what_would_fail_hours_later_stops_the_plan(project, arguments, sentence):
+    project.write("pairs.csv", "target,driver\nbob,bobb\n")
+    done = project.snakemake("-n", *arguments)
+    assert done.returncode == 1
+    assert sentence in done.stdout and "Traceback" not in done.stdout

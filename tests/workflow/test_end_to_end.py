@@ -107,7 +107,9 @@ def test_a_training_clip_is_reenacted_better_than_by_copying_its_portrait(result
     assert pair["generated"]["trained_on"] == ["target", "driver"] and pair["generated"]["mode"] == "self"
     assert pair["generated"]["psnr"] > pair["copy reference"]["psnr"] + 3, "dB"
     assert {row["mode"] for row in table} == {"self", "cross"}
-    assert all(row["lpips"] is None and "package lpips" in row["reasons"]["lpips"] for row in table if row["mode"] == "self")
+    assert all(
+        row["lpips"] is None and "package lpips" in row["reasons"]["lpips"] for row in table if row["mode"] == "self"
+    )
 
 
 @pytest.mark.parametrize("wrong", ["drive/hopper-talk__astronaut-smile", "control/astronaut-turn"])
