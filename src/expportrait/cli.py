@@ -17,6 +17,7 @@ from expportrait.config import Config
 from expportrait.configfile import overlay, read_config, read_yaml
 from expportrait.errors import MachineFault, StageBroken, UserError
 from expportrait.manifest import Row, read_manifest, shards
+from expportrait.pairs import pair_shards, read_pairs
 from expportrait.stages import PER_CLIP
 
 app = typer.Typer(
@@ -185,7 +186,8 @@ def _report(manifest: Manifest = None, results: Results = None, settings: Settin
     rows = read_manifest(config.manifest)
     report = load_stage("report")
     settings_shown = SimpleNamespace(**{s: getattr(config, s) for s in report.STAGE.sections})
-    page = report.build(rows, config.results, settings_shown, shards(rows, config.shards))
+    pairs = pair_shards(read_pairs(config.pairs, rows), config.shards)
+    page = report.build(rows, config.results, settings_shown, shards(rows, config.shards), pairs)
     typer.echo(f"wrote {page}")
 
 

@@ -4,6 +4,7 @@ import re
 from importlib.resources import files
 
 PER_CLIP = ("crop", "landmarks", "geometry", "proxy", "control")
+PER_PAIR = ("drive", "reenact")
 STAGES = ("demo", *PER_CLIP, "report")
 
 
