@@ -174,7 +174,7 @@ def _binned(values: np.ndarray, bounds: list[int]) -> list[np.ndarray]:
 
 def _decades(low: float, high: float) -> list[float]:
     """Round values between 10^low and 10^high, two to six of them."""
-    for steps in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10))):
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, *range(2, 10))):
         ticks = [s * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for s in steps]
         ticks = [tick for tick in ticks if low <= math.log10(tick) <= high]
         if len(ticks) >= 2:

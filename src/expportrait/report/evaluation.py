@@ -58,7 +58,7 @@ class Evaluation:
             for name in SHOWN[made["mode"]]
             if made[name] is not None or (still and still[name] is not None)
         ]
-        facts = [("measured", f"{made['frames']} frames at {made['size']} px")]
+        facts = [("mode", made["mode"]), ("measured", f"{made['frames']} frames at {made['size']} px")]
         if any(made["no_face"].values()):
             facts.append(("without a face", "{result} of them in the result, {driver} in the driver".format(
                 **made["no_face"])))  # fmt: skip

@@ -74,7 +74,7 @@ def _transfer(training: Training, model: Path, index: dict) -> None:
             training.figures.append((label, figure, ""))
             continue
         clips = f"{figure['clips']} clip{'s' if figure['clips'] != 1 else ''}"
-        told = f"{clips}, error {figure['error']:.3g} mm, {figure['zero']:.3g} mm without"
+        told = f"{clips}, error {figure['error']:.3g} mm, without offsets {figure['zero']:.3g} mm"
         training.figures.append((label, f"{figure['explained']:.0%}", told))
 
 
