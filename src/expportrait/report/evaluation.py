@@ -88,6 +88,8 @@ def read_evaluation(results: Path) -> Evaluation:
 
 
 def _evaluation(rows: list[dict]) -> Evaluation:
+    if not isinstance(rows, list):
+        raise TypeError("it is not a list of rows")
     table = Evaluation(rows=rows, reasons=reasons(rows), backends=backends(rows))
     table.columns = [(mode, [title(name) for name in SHOWN[mode]]) for mode in MODES]
     table.pairs = {mode: len({row["pair"] for row in rows if row["mode"] == mode}) for mode in MODES}
