@@ -57,7 +57,7 @@ def make(clip, out, settings, device):
     out.with_suffix(".npz").write_text(clip)
 
 
-def build(rows, results, settings, shards):
+def build(rows, results, settings, shards, pair_shards):
     page = results / "report" / "index.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(" ".join(sorted(row.clip for row in rows)))
