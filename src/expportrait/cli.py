@@ -173,7 +173,8 @@ def _report(
     rows = read_manifest(config.manifest)
     report = load_stage("report")
     settings_shown = SimpleNamespace(**{s: getattr(config, s) for s in report.STAGE.sections})
-    page = report.build(rows, config.results, settings_shown, shards(rows, config.shards))
+    pairs = select_pairs(config)
+    page = report.build(rows, config.results, settings_shown, shards(rows, config.shards), pairs)
     typer.echo(f"wrote {page}")
 
 

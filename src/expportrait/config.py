@@ -310,8 +310,9 @@ class Report(Section):
     """One HTML page on the whole run."""
 
     max_clips: int = Field(48, ge=0, description="clips shown with pictures; counts and reasons cover all")
+    max_pairs: int = Field(48, ge=0, description="pairs shown with video; counts, reasons and means cover all")
     first: Literal["spread", "failed"] = Field(
-        "spread", description="which clips are shown: some of every shard, or those that failed first"
+        "spread", description="which clips and pairs are shown: some of every shard, or those that failed first"
     )
     max_rows: int = Field(2000, ge=1, description="rows of the table of reasons; failures.csv has all")
     frames: int = Field(8, ge=1, le=24, description="frames in a clip's strip")

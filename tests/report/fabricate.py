@@ -6,17 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFit
 from expportrait.fit.store import FittedHead, load_proxy, save_proxy
+from expportrait.generator.train import LOG
 from expportrait.head import Head
 from expportrait.manifest import Row
+from expportrait.metrics import identity, perceptual
+from expportrait.metrics.pair import METHODS, METRICS, NO_TRUTH, Scores
+from expportrait.pairs import pair_row
 from expportrait.render import render
 from expportrait.render.picture import shade_image
-from expportrait.stage import Outcome, write_index
-from expportrait.stages import PER_CLIP
+from expportrait.stage import Outcome, write_index, write_json
+from expportrait.stages import PER_CLIP, PER_PAIR
 from expportrait.store import Store, StoreWriter, encode_normals
+from expportrait.video.write import write_mp4
 
 HEAD = {"subdivisions": 0, "shape_components": 4, "expression_components": 4}
 NO_FACE = "no face in any frame; give the clip a box or remove it"
@@ -79,6 +85,7 @@ def make_clip(
         "landmarks": {"points": points, "confidence": np.ones(frames, np.float32), "interpolated": interpolated},
         "geometry": {"normals": encode_normals(normals), "mask": (255 * coverage).astype(np.uint8)},
         "control": {"normals": encode_normals(normals), "coverage": (255 * coverage).astype(np.uint8)},
+        "latents": {"windows": np.zeros((1, 4, 1, 2, 2), np.float16)},
     }
     attrs = {
         "crop": {
@@ -117,3 +124,102 @@ def failed_at(stage: str, why: str) -> dict[str, Outcome]:
     return {stage: Outcome("failed", "k", why)} | {
         s: Outcome("skipped", None, f"{stage}: {why}") for s in PER_CLIP[at + 1 :]
     }
+
+
+# the second half: trainings, pairs, evaluation
+
+
+def pair(target: str, driver: str) -> Row:
+    return pair_row(row(target), row(driver))
+
+
+def make_pair(results: Path, target: str, driver: str, stages: tuple[str, ...] = PER_PAIR, fps: float = 25.0) -> None:
+    """The stores of a pair of clips from ``make_clip``, up to the last of ``stages``. The generator turns the driver
+    upside down."""
+    name = f"{target}__{driver}"
+    control, crop = (Store(results / stage / f"{driver}.zarr") for stage in ("control", "crop"))
+    about = {"target": target, "driver": driver, "reference": 0}
+    settings = {"drive": {"offsets": "transfer", "target_proxy": "image", "pose": "absolute"}}
+    with StoreWriter(results / "drive" / f"{name}.zarr", {"key": f"drive-{name}", "settings": settings}) as out:
+        out.array("normals", control["normals"])
+        out.array("coverage", control["coverage"])
+        out.attrs(**about)
+    if "reenact" in stages:
+        made = crop["frames"][:, ::-1]
+        settings = {"reenact": {"steps": 8, "seed": 3}}
+        with StoreWriter(results / "reenact" / f"{name}.zarr", {"key": f"reenact-{name}", "settings": settings}) as out:
+            out.array("frames", made)
+            out.attrs(fps=fps, **about)
+        portrait = Store(results / "crop" / f"{target}.zarr")["frames"][0]
+        beside = (
+            np.hstack([portrait, frame, frame, result]) for frame, result in zip(crop["frames"], made, strict=True)
+        )
+        write_mp4(results / "reenact" / f"{name}.side.mp4", beside, fps)
+
+
+def index_pairs(results: Path, shards: dict[str, list[Row]], made: dict[str, dict[str, Outcome]]) -> None:
+    """Like ``index_all``."""
+    for stage in PER_PAIR:
+        for shard, members in shards.items():
+            index = {r.clip: made.get(r.clip, {}).get(stage, Outcome("ok", f"{stage}-{r.clip}")) for r in members}
+            write_index(results / stage / f"{shard}.json", index)
+
+
+def make_trainings(results: Path, steps: int = 60) -> None:
+    """What the stages transfer and generator leave behind, without a network."""
+    at = np.arange(steps)
+    curves = {"loss": 0.03 + 0.1 * np.exp(-at / 9), "offset": 0.02 + 0.09 * np.exp(-at / 9), "zero": 0.11 + 0 * at}
+    figures = {
+        "train": {"clips": 2, "error": 0.02, "zero": 0.1, "explained": 0.8},
+        "held_out_persons": {"clips": 1, "error": 0.07, "zero": 0.1, "explained": 0.3},
+        "unseen_clips": "not available: no other clip",
+    }
+    weights = {"a": np.zeros((300, 100), np.float16), "b": np.zeros(7, np.float32)}
+    index = {"status": "ok", "why": "", "clips": {"full": "k", "second": "k"}}
+    home = results / "transfer"
+    curves = {name: values.tolist() for name, values in curves.items()}
+    write_json(home / "model" / "training.json", {"key": "t", "unit": "mm", "curves": curves, "figures": figures})
+    save_file(weights, home / "model" / "model.safetensors")
+    write_json(home / "index.json", index | {"key": "t", "evaluated": {}})
+    home = results / "generator"
+    about = {
+        "model": {"preset": "tiny", "prediction": "x0", "reference": "both"},
+        "codec": {"codec": "linear", "channels": 96, "time": 4, "space": 8},
+        "key": "g", "maps": ["normals", "coverage"], "precision": "no", "steps": steps, "window": 9, "size": 96,
+        "control_sensitivity": {"right": 0.02, "wrong": 0.03, "difference": 0.01},
+    }  # fmt: skip
+    write_json(home / "model" / "generator.json", about)
+    write_log(home / "model" / "loss.csv", steps)
+    (home / "model" / "transformer").mkdir()
+    save_file(weights, home / "model" / "transformer" / "weights.safetensors")
+    save_file(weights, home / "model" / "encoders.safetensors")
+    write_json(home / "index.json", index | {"key": "g"})
+
+
+def write_log(file: Path, steps: int) -> None:
+    """The generator's log; its last line is cut short."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{k},{0.04 + 0.1 * math.exp(-k / 9)},0.001,2.0,0.5" for k in range(steps)]
+    file.write_text("\n".join([",".join(LOG), *lines, f"{steps},0.0"]), "utf-8")
+
+
+def table_rows(target: str, driver: str, why: str = "", psnr: float = 24.5) -> list[dict]:
+    """Rows of table.json, as the stage evaluate writes them; with ``why`` those of a pair that was not measured."""
+    own = target == driver
+    about = {"pair": f"{target}__{driver}", "target": target, "driver": driver, "mode": "self" if own else "cross"}
+    if why:
+        empty = dict.fromkeys((*METRICS, "reference", "size", "frames", "identical", "no_face", "trained_on"))
+        rest = {"backends": {}, "reasons": dict.fromkeys(METRICS, why)}
+        return [{"method": method} | about | empty | rest for method in METHODS]
+    rows = []
+    for lower, method in enumerate(METHODS):
+        values = {"aed": np.array([0.25, np.nan]), "apd": np.array([0.03, 0.05]), "jaw": np.array([0.1, 0.1])}
+        values |= (
+            {"psnr": np.array([psnr - 5 * lower]), "ssim": np.array([0.75]), "l1": np.array([0.05])} if own else {}
+        )
+        reasons = {"csim": identity.NOT_AVAILABLE, "lpips": perceptual.NOT_AVAILABLE if own else NO_TRUTH}
+        reasons |= {} if own else dict.fromkeys(("psnr", "ssim", "l1"), NO_TRUTH)
+        scores = Scores(values, reasons, {"aed": {"tracker": "the project's own"}}, {"result": 1, "driver": 0})
+        measured = {"reference": 0, "size": 96, "frames": 2, "trained_on": ["driver"]}
+        rows.append({"method": method} | about | measured | scores.fields())
+    return rows

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from expportrait.report.charts import error_chart, loss_chart
+from expportrait.report.charts import error_chart, loss_chart, training_chart
 
 TERMS = ("total", "landmark", "normal")
 
@@ -40,6 +40,17 @@ def test_a_factor_of_ten_is_as_high_everywhere():
     assert np.isclose(heights[1] - heights[0], heights[2] - heights[1], atol=0.2)
 
 
+def test_a_training_is_drawn_as_it_is_and_smoothed():
+    noise = 0.05 * np.random.default_rng(0).standard_normal(1000)
+    loss = np.linspace(2, 1, 1000) * np.exp(noise)
+    svg = training_chart({"loss": loss, "zero": np.full(1000, 3.0)}, "Loss")
+    (own,), (mean,), (zero,) = (lines(svg, style) for style in ("s0 pale", "s0", "s1"))
+    assert np.abs(np.diff(mean[:, 1])).mean() < 0.3 * np.abs(np.diff(own[:, 1])).mean()
+    assert np.corrcoef(mean[:, 0], mean[:, 1])[0, 1] > 0.98  # y grows downwards
+    assert np.ptp(zero[:, 1]) == 0 and zero[0, 1] < own[:, 1].min()
+    assert "1000 steps" in svg and training_chart({"loss": np.full(4, np.nan)}, "Loss") == ""
+
+
 def test_error_chart_marks_the_frame_and_the_mean():
     values = np.array([1.0, 2.0, 3.0, 6.0])
     svg = error_chart([("landmarks", " %", values)], 2)
@@ -66,7 +77,12 @@ def test_any_numbers_and_names_make_a_small_sound_chart(values, name):
     name = re.sub(r"[^\x20-\uD7FF]", "?", name)
     half = len(values) // 2
     stages = [(name, 0), ("coarse", half)] if half else [(name, 0)]
-    for svg in (loss_chart(values, stages, TERMS), error_chart([("a", "", values[:, 0])], 0)):
+    charts = (
+        loss_chart(values, stages, TERMS),
+        error_chart([("a", "", values[:, 0])], 0),
+        training_chart({name: values[:, 0], "b": values[:, 1]}, "t"),
+    )
+    for svg in charts:
         if svg:
             ElementTree.fromstring(svg)
             assert "nan" not in svg.replace(name, "") and "inf" not in svg.replace(name, "")

@@ -88,7 +88,7 @@ def others(name):
     return parents
 
 
-def build(rows, results, settings, shards, pairs=None):
+def build(rows, results, settings, shards, pair_shards):
     page = results / "report" / "index.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(" ".join(sorted(row.clip for row in rows)))

@@ -43,11 +43,11 @@ def markdown(rows: list[dict]) -> str:
 
 
 def _means(rows: list[dict]) -> list[str]:
-    lines = _head(["method", "source", *(f"{mode} {_title(name)}" for mode, name in COLUMNS)])
+    lines = _head(["method", "source", *(f"{mode} {title(name)}" for mode, name in COLUMNS)])
     for line in summary(rows):
         cells = []
         for mode, name in COLUMNS:
-            cell = _number(name, line[mode].get(name), line["source"] == "published")
+            cell = number(name, line[mode].get(name), line["source"] == "published")
             some = line["source"] != "published" and 0 < line["pairs"][mode][name] < line["of"][mode]
             cells.append(f"{cell} ({line['pairs'][mode][name]} of {line['of'][mode]} pairs)" if some else cell)
         lines.append(_line([line["method"], line["source"], *cells]))
@@ -58,44 +58,57 @@ def _pairs(rows: list[dict]) -> list[str]:
     if not rows:
         return ["There are no pairs: give the manifest clips of the split test, or name pairs in pairs.csv."]
     about = ["pair", "mode", "method", "size, px", "frames", "without a face"]
-    lines = _head([*about, *map(_title, METRICS), "in the training"])
+    lines = _head([*about, *map(title, METRICS), "in the training"])
     for row in rows:
         missing = f"{row['no_face']['result']} result, {row['no_face']['driver']} driver" if row["no_face"] else "–"
-        numbers = [_number(name, row[name]) for name in METRICS]
+        numbers = [number(name, row[name]) for name in METRICS]
         size, frames = row["size"] or "–", row["frames"] or "–"
         trained = "–" if row["trained_on"] is None else ", ".join(row["trained_on"]) or "neither"
         lines.append(_line([row["pair"], row["mode"], row["method"], size, frames, missing, *numbers, trained]))
     return lines
 
 
-def _reasons(rows: list[dict]) -> list[str]:
+def reasons(rows: list[dict]) -> list[tuple[str, int, str]]:
+    """Why numbers are missing: the metrics, in how many rows, the reason."""
     counts = Counter((why, name) for row in rows for name, why in row["reasons"].items())
     names: dict[tuple[str, int], list[str]] = {}
     for (why, name), count in counts.items():
-        names.setdefault((why, count), []).append(_label(name))
-    lines = [f"- {', '.join(of)} ({count} of {len(rows)} rows): {why}." for (why, count), of in names.items()]
-    return ["", "## Why numbers are missing", "", *lines] if lines else []
+        names.setdefault((why, count), []).append(label(name))
+    return [(", ".join(of), count, why) for (why, count), of in names.items()]
 
 
-def _backends(rows: list[dict]) -> list[str]:
+def backends(rows: list[dict]) -> list[tuple[str, str]]:
+    """Metric and what measured it."""
     kinds: dict[tuple[str, str], None] = {}
     for row in rows:
         for name, about in row["backends"].items():
             text = "; ".join(f"{key}: {value}" for key, value in about.items() if key != "fit")
             kinds[name, text] = None
-    lines = [f"- {_label(name)}: {text}." for name, text in sorted(kinds, key=lambda kind: METRICS.index(kind[0]))]
+    return [(label(name), text) for name, text in sorted(kinds, key=lambda kind: METRICS.index(kind[0]))]
+
+
+def _reasons(rows: list[dict]) -> list[str]:
+    lines = [f"- {names} ({count} of {len(rows)} rows): {why}." for names, count, why in reasons(rows)]
+    return ["", "## Why numbers are missing", "", *lines] if lines else []
+
+
+def _backends(rows: list[dict]) -> list[str]:
+    lines = [f"- {name}: {text}." for name, text in backends(rows)]
     return ["", "## What measured them", "", *lines, "", "All of it, row by row: `table.json`."] if lines else []
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
+    """A metric's name as it is written."""
     return name if name == "jaw" else name.upper()
 
 
-def _title(name: str) -> str:
-    return f"{_label(name)} {BETTER.get(name, '↓')}"
+def title(name: str) -> str:
+    """A metric's name with an arrow to where it is better."""
+    return f"{label(name)} {BETTER.get(name, '↓')}"
 
 
-def _number(name: str, value: float | None, exact: bool = False) -> str:
+def number(name: str, value: float | None, exact: bool = False) -> str:
+    """``exact``: with the digits of the published rows."""
     if value is None:
         return "–"
     places = {"psnr": 4}.get(name, 5) if exact else DIGITS.get(name, 4)

@@ -6,6 +6,7 @@ The folder is made once and kept while the keys of the clip's stores stay the sa
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -59,26 +60,39 @@ def make_card(clip: str, results: Path, keys: dict[str, str], media: Path, setti
     """
     look = {name: value for name, value in settings.model_dump().items() if name in ("frames", "size", "video_seconds")}
     key = content_key("report", VERSION, look, keys)
-    folder = media / clip
+
+    def draw(folder: Path) -> Card:
+        stores = {stage: Store(results / stage / f"{clip}.zarr") for stage in keys}
+        return recorded(_draw(stores, folder, settings), stores.values())
+
+    return kept(media / clip, key, draw)
+
+
+def kept(folder: Path, key: str, draw: Callable[[Path], Card]) -> Card:
+    """The card in ``folder`` where it was made with ``key``, else what ``draw`` returns after filling the folder."""
     with suppress(OSError, ValueError, TypeError):
         card = Card(**json.loads((folder / FILE).read_text("utf-8")))
         if card.key == key:
             return card
-    stores = {stage: Store(results / stage / f"{clip}.zarr") for stage in keys}
-    temporary = media / f".{clip}.{os.getpid()}.tmp"
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        card = _draw(stores, temporary, settings)
+        card = draw(temporary)
         card.key = key
-        recorded = [store.attrs.get("settings", {}) for store in stores.values()]
-        for section, values in (item for sections in recorded for item in sections.items()):
-            card.settings |= {f"{section}.{name}": value for name, value in values.items()}
         write_json(temporary / FILE, vars(card))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return card
+
+
+def recorded(card: Card, stores: Iterable[Store]) -> Card:
+    """``card`` with the settings that the stores were made with."""
+    for store in stores:
+        for section, values in store.attrs.get("settings", {}).items():
+            card.settings |= {f"{section}.{name}": value for name, value in values.items()}
     return card
 
 

@@ -12,6 +12,7 @@ Scale = Callable[[float], float]
 WIDTH = 420
 LEFT, RIGHT = 38, 8  # margins of the plot, user units
 POINTS = 160  # a curve has at most about so many: a chart stays under 15 kB
+SMOOTH = 13  # points of a running mean, of at most POINTS
 # of the fit's stages, docs/proxy.md
 LETTERS = {"rigid": "a", "landmarks": "b", "coarse": "c", "static": "d", "dynamic": "e", "final": "e"}
 
@@ -30,12 +31,7 @@ def loss_chart(loss: np.ndarray, stages: list[tuple[str, int]], terms: tuple[str
     bounds = [first for _, first in stages] + [len(loss)]
     x = _scale(0, max(1, len(loss) - 1), LEFT, WIDTH - RIGHT)
     curves = [(k, _binned(np.log10(positive[:, k]), bounds)) for k, name in enumerate(terms) if name in names]
-    values = np.concatenate([points[:, 1] for _, parts in curves for points in parts])
-    low, high = float(values.min()), float(values.max())
-    pad = max(0.05, 0.04 * (high - low))
-    low, high = low - pad, high + pad
-    y = _scale(low, high, height - 18, top)
-    body = [_grid(y(math.log10(tick)), f"{tick:g}") for tick in _decades(low, high)]
+    y, body = _log_axis(np.concatenate([points[:, 1] for _, parts in curves for points in parts]), height - 18, top)
     for number, (name, first) in enumerate(stages):
         last = bounds[number + 1]
         left, right = x(first), x(min(last, len(loss) - 1))
@@ -47,15 +43,31 @@ def loss_chart(loss: np.ndarray, stages: list[tuple[str, int]], terms: tuple[str
                     f"<title>{escape(name)}: steps {first} to {last - 1}</title>{label}</text>")  # fmt: skip
     for k, parts in curves:
         body += [_line(points, x, y, f"s{k}") for points in parts]
-    body.append(f'<text class="tick" x="{LEFT}" y="{height - 4}">0</text>')
-    body.append(f'<text class="tick end" x="{WIDTH - RIGHT}" y="{height - 4}">{len(loss)} steps</text>')
-    at = float(LEFT)
-    for k, name in enumerate(terms):
-        if name in names:
-            body.append(f'<line class="s{k}" x1="{at:.0f}" x2="{at + 12:.0f}" y1="8" y2="8"/>'
-                        f'<text class="key" x="{at + 16:.0f}" y="12">{escape(name)}</text>')  # fmt: skip
-            at += 30 + 6.2 * len(name)
+    body += _steps(len(loss), height)
+    body += _keys({name: k for k, name in enumerate(terms) if name in names})
     return _svg(height, body, "Loss of the fit by step, logarithmic")
+
+
+def training_chart(curves: dict[str, np.ndarray], title: str) -> str:
+    """Curves (n,) by step on a logarithmic scale, as running means; behind them, pale, the first curve as it is."""
+    top, height = 20, 190
+    points = {}
+    for name, values in curves.items():
+        positive = np.where(np.isfinite(values) & (values > 0), values, np.nan).astype(float)
+        found = _binned(positive, [0, len(values)])
+        points |= {name: found[0]} if found else {}
+    if not points:
+        return ""
+    steps = max(map(len, curves.values()))
+    means = {name: np.stack([p[:, 0], np.log10(_running(p[:, 1]))], 1) for name, p in points.items()}
+    own = next(iter(points.values())).copy()
+    own[:, 1] = np.log10(own[:, 1])
+    y, body = _log_axis(np.concatenate([p[:, 1] for p in (own, *means.values())]), height - 18, top)
+    x = _scale(0, max(1, steps - 1), LEFT, WIDTH - RIGHT)
+    styles = {name: k for k, name in enumerate(curves) if name in points}
+    body.append(_line(own, x, y, f"s{styles[next(iter(points))]} pale"))
+    body += [_line(p, x, y, f"s{styles[name]}") for name, p in means.items()]
+    return _svg(height, body + _steps(steps, height) + (_keys(styles) if len(styles) > 1 else []), title)
 
 
 def error_chart(rows: list[tuple[str, str, np.ndarray]], shown: int) -> str:
@@ -96,6 +108,37 @@ def _svg(height: int, body: list[str], title: str) -> str:
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}">{"".join(body)}</svg>'
 
 
+def _log_axis(values: np.ndarray, bottom: float, top: float) -> tuple[Scale, list[str]]:
+    """Where a decimal logarithm is drawn, and the grid."""
+    low, high = float(values.min()), float(values.max())
+    pad = max(0.05, 0.04 * (high - low))
+    low, high = low - pad, high + pad
+    y = _scale(low, high, bottom, top)
+    return y, [_grid(y(math.log10(tick)), f"{tick:g}") for tick in _decades(low, high)]
+
+
+def _steps(count: int, height: float) -> list[str]:
+    return [f'<text class="tick" x="{LEFT}" y="{height - 4}">0</text>',
+            f'<text class="tick end" x="{WIDTH - RIGHT}" y="{height - 4}">{count} steps</text>']  # fmt: skip
+
+
+def _keys(names: dict[str, int]) -> list[str]:
+    """Name -> number of its style."""
+    body, at = [], float(LEFT)
+    for name, k in names.items():
+        body.append(f'<line class="s{k}" x1="{at:.0f}" x2="{at + 12:.0f}" y1="8" y2="8"/>'
+                    f'<text class="key" x="{at + 16:.0f}" y="12">{escape(name)}</text>')  # fmt: skip
+        at += 30 + 6.2 * len(name)
+    return body
+
+
+def _running(values: np.ndarray) -> np.ndarray:
+    """Mean over SMOOTH neighbours, fewer at the ends."""
+    width = min(SMOOTH, len(values))
+    window = np.ones(width)
+    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
+
+
 def _scale(low: float, high: float, start: float, end: float) -> Scale:
     return lambda value: start + (value - low) / (high - low) * (end - start)
 
@@ -131,7 +174,7 @@ def _binned(values: np.ndarray, bounds: list[int]) -> list[np.ndarray]:
 
 def _decades(low: float, high: float) -> list[float]:
     """Round values between 10^low and 10^high, two to six of them."""
-    for steps in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10))):
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, *range(2, 10))):
         ticks = [s * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for s in steps]
         ticks = [tick for tick in ticks if low <= math.log10(tick) <= high]
         if len(ticks) >= 2:

@@ -32,4 +32,12 @@ if ("IntersectionObserver" in window && !matchMedia("(prefers-reduced-motion: re
     }
   }, { threshold: 0.4 });
   document.querySelectorAll("video").forEach((video) => watcher.observe(video));
+
+  // four panels beside each other are low on a phone: controls would cover them, so they come with the first tap
+  if (matchMedia("(max-width: 820px)").matches) {
+    document.querySelectorAll(".film video").forEach((video) => {
+      video.controls = false;
+      video.addEventListener("click", () => { video.controls = true; }, { once: true });
+    });
+  }
 }

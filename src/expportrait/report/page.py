@@ -1,4 +1,5 @@
-"""Puts the page together: ``index.html``, ``failures.csv`` and ``media/<clip>/``, which need nothing but each other."""
+"""Puts the page together: ``index.html``, two tables, ``media/<clip>/`` and ``pairs/<pair>/``, which need nothing but
+each other."""
 
 import csv
 import io
@@ -20,15 +21,20 @@ import expportrait
 from expportrait.config import Section
 from expportrait.errors import MachineFault
 from expportrait.faults import machine_faults
+from expportrait.metrics import published
 from expportrait.progress import say
 from expportrait.report.card import ERRORS, Card, make_card
+from expportrait.report.evaluation import CSV as EVALUATION
+from expportrait.report.evaluation import NOTES, read_evaluation
+from expportrait.report.pairs import make_pair
 from expportrait.report.run import STATUSES, Run
+from expportrait.report.training import Training, read_trainings
 from expportrait.store import software
 
 
 @dataclass
 class Shown:
-    """A clip's card with what the run knows of it."""
+    """A clip's or pair's card with what the run knows of it."""
 
     clip: str
     shard: str
@@ -41,36 +47,61 @@ class Shown:
     other: dict[str, Any]  # settings that its stores were made with, where this run has others
 
 
-def write_page(run: Run, results: Path, settings: Any, progress: Callable[..., Iterable] = iter) -> Path:
+def write_page(run: Run, pairs: Run, results: Path, settings: Any, progress: Callable[..., Iterable] = iter) -> Path:
     """results/report/index.html, written last and in one step. ``settings``: sections as attributes."""
-    home = results / "report"
-    media = home / "media"
-    media.mkdir(parents=True, exist_ok=True)
-    clips = run.cards(settings.report.max_clips, settings.report.first)
-    shown = [_shown(clip, run, results, media, settings) for clip in progress(clips)]
-    troubles = run.troubles()
+    home, chosen = results / "report", settings.report
+    media, videos = home / "media", home / "pairs"
+    trainings, evaluation = read_trainings(results), read_evaluation(results)
+    pairs = evaluation.outcomes(pairs)
+    clips, moved = run.cards(chosen.max_clips, chosen.first), pairs.cards(chosen.max_pairs, chosen.first)
+    for folder in (media, videos):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def card(name: str) -> Shown:
+        return _shown(name, run, media, settings, lambda: make_card(name, results, run.keys(name), media, chosen))
+
+    def pair(name: str) -> Shown:
+        make = lambda: make_pair(pairs.rows[name], results, pairs.keys(name), videos, chosen)  # noqa: E731
+        return _shown(name, pairs, videos, settings, make)
+
+    shown = [make(name) for make, name in progress([(card, name) for name in clips] + [(pair, name) for name in moved])]
+    shown, films = shown[: len(clips)], shown[len(clips) :]
+    troubles = _troubles(run, pairs, trainings)
     _write(home / "failures.csv", _csv([("clip", "stage", "status", "why"), *troubles]))
+    if evaluation.rows:
+        _write(home / "evaluation.csv", _csv([EVALUATION, *evaluation.csv()]))
+    else:
+        (home / "evaluation.csv").unlink(missing_ok=True)
     page = _environment().get_template("page.html").render(
         title=results.resolve().name,
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        totals=_totals(run),
+        totals=_totals(run, pairs),
         statuses=STATUSES,
-        counts=[(stage, counts) for stage, counts in run.counts().items()],
-        finished=Counter(run.worst(clip) for clip in run.outcomes),
+        counts=_counts(run, pairs, trainings),
+        finished=Counter(one.worst(name) for one in (run, pairs) for name in one.outcomes),
         clips=len(run.outcomes),
+        pairs=len(pairs.outcomes),
         means=_told(_means(shown)),
         fits=sum(bool(one.card.means) for one in shown),
         told=_told,
         changed=_flat(settings, exclude_defaults=True),
         versions={"expportrait": expportrait.__version__, "python": platform.python_version()} | software(),
-        troubles=troubles[: settings.report.max_rows],
-        left_out=max(0, len(troubles) - settings.report.max_rows),
+        troubles=troubles[: chosen.max_rows],
+        left_out=max(0, len(troubles) - chosen.max_rows),
         shown=shown,
+        films=films,
+        evaluation=evaluation,
+        notes=NOTES,
+        table=published.SOURCE,
+        starts=evaluation.starts(),
+        max_pairs=chosen.max_pairs,
+        trainings=[one for one in trainings if one.facts or one.outcome.status == "failed"],
     )  # fmt: skip
     index = _write(home / "index.html", page)
-    for folder in media.iterdir():
-        if folder.name not in clips and not folder.name.startswith("."):
-            shutil.rmtree(folder, ignore_errors=True)
+    for folder, names in ((media, clips), (videos, moved)):
+        for old in folder.iterdir():
+            if old.name not in names and not old.name.startswith("."):
+                shutil.rmtree(old, ignore_errors=True)
     return index
 
 
@@ -81,37 +112,52 @@ def _flat(settings: Any, **options: bool) -> dict[str, Any]:
     return {f"{section}.{name}": value for section, dump in dumps.items() for name, value in dump.items()}
 
 
-def _shown(clip: str, run: Run, results: Path, media: Path, settings: Any) -> Shown:
+def _shown(name: str, run: Run, media: Path, settings: Any, make: Callable[[], Card]) -> Shown:
     card, trouble = Card(), ""
     try:
         with machine_faults():
-            card = make_card(clip, results, run.keys(clip), media, settings.report)
+            card = make()
     except MachineFault:
         raise
     except Exception as error:  # one clip's damaged store must not cost the page of all the others
         trouble = f"no pictures: {error}"
-        say(f"report {clip}: {trouble}")
-    row, given = run.rows[clip], _flat(settings)
+        say(f"report {name}: {trouble}")
+    given = _flat(settings)
     return Shown(
-        clip,
-        run.shard[clip],
-        row.person,
-        run.worst(clip),
-        [(stage, outcome.status, outcome.why) for stage, outcome in run.outcomes[clip].items()],
-        f"media/{quote(clip)}",
+        name,
+        run.shard[name],
+        run.rows[name].person,
+        run.worst(name),
+        [(stage, outcome.status, outcome.why) for stage, outcome in run.outcomes[name].items()],
+        f"{media.name}/{quote(name)}",
         card,
         trouble,
-        {name: value for name, value in card.settings.items() if name in given and given[name] != value},
+        {setting: value for setting, value in card.settings.items() if setting in given and given[setting] != value},
     )
 
 
-def _totals(run: Run) -> list[tuple[str, int]]:
+def _totals(run: Run, pairs: Run) -> list[tuple[str, int]]:
     """What the run is made of: noun, count."""
     rows = run.rows.values()
     found = {"clip": len(rows), "person": len({row.person for row in rows}),
              "data set": len({row.dataset for row in rows}), "shard": len(set(run.shard.values()))}  # fmt: skip
+    found |= {"pair": len(pairs.rows)} if pairs.rows else {}
     plural = {"person": "people"}
     return [(noun if count == 1 else plural.get(noun, f"{noun}s"), count) for noun, count in found.items()]
+
+
+def _counts(run: Run, pairs: Run, trainings: list[Training]) -> list[tuple[str, list[tuple[str, Counter[str]]]]]:
+    """What is counted, and its stages with their counts by status."""
+    whole = [(training.stage, Counter([training.outcome.status])) for training in trainings]
+    groups = [("clips", [*run.counts().items()]), ("whole run", whole)]
+    return groups + ([("pairs", [*pairs.counts().items()])] if pairs.rows else [])
+
+
+def _troubles(run: Run, pairs: Run, trainings: list[Training]) -> list[tuple[str, str, str, str]]:
+    """(clip or pair, stage, status, why), the failed ones first. A training has no clip."""
+    whole = [("", one.stage, one.outcome.status, one.outcome.why) for one in trainings]
+    found = [row for row in whole if row[2] in ("failed", "skipped")] + run.troubles() + pairs.troubles()
+    return sorted(found, key=lambda row: row[2] != "failed")
 
 
 def _told(means: dict[str, float]) -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""What became of every clip in every stage, from the stages' indexes."""
+"""What became of every clip in every stage, or of every pair, from the stages' indexes."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ MISSING = Outcome("missing", None, "not run yet")
 
 @dataclass(frozen=True)
 class Run:
-    """``outcomes[clip][stage]`` is there for every clip of the manifest and every stage."""
+    """``outcomes[clip][stage]`` is there for every clip and every stage. A run of pairs has them for clips."""
 
     rows: dict[str, Row]
     shard: dict[str, str]
@@ -46,10 +46,11 @@ class Run:
         ]
 
     def cards(self, most: int, first: Literal["spread", "failed"]) -> list[str]:
-        """Clips to show, of those with frames: one of each shard in turn, with ``failed`` those that failed first."""
+        """Clips to show, of those that the first stage made: one of each shard in turn, with ``failed`` those that
+        failed first."""
         shards: dict[str, list[str]] = {}
         for clip in sorted(self.outcomes):
-            if "crop" in self.keys(clip):
+            if self.outcomes[clip][self.stages[0]].status == "ok":
                 shards.setdefault(self.shard[clip], []).append(clip)
         turn = [clip for clip in chain.from_iterable(zip_longest(*shards.values())) if clip is not None]
         if first == "failed":

@@ -1,0 +1,263 @@
+"""The page on trainings, pairs and the evaluation: what it says of them, and that each part may be missing."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote
+
+import av
+import numpy as np
+import pytest
+
+from expportrait.config import Config
+from expportrait.manifest import shards
+from expportrait.metrics import identity, perceptual, published
+from expportrait.pairs import pair_shards
+from expportrait.report.training import read_trainings
+from expportrait.stage import Outcome, write_json
+from expportrait.stages import PER_CLIP
+from expportrait.stages.report import STAGE, build
+from tests.report.browser import look, needs_browser
+from tests.report.fabricate import (
+    index_all,
+    index_pairs,
+    make_clip,
+    make_pair,
+    make_trainings,
+    pair,
+    row,
+    table_rows,
+    write_log,
+)
+from tests.report.test_page import NASTY, Parsed
+
+ROWS = [row("full", person="a & b"), row("second")]
+PAIRS = [pair("full", "full"), pair("full", "second"), pair("second", "full"), pair("second", "second")]
+UNFIT = "the driver's head leaves the picture"
+OUTCOMES = {
+    "second__full": {"reenact": Outcome("failed", "k", NASTY)},
+    "second__second": {"drive": Outcome("failed", "k", UNFIT), "reenact": Outcome("skipped", None, f"drive: {UNFIT}")},
+}
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    results = tmp_path_factory.mktemp("run")
+    for clip, frames in (("full", 8), ("second", 4)):
+        make_clip(results, clip, frames=frames)
+    index_all(results, shards(ROWS, {}), {})
+    for target, driver in (("full", "full"), ("full", "second")):
+        make_pair(results, target, driver)
+    make_pair(results, "second", "full", stages=("drive",))
+    index_pairs(results, pair_shards(PAIRS, {}), OUTCOMES)
+    make_trainings(results)
+    missing = [table_rows(*names, why="reenact: no video") for names in (("second", "full"), ("second", "second"))]
+    write_json(
+        results / "evaluate" / "table.json",
+        [row for rows in (table_rows("full", "full"), table_rows("full", "second"), *missing) for row in rows],
+    )
+    report(results)
+    return results
+
+
+@pytest.fixture
+def copy(stores, tmp_path):
+    return Path(shutil.copytree(stores, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def html(stores):
+    return (stores / "report" / "index.html").read_text("utf-8")
+
+
+def report(results: Path, rows=ROWS, pairs=PAIRS, **given) -> str:
+    config = Config(report={"size": 96} | given)
+    sections = SimpleNamespace(**{s: getattr(config, s) for s in STAGE.sections})
+    return build(rows, results, sections, shards(rows, {}), pair_shards(pairs, {})).read_text("utf-8")
+
+
+def plain(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", html).replace("&#39;", "'").split())
+
+
+def card(html: str, name: str) -> str:
+    return re.search(rf'<article class="card" id="pair-{name}".*?</article>', html, re.DOTALL)[0]
+
+
+def test_every_stage_is_counted(html):
+    counts = [cells[:4] for cells in Parsed(html).rows if len(cells) == 5 and cells[0].isdigit()]
+    assert counts[len(PER_CLIP) :] == [list(line) for line in ("1000", "1000", "3100", "2110", "2020")]
+    assert "4 pairs" in plain(html)
+
+
+def test_failures_of_pairs_are_listed(stores, html):
+    told = list(csv.reader((stores / "report" / "failures.csv").open(newline="", encoding="utf-8")))
+    assert ["second__second", "drive", "failed", UNFIT] in told
+    assert ["second__full", "reenact", "failed", NASTY] in told
+    assert ["second__second", "evaluate", "skipped", "reenact: no video"] in told
+    assert [line[2] for line in told[1:]] == ["failed"] * 2 + ["skipped"] * 3
+    assert ["second__full", "reenact", "failed", NASTY] in Parsed(html).rows
+    assert Parsed(html).tags.count("script") == 1
+
+
+def test_pairs_show_their_video_and_figures(stores, html):
+    own = card(html, "full__full")
+    tiles = dict(re.findall(r"<dt>(\S+) .</dt><dd><b>([\d.]+)</b>", own))
+    assert tiles == {"PSNR": "24.50", "SSIM": "0.7500", "L1": "0.0500", "AED": "0.2500", "APD": "0.0400",
+                     "jaw": "0.1000"}  # fmt: skip
+    assert "still 19.50" in own and "8 frames, 0.3 s at 25 fps" in own and "8 steps, seed 3" in own
+    assert "1 of them in the result" in own and [*re.findall("<span>(.*?)</span>", own)][-1] == "result"
+    assert "PSNR" not in card(html, "full__second")
+    made = stores / "report" / "pairs" / "full__full"
+    assert (made / "side.mp4").read_bytes() == (stores / "reenact" / "full__full.side.mp4").read_bytes()
+    assert 'id="pair-second__second"' not in html
+
+
+def test_without_a_generated_video_the_control_maps_are_shown(stores, html):
+    shown = card(html, "second__full")
+    assert re.findall("<span>(.*?)</span>", shown) == ["reference", "driver", "control map"]
+    assert 'data-status="failed"' in shown and "still" not in shown
+    with av.open(stores / "report" / "pairs" / "second__full" / "control.mp4") as video:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
+    assert frames.shape == (8, 96, 3 * 96, 3)
+    still, driver = frames[:, :, :96].astype(float), frames[:, :, 96:192].astype(float)
+    assert np.abs(still - still[0]).mean() < 1 < np.abs(driver - driver[0]).mean()  # the reference does not move
+
+
+def test_the_table_marks_what_is_published(html):
+    part = html.split('id="evaluation"')[1].split("</section>")[0]
+    measured, printed = part.split('class="published"')
+    assert published.SOURCE in printed and "not measured here" in printed
+    for line in published.ROWS:
+        assert line["method"] in printed and line["method"] not in measured
+    assert "26.5507" in printed and "24.50" in measured and "0.2500" in measured
+    assert "1 of 2 pairs" in measured  # the pairs without a video
+    told = plain(part)
+    assert perceptual.NOT_AVAILABLE in told and identity.NOT_AVAILABLE in told and "the project's own" in told
+
+
+def test_all_rows_are_in_a_table_beside_the_page(stores):
+    lines = list(csv.DictReader((stores / "report" / "evaluation.csv").open(newline="", encoding="utf-8")))
+    assert len(lines) == 8 and [line["psnr"] for line in lines if line["psnr"]] == ["24.5", "19.5"]
+    assert {line["pair"] for line in lines} == {pair.clip for pair in PAIRS}
+
+
+def test_the_trainings_are_described(stores, html):
+    told = plain(html.split('id="training"')[1].split("</section>")[0])
+    for part in (
+        "clips trained on 80% 2 clips, error 0.02 mm, without offsets 0.1 mm",
+        "clips of people never trained on 30%",
+        "not available: no other clip",
+        "parameters 0.03 M",
+        "parameters 0.06 M",
+        "steps 60 of 60",
+        "time 2.0 min, 2 s a step, 25% of it waiting for data",
+        "loss 0.02 with the right control maps, 0.03 with those of another clip or window, +50%",
+    ):
+        assert part in told, part
+    charts = re.findall(r'<svg class="chart".*?</svg>', html.split('id="training"')[1].split("</section>")[0])
+    assert [chart.count("<polyline") for chart in charts] == [4, 2]
+
+
+def test_a_training_that_goes_on_shows_its_curve(tmp_path):
+    write_log(tmp_path / "generator" / "work-k" / "loss.csv", 30)
+    transfer, generator = read_trainings(tmp_path)
+    assert transfer.outcome.status == generator.outcome.status == "missing" and not transfer.facts
+    assert ("steps", "30 so far") in generator.facts and generator.chart.count("<polyline") == 2
+    assert "not finished yet" in report(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"key": "other"}', "null"])
+@pytest.mark.parametrize(
+    "file", ["transfer/model/training.json", "generator/model/generator.json", "transfer/index.json"]
+)
+def test_a_damaged_training_is_told_and_costs_nothing_else(stores, tmp_path, file, text):
+    for stage in ("transfer", "generator"):
+        shutil.copytree(stores / stage, tmp_path / stage)
+    (tmp_path / file).write_text(text, "utf-8")
+    stage = file.split("/")[0]
+    found = {training.stage: training.outcome for training in read_trainings(tmp_path)}
+    assert found.pop(stage).status == "failed" and all(outcome.status == "ok" for outcome in found.values())
+    told = list(csv.reader(report(tmp_path).splitlines()))
+    assert told and f",{stage},failed," in (tmp_path / "report" / "failures.csv").read_text("utf-8")
+
+
+def test_a_failed_training_gives_its_reason(tmp_path):
+    write_json(tmp_path / "generator" / "index.json", {"status": "failed", "key": None, "why": "the loss diverged"})
+    html = report(tmp_path)
+    assert ["whole run", "generator", "failed", "the loss diverged"] in Parsed(html).rows
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '[{"method": "generated"}]', "[1]", "null"])
+def test_a_damaged_table_is_told_and_costs_nothing_else(copy, text):
+    (copy / "evaluate" / "table.json").write_text(text, "utf-8")
+    html = report(copy)
+    assert "evaluate/table.json cannot be read" in html and html.count('class="film"') == 3
+    assert not (copy / "report" / "evaluation.csv").exists()
+
+
+def test_any_part_may_be_missing(copy):
+    for gone in ("evaluate", "generator", "reenact", "transfer", "drive"):
+        shutil.rmtree(copy / gone)
+        html = report(copy)
+        ids = [name for name in ("evaluation", "training", "pairs") if f'id="{name}"' in html]
+        assert ids == {"evaluate": ["training", "pairs"], "generator": ["training", "pairs"],
+                       "reenact": ["training", "pairs"]}.get(gone, ["pairs"])  # fmt: skip
+    assert "No pair has control maps" in html and html.count('<article class="card" id="clip-') == 2
+    html = report(copy, pairs=[])
+    assert 'id="pairs"' not in html and ">drive<" not in html and "<nav>" not in html
+
+
+def times(results: Path) -> dict[str, int]:
+    return {file.parent.name: file.stat().st_mtime_ns for file in (results / "report" / "pairs").glob("*/card.json")}
+
+
+def test_media_of_pairs_are_made_again_only_where_keys_changed(copy):
+    report(copy)
+    before = times(copy)
+    assert len(before) == 3
+    report(copy, frames=4)
+    assert times(copy) == before
+    make_pair(copy, "second", "full")
+    index_pairs(copy, pair_shards(PAIRS, {}), {"second__second": OUTCOMES["second__second"]})
+    assert "control map" in report(copy)
+    after = times(copy)
+    assert {name for name in before if before[name] != after[name]} == {"second__full"}
+    folder = copy / "report" / "pairs" / "second__full"
+    assert sorted(file.name for file in folder.iterdir()) == ["card.json", "poster.jpg", "side.mp4"]
+    assert report(copy, max_pairs=1).count('class="film"') == 1 and len(times(copy)) == 1
+    assert "report.max_pairs is 0" in report(copy, max_pairs=0) and times(copy) == {}
+
+
+def test_a_damaged_pair_costs_one_card_only(copy):
+    shutil.rmtree(copy / "report")
+    (copy / "reenact" / "full__full.side.mp4").write_bytes(b"no video")
+    shutil.rmtree(copy / "drive" / "second__full.zarr" / "normals" / "c")
+    html = report(copy)
+    assert html.count("no pictures:") == 2 and html.count('class="film"') == 1
+    assert json.loads((copy / "report" / "pairs" / "full__second" / "card.json").read_text("utf-8"))["video"]
+
+
+def test_stands_alone(stores, html):
+    links = [unquote(link) for link in Parsed(html).links if not link.startswith("#") and link != "data:,"]
+    assert {"evaluation.csv", "failures.csv", "pairs/full__full/side.mp4"} <= set(links)
+    for link in links:
+        assert (stores / "report" / link).is_file() and not re.match(r"[a-z]+:|/|\.\.", link), link
+    anchors = {unquote(link[1:]) for link in Parsed(html).links if link.startswith("#")}
+    assert anchors <= set(re.findall(r'id="([^"]*)"', html))
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_chromium(stores, tmp_path, width):
+    seen = look(stores / "report" / "index.html", tmp_path / "profile", width)
+    assert seen["errors"] == [] and seen["scroll"] <= seen["client"]
+    films = [video for video in seen["videos"] if video["width"] != 192]
+    assert [video["width"] for video in films] == [384, 384, 288]
+    for video in films:
+        assert video["ready"] >= 1 and video["loop"] and video["muted"]
+        assert video["controls"] == (width > 820)
+    assert seen["all"] == [5, 5]
