@@ -21,4 +21,4 @@ def build(
     return write_page(run, pairs, results, settings, partial(progress, desc="report"))
 
 
-STAGE = Stage(name="report", version=1, sections=SECTIONS, parents=(), process=None)  # the page shows all settings
+STAGE = Stage(name="report", version=2, sections=SECTIONS, parents=(), process=None)  # the page shows all settings
