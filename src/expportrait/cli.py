@@ -237,7 +237,7 @@ def _head() -> None:
 
 
 if sys.argv[1:2] == ["head"]:  # importing the head loads torch
-    for _name in ("info", "export", "convert"):
+    for _name in ("info", "check", "export", "bust", "convert"):
         head.command(_name)(getattr(import_module("expportrait.head.commands"), _name))
 
 

@@ -2,22 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from expportrait.fit.store import FittedHead
 from expportrait.render.picture import normals_to_rgb
 from expportrait.show import panels
+from expportrait.show.sheet import FAINT, GROUND, INK, Sheet, font
 from expportrait.store import Store, decode_normals
 
-SIZE, TITLE, FOOT = 480, 30, 60  # px: a panel, the line above it, the line below all of them
-COLUMNS = 4
+SIZE, COLUMNS, FOOT = 480, 4, 60  # px: a panel, and the line below all of them
 TITLES = ("input", "landmarks", "normals, estimated", "normals, fitted", "head on the input", "head, from its right",
           "head, from its left", "angle between the normals")  # fmt: skip
-GROUND, INK, FAINT = (24, 24, 27), (235, 235, 235), (160, 160, 165)
+SHEET = Sheet(TITLES, COLUMNS, SIZE, FOOT)
 BLOCK = 8  # frames posed at once
 
 
@@ -55,8 +54,7 @@ class Film:
                 panels.error_map(estimated, fitted),
             ]
             for number, picture in enumerate(pictures):
-                x, y = _corner(number)
-                sheet[y : y + SIZE, x : x + SIZE] = panels.resize(picture, SIZE)
+                SHEET.put(sheet, number, picture)
             landmark, angle, overlap = (figure[t] for figure in figures.values())
             where = f"frame {t} of {frames.shape[0]}" + (f", {t / fps:.2f} s" if frames.shape[0] > 1 else "")
             told = f"landmarks {landmark:.1%} of the eyes' distance     normals {angle:.1f}°     overlap {overlap:.1%}"
@@ -73,34 +71,19 @@ class Film:
             yield self.fitted.vertices(slice(t, min(t + BLOCK, self.end)))
 
 
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
-
-
-def _corner(number: int) -> tuple[int, int]:
-    row, column = divmod(number, COLUMNS)
-    return column * SIZE, row * (SIZE + TITLE) + TITLE
-
-
 def _blank() -> np.ndarray:
     """What is the same in all frames: titles, the scale of the colours."""
-    width, height = COLUMNS * SIZE, len(TITLES) // COLUMNS * (SIZE + TITLE) + FOOT
-    image = Image.new("RGB", (width, height), GROUND)
+    image = SHEET.blank()
     draw = ImageDraw.Draw(image)
-    for number, title in enumerate(TITLES):
-        x, y = _corner(number)
-        draw.text((x + SIZE / 2, y - TITLE / 2), title, INK, _font(18), anchor="mm")
-    left, top, length = (COLUMNS - 1) * SIZE + 20, height - FOOT + 10, 270
+    left, top, length = (COLUMNS - 1) * SIZE + 20, image.height - FOOT + 10, 270
     ramp = panels.error_colours(np.tile(np.linspace(0, panels.ERROR_TOP, length), (16, 1)))
     image.paste(Image.fromarray(ramp), (left, top))
     for share, anchor in ((0, "lt"), (1 / 3, "mt"), (2 / 3, "mt"), (1, "rt")):
-        more = " and more" if share == 1 else ""
-        text = f"{share * panels.ERROR_TOP:.0f}°{more}"
-        draw.text((left + share * length, top + 22), text, FAINT, _font(15), anchor=anchor)
+        text = f"{share * panels.ERROR_TOP:.0f}°" + ("+" if share == 1 else "")
+        draw.text((left + share * length, top + 22), text, FAINT, font(15), anchor=anchor)
     grey = (panels.ONE_SIDED,) * 3
     draw.rectangle((left + length + 30, top, left + length + 46, top + 15), fill=grey)
-    draw.text((left + length + 54, top + 8), "only one of them", FAINT, _font(15), anchor="lm")
+    draw.text((left + length + 54, top + 8), "one of them only", FAINT, font(15), anchor="lm")
     return np.array(image)
 
 
@@ -109,7 +92,7 @@ def _write_line(sheet: np.ndarray, clip: str, where: str, told: str) -> None:
     width = (COLUMNS - 1) * SIZE
     image = Image.new("RGB", (width, FOOT), GROUND)
     draw = ImageDraw.Draw(image)
-    draw.text((20, FOOT / 2), clip, INK, _font(22), anchor="lm")
-    draw.text((width / 3, FOOT / 2), where, INK, _font(18), anchor="lm")
-    draw.text((width - 20, FOOT / 2), told, FAINT, _font(18), anchor="rm")
+    draw.text((20, FOOT / 2), clip, INK, font(22), anchor="lm")
+    draw.text((width / 3, FOOT / 2), where, INK, font(18), anchor="lm")
+    draw.text((width - 20, FOOT / 2), told, FAINT, font(18), anchor="rm")
     sheet[-FOOT:, :width] = image
