@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "artifacts.md"
 
 
 def snippets() -> list[str]:
-    section = PAGE.read_text("utf-8").split("## A head in a dozen lines of numpy")[1].split("\n## ")[0]
+    section = PAGE.read_text("utf-8").split("## A head in a few lines of numpy")[1].split("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
 
 
