@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from expportrait import videocodec
 from expportrait.config import Crop
 from expportrait.errors import ClipError
 from expportrait.estimators.mediapipe import LandmarkDetector
@@ -37,7 +38,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         boxes, options.scale, options.lift, options.min_scale, *image
     )  # fmt: skip
     count = track.end - track.start
-    frames = out.stream("frames", count, (options.size, options.size, 3), np.uint8, color="RGB")
+    frames = out.stream("frames", count, (options.size, options.size, 3), np.uint8, videocodec.COLOURS, color="RGB")
     wanted = islice(source.frames(), track.start, track.end)
     block = []
     for _, frame in clip.progress(wanted, total=count, desc="cropping"):
@@ -118,4 +119,4 @@ def _fault(track: Track, count: int, options: Crop) -> str:
     return ""
 
 
-STAGE = Stage(name="crop", version=1, sections=("crop",), parents=(), process=process, load=load)
+STAGE = Stage(name="crop", version=2, sections=("crop",), parents=(), process=process, load=load)
