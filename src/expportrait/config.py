@@ -75,7 +75,9 @@ class Crop(Section):
     )
     min_coverage: float = Field(0.7, ge=0, le=1, description="share of the frames looked at that must show the face")
     detect_every: int = Field(5, ge=1, description="look for faces in every so many frames")
-    cut: float = Field(4.0, ge=0, le=255, description="least mean change of colour at a cut, of 255; 255: no cuts")
+    cut: float = Field(
+        15.0, ge=0, le=255, description="least change of colour at a cut (PySceneDetect's content value); 255: no cuts"
+    )
     folder_fps: float = Field(25.0, gt=0, description="frames a second of folders of images")
 
 

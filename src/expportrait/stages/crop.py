@@ -12,7 +12,7 @@ from expportrait.stage import Clip, Stage
 from expportrait.store import StoreWriter
 from expportrait.video.framing import Track, cut_out, face_box, given_box, link, outside
 from expportrait.video.reader import FolderReader, VideoReader, open_source
-from expportrait.video.shots import split_shots, thumbnail
+from expportrait.video.shots import ShotFinder
 
 LOOK_AT = 640  # px, longer side of the frames in which faces are looked for; the models reduce them further
 BLOCK = 16  # frames
@@ -24,7 +24,7 @@ def load(settings: SimpleNamespace, device: str) -> LandmarkDetector:
 
 def process(clip: Clip, out: StoreWriter) -> None:
     options, row = clip.settings.crop, clip.row
-    source = open_source(row.path, row.start, row.end, options.folder_fps)
+    source = open_source(row.path, row.start, row.end, row.fps or options.folder_fps)
     times, shots, faces = _survey(clip, source)
     if not len(times):
         raise ClipError(f"{row.path} has no frames between {row.start or 0:g} s and "
@@ -66,16 +66,15 @@ def _survey(
 ) -> tuple[np.ndarray, list[tuple[int, int]], dict[int, np.ndarray]]:
     """One pass over the source: times (n,), shots, and the faces (k,5) px of every so many frames."""
     options = clip.settings.crop
-    times, small, faces = [], [], {}
+    times, faces, finder = [], {}, ShotFinder(options.cut)
     for time, frame in clip.progress(source.frames(LOOK_AT), desc="looking for faces"):
         if len(times) % options.detect_every == 0:
             found = clip.tools.faces(frame)
             found[:, :4] *= max(source.height, source.width) / max(frame.shape[:2])
             faces[len(times)] = found
         times.append(time)
-        small.append(thumbnail(frame))
-    shots = split_shots(np.array(small), options.cut) if small else []
-    return np.array(times), shots, faces
+        finder.add(frame)
+    return np.array(times), finder.shots(), faces
 
 
 def _choose(

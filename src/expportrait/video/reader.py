@@ -65,7 +65,7 @@ class FolderReader:
     truncated = False
 
     def __init__(self, path: Path, files: list[Path], fps: float, start: float | None, end: float | None) -> None:
-        self.path, self.fps = path, fps
+        self.path, self.fps, self.length = path, fps, len(files) / fps
         self._start, self._end, self._files = start or 0.0, float("inf") if end is None else end, files
         self.height, self.width = read_image(files[0]).shape[:2]
 
@@ -102,8 +102,9 @@ def read_image(file: Path) -> np.ndarray:
 class VideoReader:
     """A video or animated image, decoded with FFmpeg, turned upright, with square pixels.
 
-    ``fps`` is the nominal rate; the frames' own times count. ``truncated`` is set while reading, where the file breaks
-    off or parts of it cannot be decoded: what can be decoded is kept.
+    ``fps`` is the nominal rate; the frames' own times count. ``length`` is what the file's header says, in s, 0 where
+    it says nothing. ``truncated`` is set while reading, where the file breaks off or parts of it cannot be decoded:
+    what can be decoded is kept.
     """
 
     def __init__(self, path: Path, start: float | None, end: float | None) -> None:
@@ -111,6 +112,7 @@ class VideoReader:
         self._start, self._end = start or 0.0, float("inf") if end is None else end
         with self._open() as (container, stream):
             self.fps = float(stream.average_rate or stream.guessed_rate or 25)
+            self.length = _length(container, stream)
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise ClipError(f"no frame of {path} can be decoded; the file is damaged, or cut off after its header")
@@ -129,10 +131,7 @@ class VideoReader:
                     return
                 if time >= self._start - SLACK:
                     yield time, self._picture(frame, longest)
-            length = float((stream.duration or 0) * stream.time_base)
-            if not length and len(container.streams) == 1:
-                length = (container.duration or 0) / av.time_base
-            if last + 1 / self.fps < length - max(0.2, 2 / self.fps):
+            if last + 1 / self.fps < self.length - max(0.2, 2 / self.fps):
                 self.truncated = True
 
     def _timed(
@@ -201,3 +200,13 @@ class VideoReader:
             streams[0].thread_type = "AUTO"
             streams[0].codec_context.thread_count = 2
             yield container, streams[0]
+
+
+def _length(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """Length of the pictures in s, as the header has it; 0 where it does not say."""
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska's
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if tag:
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+    return (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.0
