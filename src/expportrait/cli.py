@@ -16,6 +16,7 @@ import expportrait
 from expportrait.config import Config
 from expportrait.configfile import overlay, read_config, read_yaml
 from expportrait.errors import MachineFault, StageBroken, UserError
+from expportrait.importers.commands import app as importing
 from expportrait.manifest import Row, read_manifest, shards
 from expportrait.stages import PER_CLIP
 
@@ -207,6 +208,8 @@ def _head() -> None:
 if sys.argv[1:2] == ["head"]:  # importing the head loads torch
     for _name in ("info", "export", "convert"):
         head.command(_name)(getattr(import_module("expportrait.head.commands"), _name))
+
+app.add_typer(importing, name="import")
 
 
 def _version(wanted: bool) -> None:

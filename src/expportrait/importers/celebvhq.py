@@ -10,8 +10,18 @@ import typer
 
 from expportrait.errors import UserError
 from expportrait.importers.common import (
-    NO_BOX, NOT_THERE, UNOPENED, UNREADABLE, Found, LeftOut, Media, Place, Sources, fitted, interval,
-)  # fmt: skip
+    NO_BOX,
+    NOT_THERE,
+    UNOPENED,
+    UNREADABLE,
+    Found,
+    LeftOut,
+    Media,
+    Place,
+    Sources,
+    fitted,
+    interval,
+)
 
 MARGIN = 0.02  # of the picture, added on each side by the data set's own script
 

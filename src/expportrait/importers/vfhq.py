@@ -10,9 +10,22 @@ import typer
 
 from expportrait.errors import UserError
 from expportrait.importers.common import (
-    NO_BOX, NOT_THERE, UNOPENED, UNREADABLE, Box, Found, LeftOut, Media, Place, Sources, fitted, interval, lines,
-    number, walk,
-)  # fmt: skip
+    NO_BOX,
+    NOT_THERE,
+    UNOPENED,
+    UNREADABLE,
+    Box,
+    Found,
+    LeftOut,
+    Media,
+    Place,
+    Sources,
+    fitted,
+    interval,
+    lines,
+    number,
+    walk,
+)
 
 SAME_RATE = 0.005  # relative difference up to which annotation and file count the same frames
 
