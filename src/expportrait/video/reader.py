@@ -6,6 +6,7 @@ Nothing but the current frame is held in memory, and a reader can be read as oft
 import contextlib
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from expportrait.errors import ClipError
+from expportrait.video.hdr import HLG, PQ, tone_map
 
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 SLACK = 1e-3  # s; manifests give times in milliseconds, and a time just before a frame means that frame
@@ -156,7 +158,21 @@ class VideoReader:
         yield from times()
 
     def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        """What can be decoded from the container's present place on."""
+        """What can be decoded from the container's present place on; interlaced frames as whole ones."""
+        weave = None
+        for frame in self._packets(container, stream):
+            if weave is None and frame.interlaced_frame:
+                weave = _deinterlacer(stream)
+            if weave is None:
+                yield frame
+            else:
+                weave.push(frame)
+                yield from _pull(weave, stream.time_base)
+        if weave is not None:
+            weave.push(None)
+            yield from _pull(weave, stream.time_base)
+
+    def _packets(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         packets, ended = container.demux(stream), False
         while not ended:
             try:
@@ -176,12 +192,14 @@ class VideoReader:
 
     def _picture(self, frame: av.VideoFrame, longest: int | None) -> np.ndarray:
         height, width = reduced(*self._size, longest)
+        wide = frame.color_trc in (PQ, HLG)
         untagged_hd = frame.colorspace == UNSPECIFIED and frame.height >= 720 and not frame.format.is_rgb
         picture = frame.reformat(
-            width, height, "rgb24", src_colorspace="ITU709" if untagged_hd else None,
+            width, height, "rgb48le" if wide else "rgb24", src_colorspace="ITU709" if untagged_hd else None,
             interpolation="AREA" if (height, width) < (frame.height, frame.width) else "BICUBIC",
         )  # fmt: skip
-        return np.ascontiguousarray(np.rot90(picture.to_ndarray(), round(frame.rotation / 90)))
+        image = tone_map(picture.to_ndarray(), frame.color_trc) if wide else picture.to_ndarray()
+        return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
@@ -200,6 +218,23 @@ class VideoReader:
             streams[0].thread_type = "AUTO"
             streams[0].codec_context.thread_count = 2
             yield container, streams[0]
+
+
+def _deinterlacer(stream: av.VideoStream) -> av.filter.Graph:
+    """One frame for each frame, its missing lines from the fields around (bwdif); progressive frames as they are."""
+    graph = av.filter.Graph()
+    nodes = graph.add_buffer(template=stream), graph.add("bwdif", "mode=send_frame:deint=interlaced")
+    graph.link_nodes(*nodes, graph.add("buffersink")).configure()
+    return graph
+
+
+def _pull(graph: av.filter.Graph, base: Fraction) -> Iterator[av.VideoFrame]:
+    with contextlib.suppress(av.error.BlockingIOError, EOFError):
+        while True:
+            frame = graph.pull()
+            if frame.pts is not None:
+                frame.pts = int(frame.pts * frame.time_base / base)  # the filter counts in halves
+            yield frame
 
 
 def _length(container: av.container.InputContainer, stream: av.VideoStream) -> float:
