@@ -11,6 +11,7 @@ from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.stage import Clip, Stage
 from expportrait.store import StoreWriter
 from expportrait.video.framing import Track, cut_out, face_box, given_box, link, outside
+from expportrait.video.quality import Looks, company
 from expportrait.video.reader import FolderReader, VideoReader, open_source
 from expportrait.video.shots import ShotFinder
 
@@ -39,14 +40,18 @@ def process(clip: Clip, out: StoreWriter) -> None:
     count = track.end - track.start
     frames = out.stream("frames", count, (options.size, options.size, 3), np.uint8, color="RGB")
     wanted = islice(source.frames(), track.start, track.end)
-    block = []
-    for _, frame in clip.progress(wanted, total=count, desc="cropping"):
+    block, looks = [], Looks(track)
+    for number, (_, frame) in enumerate(clip.progress(wanted, total=count, desc="cropping"), track.start):
+        looks.add(number, frame)
         block.append(cut_out(frame, box, options.size))
         if len(block) == BLOCK:
             frames.append(np.array(block))
             block = []
     if block:
         frames.append(np.array(block))
+    figures = looks.figures() | company(track, faces, box)
+    if fault := _poor(figures, options):
+        raise ClipError(f"{row.path}: {fault}")
 
     times = times[track.start : track.end]
     scale = options.size / (box[2] - box[0])
@@ -57,7 +62,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         box=list(box), box_unit="px of the source, x0 y0 x1 y1", scale=scale,
         padding="edge", padded=[round(side * scale) for side in outside(box, *image)],  # left, top, right, bottom
         shots=[list(shot) for shot in shots], shot=[track.start, track.end],  # frames between start and end of the row
-        face=track.size, face_coverage=track.coverage,
+        face=track.size, face_coverage=track.coverage, **figures,
     )  # fmt: skip
 
 
@@ -117,4 +122,19 @@ def _fault(track: Track, count: int, options: Crop) -> str:
     return ""
 
 
-STAGE = Stage(name="crop", version=1, sections=("crop",), parents=(), process=process, load=load)
+def _poor(figures: dict[str, float], options: Crop) -> str:
+    """Why the clip is of no use though its face was found, with value and threshold; empty where it is of use."""
+    if (sharpness := figures.get("sharpness", options.min_sharpness)) < options.min_sharpness:
+        return f"the face is blurred, sharpness {sharpness:.1f} (crop.min_sharpness: {options.min_sharpness:g})"
+    brightness = figures.get("brightness", options.min_brightness)
+    if brightness < options.min_brightness:
+        return f"the face is too dark, {brightness:.0f} of 255 (crop.min_brightness: {options.min_brightness:g})"
+    if brightness > options.max_brightness:
+        return f"the face is too bright, {brightness:.0f} of 255 (crop.max_brightness: {options.max_brightness:g})"
+    if figures["others"] > options.max_others:
+        return (f"{figures['others']:.0%} of the frames looked at show another face in the box "
+                f"(crop.max_others: {options.max_others:.0%})")  # fmt: skip
+    return ""
+
+
+STAGE = Stage(name="crop", version=2, sections=("crop",), parents=(), process=process, load=load)

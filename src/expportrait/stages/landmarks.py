@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from importlib.metadata import version
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import zarr
@@ -10,6 +11,7 @@ import zarr
 from expportrait.errors import ClipError
 from expportrait.estimators.gaps import fill, same_face
 from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.quality import head_turn, longest_run, unsure
 from expportrait.stage import Clip, Stage
 from expportrait.store import StoreWriter
 
@@ -30,11 +32,28 @@ def process(clip: Clip, out: StoreWriter) -> None:
     if seen.mean() < options.min_found:
         raise ClipError(f"the face is found in only {seen.mean():.0%} of the {count} cropped frames "
                         f"(landmarks.min_found: {options.min_found:.0%})")  # fmt: skip
+    figures = _figures(points, confidence, seen)
+    turn = float(np.median(np.abs(head_turn(points[seen])[:, 0])))
+    if turn > options.max_yaw:
+        raise ClipError(f"half of the frames show the head turned by {turn:.0f} degrees or more "
+                        f"(landmarks.max_yaw: {options.max_yaw:g})")  # fmt: skip
+    if figures["unsure"] > options.max_unsure:
+        raise ClipError(f"in {figures['unsure']:.0%} of the frames a quarter of the points are guesses, as behind "
+                        f"hands or in blur (landmarks.max_unsure: {options.max_unsure:.0%})")  # fmt: skip
     points, confidence = fill(points, confidence, seen, options.max_gap)
     out.array("points", points, unit="px", axes="x right, y down, z away from the viewer")
     out.array("confidence", confidence, range=[0, 1])
     out.array("interpolated", ~seen)
-    out.attrs(detector=f"mediapipe {version('mediapipe')}, face landmarks with attention", found=float(seen.mean()))
+    out.attrs(
+        detector=f"mediapipe {version('mediapipe')}, face landmarks with attention", found=float(seen.mean()), **figures
+    )
+
+
+def _figures(points: np.ndarray, confidence: np.ndarray, seen: np.ndarray) -> dict[str, Any]:
+    """Figures of the frames seen, for whoever chooses among clips; turns as quantiles, degrees."""
+    yaw, pitch = np.round(np.quantile(head_turn(points[seen]), (0.05, 0.95), axis=0), 1).T.tolist()
+    return {"yaw": yaw, "pitch": pitch, "unsure": float(unsure(confidence[seen]).mean()),
+            "mean_confidence": float(confidence[seen].mean()), "longest_gap": longest_run(~seen)}  # fmt: skip
 
 
 def _one_by_one(frames: zarr.Array) -> Iterator[np.ndarray]:
@@ -42,4 +61,4 @@ def _one_by_one(frames: zarr.Array) -> Iterator[np.ndarray]:
         yield from frames[start : start + BLOCK]
 
 
-STAGE = Stage(name="landmarks", version=1, sections=("landmarks",), parents=("crop",), process=process, load=load)
+STAGE = Stage(name="landmarks", version=2, sections=("landmarks",), parents=("crop",), process=process, load=load)
