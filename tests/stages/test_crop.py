@@ -25,9 +25,9 @@ def one_detector():
 def crop(tmp_path):
     """Runs the stage on one source; gives its store, or the reason why there is none."""
 
-    def crop(source, start=None, end=None, box=None, **settings):
+    def crop(source, start=None, end=None, box=None, fps=None, **settings):
         config = Config(results=tmp_path / "results", crop={"size": 256, **settings})
-        row = Row("a", "test", source.name, source, start=start, end=end, box=box)
+        row = Row("a", "test", source.name, source, start=start, end=end, box=box, fps=fps)
         outcome = run(STAGE, [row], config)["a"]
         if outcome.status == "ok":
             return Store(tmp_path / "results" / "crop" / "a.zarr").check()
@@ -122,6 +122,7 @@ def test_a_folder_and_an_animated_gif_are_clips(crop, tmp_path):
         cv2.imwrite(str(folder / f"f{t}.jpg"), frame[..., ::-1])
     store = crop(folder, folder_fps=30)
     assert store["frames"].shape[0] == 12 and store.attrs["fps"] == pytest.approx(30)
+    assert crop(folder, folder_fps=30, fps=12).attrs["fps"] == pytest.approx(12)
     gif = make.video(tmp_path / "v.gif", walk(12, (60, 30, 1.0), height=300, width=400), 12.5, "gif", "rgb8")
     store = crop(gif)
     assert store["frames"].shape[0] == 12 and store.attrs["fps"] == pytest.approx(12.5)
