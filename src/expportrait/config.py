@@ -97,6 +97,10 @@ class Landmarks(Section):
     max_gap: int = Field(10, ge=0, description="longest run of frames without a face that is interpolated")
     min_found: float = Field(0.7, ge=0, le=1, description="share of the frames that must show the face")
     max_yaw: float = Field(65.0, gt=0, le=180, description="largest median turn to the side, degrees, roughly")
+    hands_every: int = Field(10, ge=0, description="look for hands in every so many frames; 0: never")
+    max_hands: float = Field(
+        0.8, ge=0, le=1, description="share of the frames looked at that may have a hand before the face"
+    )
     max_unsure: float = Field(
         0.9, ge=0, le=1, description="share of the frames that may have a quarter of their points unsure: hands, blur"
     )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from expportrait.demo.motion import turn
-from expportrait.estimators.quality import BROW_TO_CHIN, DEPTH, TEMPLES, head_turn, longest_run, unsure
+from expportrait.estimators.quality import BROW_TO_CHIN, DEPTH, TEMPLES, before_face, head_turn, longest_run, unsure
 
 
 @pytest.mark.parametrize(("yaw", "pitch"), [(0, 0), (40, 0), (-70, 0), (0, 25), (20, -10)])
@@ -28,3 +28,11 @@ def test_unsure_frames_and_runs():
         2,
         3,
     ]
+
+
+def test_a_hand_before_the_face():
+    points = np.random.default_rng(0).uniform([150, 150, -50], [250, 250, 50], (478, 3))
+    away, near = np.full((1, 21, 2), 400.0), np.full((1, 21, 2), 400.0)
+    near[0, :4] = 200
+    assert not before_face(np.empty((0, 21, 2)), points) and not before_face(away, points)
+    assert before_face(np.concatenate([away, near]), points)

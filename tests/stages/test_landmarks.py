@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from expportrait.config import Config
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
 from expportrait.manifest import Row
 from expportrait.stage import run
 from expportrait.stages.landmarks import STAGE
@@ -17,9 +17,10 @@ HERE = (0, 0, 1.0)
 @pytest.fixture(scope="module", autouse=True)
 def detector():
     """The models are loaded once for all tests of this file."""
-    detector = LandmarkDetector()
+    detector, hands = LandmarkDetector(), HandDetector()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("expportrait.stages.landmarks.LandmarkDetector", lambda: detector)
+        patch.setattr("expportrait.stages.landmarks.HandDetector", lambda: hands)
         yield detector
 
 
@@ -113,3 +114,20 @@ def test_hands_before_the_face_are_seen_in_the_confidence(landmarks):
     assert hidden["unsure"] > 0.9
     assert "in 100% of the frames a quarter of the points are guesses" in landmarks(frames)
     assert "(landmarks.max_unsure: 90%)" in landmarks(frames)
+
+
+def test_hands_are_looked_for_every_so_many_frames(landmarks, monkeypatch):
+    class Hands:
+        looked = 0
+
+        def detect(self, frame):  # in every second frame looked at there is one, of 21 points about the nose
+            self.looked += 1
+            return np.full((self.looked % 2, 21, 2), 130, np.float32)
+
+    hands = Hands()
+    monkeypatch.setattr("expportrait.stages.landmarks.HandDetector", lambda: hands)
+    frames = people(*[HERE] * 20)
+    assert landmarks(frames, hands_every=5).attrs["hands"] == 0.5 and hands.looked == 4
+    said = landmarks(frames, hands_every=5, max_hands=0.3)
+    assert said == "a hand is before the face in 50% of the frames looked at (landmarks.max_hands: 30%)"
+    assert landmarks(frames, hands_every=0).attrs["hands"] == 0 and hands.looked == 8
