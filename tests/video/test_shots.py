@@ -40,6 +40,18 @@ def test_repeated_frames_make_no_cuts():
     assert shots([frame for frame in pan(20, 25, 1) for _ in range(2)]) == [(0, 40)]
 
 
+def test_a_repeated_frame_now_and_then_makes_no_cut():
+    frames = [
+        frame for n, frame in enumerate(pan(48, 8, 1)) for _ in range(2 if n % 4 == 3 else 1)
+    ]  # 24 to 30 a second
+    assert shots(frames) == [(0, 60)]
+    assert shots(frames + pan(20, 1, 2)) == [(0, 60), (60, 80)]
+
+
+def test_stills_are_shots():
+    assert shots(pan(1, 1, 1) * 20 + pan(1, 1, 2) * 15 + pan(1, 1, 3) * 9) == [(0, 20), (20, 35), (35, 44)]
+
+
 def test_a_flash_is_no_cut():
     frames = pan(40, 1, 1)
     for n in (20, 21):

@@ -13,7 +13,8 @@ from expportrait.video.reader import reduced
 LOOK_AT = 256  # px, longer side of the frames that the detector gets
 FLASH = 2  # frames; a shot no longer than this between two alike is a flash of light, not a shot
 ALIKE = 4.0  # mean difference of two frames' tiny copies, of 255
-REPEATED = 0.02  # the same of a frame that is shown twice, which says nothing about motion
+REPEATED = 0.15  # the same of a frame that is shown again, to fill a higher rate; it says nothing about motion
+REPEATS = 3  # frames passed over in a row at most: a picture that stands still has to count as motionless
 
 
 class ShotFinder:
@@ -24,7 +25,7 @@ class ShotFinder:
     """
 
     def __init__(self, threshold: float) -> None:
-        self.count = 0
+        self.count = self._repeats = 0
         self._detector = AdaptiveDetector(min_content_val=threshold, min_scene_len=1)
         self._passed: deque[tuple[int, np.ndarray]] = deque(maxlen=2 + self._detector.event_buffer_length)
         self._cuts: list[tuple[int, np.ndarray, np.ndarray]] = []  # first frame; copies of what is before, of it
@@ -33,7 +34,9 @@ class ShotFinder:
         """The next frame, (H,W,3) u8 RGB."""
         number, self.count = self.count, self.count + 1
         copy = cv2.resize(frame, (32, 18), interpolation=cv2.INTER_AREA).astype(np.float32)
-        if self._passed and np.abs(copy - self._passed[-1][1]).mean() <= REPEATED:
+        repeated = self._passed and np.abs(copy - self._passed[-1][1]).mean() <= REPEATED
+        self._repeats = self._repeats + 1 if repeated and self._repeats < REPEATS else 0
+        if self._repeats:
             return
         self._passed.append((number, copy))
         height, width = reduced(*frame.shape[:2], LOOK_AT)
