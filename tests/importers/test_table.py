@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from expportrait.errors import UserError
-from expportrait.importers.common import Found, LeftOut, clip_id, split_of
+from expportrait.importers.common import Found, LeftOut, clip_id, split_of, walk
 from expportrait.importers.table import Options, write
 from expportrait.manifest import read_manifest
 
@@ -101,3 +102,34 @@ def test_the_command_counts_reasons(tmp_path, clip):
     assert "2  the source cannot be used" in done.output and "my.left_out.csv" in done.output
     assert {row.dataset for row in read_manifest(tmp_path / "my.csv")} == {"mine"}
     assert isinstance(CliRunner().invoke(app, arguments).exception, UserError)
+
+
+def test_a_source_that_provokes_the_unforeseen_is_left_out(importing, tmp_path, clip, monkeypatch):
+    from expportrait.video import reader
+
+    def broken(self, path, start, end):
+        raise (MemoryError if path.stem == "c" else KeyError)(path.stem)
+
+    for name in "abc":
+        clip(tmp_path / f"{name}.mp4", count=3)
+    monkeypatch.setattr(reader.VideoReader, "__init__", broken)
+    sources = {name: Found(name, tmp_path / f"{name}.mp4", "p") for name in "abc"}
+    with pytest.raises(UserError, match="no clip is left"):
+        importing([sources["a"], sources["b"]])
+    assert "unforeseen KeyError" in (tmp_path / "my.left_out.csv").read_text()
+    with pytest.raises(MemoryError):
+        importing([sources["c"]])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_folder_is_not_passed_over(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(UserError, match="cannot be read"):
+        walk(tmp_path)
+
+
+def test_links_are_followed_once(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.mp4").touch()
+    (tmp_path / "real" / "back").symlink_to(tmp_path)
+    assert [files for _, files in walk(tmp_path)] == [[], ["a.mp4"]]

@@ -87,6 +87,17 @@ def test_interlaced_fields_are_put_together(tmp_path):
         assert min(np.abs(frames[t].astype(float) - scene(2 * t + field)).mean() for field in (0, 1)) < 6
 
 
+def test_a_range_of_interlaced_video_is_complete(tmp_path):
+    for gop in (1, 25):
+        path = encode(tmp_path / f"{gop}.mkv", make.numbered(100), codec="libx264", pix_fmt="yuv420p",
+                      options={"x264-params": f"tff=1:keyint={gop}:bframes=0"})  # fmt: skip
+        for start in (2.04, 3.0, 3.02):
+            seen = [make.number(frame) for _, frame in open_source(path, start, start + 0.4).frames()]
+            wanted = [n for n in range(100) if start - 1e-3 <= n / 25 < start + 0.4 - 1e-3]
+            assert len(seen) == len(wanted)
+            assert sum(a == b for a, b in zip(seen, wanted, strict=True)) >= len(wanted) - 2  # fields may blend numbers
+
+
 COLOURS = np.uint8([[200, 150, 120], [90, 60, 50], [250, 250, 250], [0, 0, 0], [30, 120, 60]])
 
 

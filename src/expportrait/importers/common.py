@@ -85,9 +85,13 @@ class Sources:
 
 def walk(folder: Path) -> list[tuple[Path, list[str]]]:
     """Folders and their files, in a fixed order; links are followed, but each folder is visited once."""
+
+    def unreadable(error: OSError) -> None:
+        raise UserError(f"the folder {error.filename} cannot be read: {error.strerror}")
+
     seen: set[str] = set()
     found = []
-    for home, folders, files in os.walk(folder, followlinks=True):
+    for home, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         real = os.path.realpath(home)
         if real in seen:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from expportrait.errors import ClipError, UserError
+from expportrait.faults import machine_fault
 from expportrait.importers.common import NO_BOX, Found, LeftOut, Media, Place, clip_id, split_of
 from expportrait.manifest import COLUMNS, SPLITS, read_manifest
 from expportrait.progress import progress
@@ -178,9 +179,20 @@ def _places(clips: list[Found], options: Options, left: list[LeftOut]) -> list[t
 
 
 def _threads(work: Callable[[S], T], items: list[S], options: Options, desc: str) -> list[T]:
-    workers = options.workers or min(8, len(os.sched_getaffinity(0)))
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(options.workers or min(8, len(os.sched_getaffinity(0))))
+    try:
         return list(progress(pool.map(work, items), len(items), f"{options.dataset}: {desc}"))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for what is queued
+
+
+def _reason(error: Exception) -> str:
+    """Why a source cannot be used; the machine's faults are raised."""
+    if isinstance(error, ClipError):
+        return error.reason
+    if machine_fault(error):
+        raise error
+    return f"unforeseen {type(error).__name__}: {error}"
 
 
 def _probe(source: Path) -> Media | str:
@@ -189,8 +201,8 @@ def _probe(source: Path) -> Media | str:
 
     try:
         reader = open_source(source)
-    except ClipError as error:
-        return error.reason
+    except Exception as error:
+        return _reason(error)
     return Media(reader.width, reader.height, reader.fps, reader.length)
 
 
@@ -207,8 +219,8 @@ def _parts(options: Options, item: tuple[Found, list[Place]]) -> tuple[list[Plac
             shots = _shots(source, options.split_shots)
         else:
             shots = [(place.start or 0.0, min(place.end or math.inf, source.length))]
-    except ClipError as error:
-        return [], [], error.reason
+    except Exception as error:
+        return [], [], _reason(error)
     if not shots:
         return [], [], "no frames between start and end"
     longest = options.max_seconds or math.inf

@@ -148,13 +148,15 @@ class VideoReader:
         if self._origin is not None and self._start > 2:
             try:
                 container.seek(self._origin + int((self._start - 1) / self._base), stream=stream)
-                first = next(times(), None)
+                near = times()
+                first = next(near, None)
             except av.error.FFmpegError:
                 first = None
             if first is not None and first[0] is not None and first[0] <= self._start - SLACK:
                 yield first
-            else:  # no keyframe before the start was found: read from the beginning
-                container.seek(0)
+                yield from near
+                return
+            container.seek(0)  # no keyframe before the start was found: read from the beginning
         yield from times()
 
     def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
