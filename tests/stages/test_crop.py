@@ -203,6 +203,16 @@ def test_a_face_that_cannot_be_made_out_is_refused_with_its_figure(crop, tmp_pat
     )
 
 
+def test_a_blurred_shot_gives_way_to_a_shorter_one(crop, tmp_path):
+    soft = [cv2.GaussianBlur(frame, (0, 0), 7) for frame in walk(30, (60, 30, 1.1), seed=1)]
+    video = make.video(tmp_path / "v.mp4", soft + walk(15, (200, 40, 1.1), seed=2))
+    assert crop(video).attrs["shot"] == [0, 30]
+    attrs = crop(video, min_sharpness=15).attrs
+    assert attrs["shot"] == [30, 45] and attrs["sharpness"] > 15
+    reason = crop(video, min_sharpness=5000)
+    assert "(the longest of 2 shots): the face is blurred" in reason and "(crop.min_sharpness: 5000)" in reason
+
+
 def test_somebody_else_in_the_box_is_counted(crop, tmp_path):
     pair = make.video(tmp_path / "pair.mp4", walk(12, (60, 30, 1.1), (250, 80, 0.8), step=(0, 0, 0)))
     attrs = crop(pair, scale=4.0).attrs

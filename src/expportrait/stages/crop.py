@@ -10,7 +10,7 @@ from expportrait.errors import ClipError
 from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.stage import Clip, Stage
 from expportrait.store import StoreWriter
-from expportrait.video.framing import Track, cut_out, face_box, given_box, link, outside
+from expportrait.video.framing import Box, Track, cut_out, face_box, given_box, link, outside
 from expportrait.video.quality import Looks, company
 from expportrait.video.reader import FolderReader, VideoReader, open_source
 from expportrait.video.shots import ShotFinder
@@ -30,13 +30,10 @@ def process(clip: Clip, out: StoreWriter) -> None:
     if not len(times):
         raise ClipError(f"{row.path} has no frames between {row.start or 0:g} s and "
                         f"{'its end' if row.end is None else f'{row.end:g} s'}; check start and end")  # fmt: skip
-    track = _choose(clip, source, len(times), shots, faces)
+    usable = _usable(clip, source, len(times), shots, faces)
+    track = usable[0] if len(usable) == 1 else _first_well_seen(clip, source, usable, faces)
 
-    image = source.height, source.width
-    boxes = np.array(track.boxes)
-    box = given_box(row.box, *image) if row.box else face_box(
-        boxes, options.scale, options.lift, options.min_scale, *image
-    )  # fmt: skip
+    box, image = _box(clip, source, track), (source.height, source.width)
     count = track.end - track.start
     frames = out.stream("frames", count, (options.size, options.size, 3), np.uint8, color="RGB")
     wanted = islice(source.frames(), track.start, track.end)
@@ -51,7 +48,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         frames.append(np.array(block))
     figures = looks.figures() | company(track, faces, box)
     if fault := _poor(figures, options):
-        raise ClipError(f"{row.path}: {fault}")
+        raise ClipError(f"{row.path}{_which(shots)}: {fault}")
 
     times = times[track.start : track.end]
     scale = options.size / (box[2] - box[0])
@@ -82,11 +79,19 @@ def _survey(
     return np.array(times), finder.shots(), faces
 
 
-def _choose(
+def _box(clip: Clip, source: VideoReader | FolderReader, track: Track) -> Box:
+    """The square to be cut out for a track."""
+    options, image = clip.settings.crop, (source.height, source.width)
+    if clip.row.box:
+        return given_box(clip.row.box, *image)
+    return face_box(np.array(track.boxes), options.scale, options.lift, options.min_scale, *image)
+
+
+def _usable(
     clip: Clip, source: VideoReader | FolderReader, count: int, shots: list[tuple[int, int]],
     faces: dict[int, np.ndarray],
-) -> Track:  # fmt: skip
-    """The most prominent face of each shot, and of these the usable one that lasts longest; ClipError if none is."""
+) -> list[Track]:  # fmt: skip
+    """The most prominent face of each shot, and of these the usable ones, longest first; ClipError if none is."""
     box, file = clip.row.box, clip.row.path
     if box:
         faces = {t: found[_inside(found, box)] for t, found in faces.items()}
@@ -97,10 +102,27 @@ def _choose(
     tracks.sort(key=lambda track: track.start - track.end)
     usable = [track for track in tracks if not _fault(track, count, clip.settings.crop)]
     if usable:
-        return usable[0]
+        return usable
     damaged = "; the file is damaged or cut off" if source.truncated else ""
-    shot = f" (the longest of {len(shots)} shots)" if len(shots) > 1 else ""
-    raise ClipError(f"{file}{shot}: {_fault(tracks[0], count, clip.settings.crop)}{damaged}")
+    raise ClipError(f"{file}{_which(shots)}: {_fault(tracks[0], count, clip.settings.crop)}{damaged}")
+
+
+def _first_well_seen(
+    clip: Clip, source: VideoReader | FolderReader, tracks: list[Track], faces: dict[int, np.ndarray]
+) -> Track:
+    """The first track that is neither blurred nor dark, after one more pass over the source; the first if all are."""
+    looks = [Looks(track) for track in tracks]
+    for number, (_, frame) in enumerate(clip.progress(source.frames(), desc="looking at the shots")):
+        for look in looks:
+            look.add(number, frame)
+    for track, look in zip(tracks, looks, strict=True):
+        if not _poor(look.figures() | company(track, faces, _box(clip, source, track)), clip.settings.crop):
+            return track
+    return tracks[0]
+
+
+def _which(shots: list[tuple[int, int]]) -> str:
+    return f" (the longest of {len(shots)} shots)" if len(shots) > 1 else ""
 
 
 def _inside(faces: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
