@@ -13,6 +13,7 @@ import typer
 import expportrait
 from expportrait.config import Config
 from expportrait.errors import MachineFault, StageBroken, UserError
+from expportrait.importers.commands import app as importing
 from expportrait.manifest import read_manifest, shards
 from expportrait.options import (
     Backend,
@@ -234,6 +235,8 @@ def _head() -> None:
 if sys.argv[1:2] == ["head"]:  # importing the head loads torch
     for _name in ("info", "check", "export", "bust", "convert"):
         head.command(_name)(getattr(import_module("expportrait.head.commands"), _name))
+
+app.add_typer(importing, name="import")
 
 
 def _version(wanted: bool) -> None:
