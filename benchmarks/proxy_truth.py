@@ -26,12 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from benchmarks.truth_clips import load_clip, observe, population_mean
+from benchmarks.truth_clips import SIZE, Clip, load_clip, observe, population_mean
 from benchmarks.truth_pictures import save_picture
 from benchmarks.truth_scores import SEEN, fitted_neutral, identity_correlation, score_clip, skin
 
 from expportrait.config import Proxy
 from expportrait.estimators.head_landmarks import load_head
+from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import fit_proxy
 from expportrait.head import Head
 from expportrait.progress import progress
@@ -41,6 +42,7 @@ METHODS = {
     "coarse": "the same, no offset fields",
     "dynamic": "D_t alone",
     "joint": "both fields, no disentanglement",
+    "oracle": "the fit from the true camera, shape, expression and poses (not a default)",
 }
 RATIOS = {
     "surface_face_ratio": "surface_face_mm",
@@ -54,7 +56,8 @@ GOALS = {  # of the fit on clean truth: worst acceptable, and whether more is be
 }  # fmt: skip
 ROWS = (
     "surface_face_mm", "surface_face_ratio", "surface_rest_mm", "surface_rest_ratio", "vertex_face_mm",
-    "vertex_rest_mm", "normal_deg", "normal_ratio", "normal_face_deg", "normal_missed", "landmark_iod", "static_same", "static_other",
+    "vertex_rest_mm", "normal_deg", "normal_ratio", "normal_face_deg", "normal_missed", "landmark_iod",
+    "static_same", "static_other",
     "static_truth", "leakage", "mean_dynamic", "dynamic_truth", "dynamic_size", "gaze_deg", "jitter_ratio",
     "seconds_per_frame", "ms_per_iteration_frame", "peak_mib",
 )  # fmt: skip
@@ -79,6 +82,7 @@ def settings_of(method: str, s: Proxy) -> Proxy:
     changes = {
         "fit": {},
         "coarse": {"offsets": "none"},
+        "oracle": {"coarse_passes": 0.0},
         "dynamic": {"offsets": "dynamic"},
         "joint": {
             "disentangle": False,
@@ -129,6 +133,14 @@ def population(folder: Path | None) -> np.ndarray:
     return population_mean(shared_head(), folder)
 
 
+def true_start(head: Head, clip: Clip) -> HeadParameters:
+    """The true coarse unknowns, to tell their errors from those of the offset fields."""
+    parameters = HeadParameters.neutral(head, len(clip.mask), SIZE, float(clip.focal))
+    parameters.shape, parameters.expression = torch.from_numpy(clip.shape), torch.from_numpy(clip.expression)
+    parameters.set_pose(torch.from_numpy(clip.pose), torch.from_numpy(clip.place))
+    return parameters
+
+
 def run(job: Job) -> tuple[Job, dict[str, float], dict[str, np.ndarray]]:
     """Fit one clip; its figures, and the arrays that the identity figures need."""
     torch.set_num_threads(1)
@@ -137,7 +149,8 @@ def run(job: Job) -> tuple[Job, dict[str, float], dict[str, np.ndarray]]:
     settings = settings_of(job.method, job.settings)
     targets, points, confidence = observe(clip, (job.person, job.clip), job.variant == "noisy")
     meter = Meter(min(settings.batch, job.frames))
-    fit = fit_proxy(head, targets, points, confidence, settings, track=meter.track)
+    start = true_start(head, clip) if job.method == "oracle" else None
+    fit = fit_proxy(head, targets, points, confidence, settings, start, meter.track)
     scores = meter.figures(job.frames) | score_clip(head, fit, clip)
     if job.pictures:
         name = f"{job.variant}_{job.person}_{job.clip}_{job.method}.jpg"
@@ -201,7 +214,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=2, help="clips a person")
     parser.add_argument("--frames", type=int)
     parser.add_argument("--variants", default="clean,noisy")
-    parser.add_argument("--methods", help=f"of {', '.join(METHODS)}; default all")
+    parser.add_argument("--methods", help=f"of {', '.join(METHODS)}; default all but oracle")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the section proxy")
     parser.add_argument("--cache", type=Path, help="folder that keeps the rendered truth (100 MB a clip of 60 frames)")
     parser.add_argument("--pictures", type=Path, help="folder for a sheet of error maps of every fit")
@@ -210,7 +223,7 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     options.people = options.people or (4 if options.quick else 8)
     options.frames = options.frames or (16 if options.quick else 60)
-    options.methods = (options.methods or ("fit,coarse" if options.quick else ",".join(METHODS))).split(",")
+    options.methods = (options.methods or ("fit,coarse" if options.quick else "fit,coarse,dynamic,joint")).split(",")
     options.variants = options.variants.split(",")
     for name, known in (("methods", METHODS), ("variants", ("clean", "noisy"))):
         if unknown := set(getattr(options, name)) - set(known):

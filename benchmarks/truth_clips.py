@@ -39,7 +39,11 @@ class Clip:
     static: np.ndarray  # (n_d,3) m_s D_s in the clip's gauge
     dynamic: np.ndarray  # (T,n_d,3) m_d D_t, zero mean over the clip
     neutral: np.ndarray  # (n_d,3) template + B_S + m_s D_s
-    focal: np.ndarray  # ()
+    focal: np.ndarray  # () px
+    shape: np.ndarray  # (S,)
+    expression: np.ndarray  # (T,E)
+    pose: np.ndarray  # (T,10,3) axis-angle, rad
+    place: np.ndarray  # (T,3) translation, m
 
     @property
     def camera(self) -> Camera:
@@ -47,7 +51,7 @@ class Clip:
 
 
 def posed(head: Head, person: Person, motion: Motion, offset: torch.Tensor, focal: float, random: np.random.Generator):
-    """Vertices (T,n_d,3), landmarks (T,478,3) m and the eyes' directions (T,2,3)."""
+    """Vertices (T,n_d,3), landmarks (T,478,3) m, the eyes' directions (T,2,3) and the translation (T,3) m."""
     turns = Rotation.from_rotvec(motion.pose.reshape(-1, 3)).as_matrix().reshape(*motion.pose.shape[:2], 3, 3)
     matrices = torch.from_numpy(turns.astype(np.float32))
     scale = random.uniform(1150, 1350)  # px a metre at the neck, as the crop stage frames a head
@@ -58,7 +62,7 @@ def posed(head: Head, person: Person, motion: Motion, offset: torch.Tensor, foca
     corners = vertices[:, head.faces[head.landmark_faces]]  # the dense mesh begins with the coarse one
     landmarks = (head.landmark_barycentric[..., None] * corners).sum(-2)
     eyes = head.transforms(shape, expression, matrices, place)[:, 4:6, :, 2]
-    return vertices, landmarks, eyes
+    return vertices, landmarks, eyes, place
 
 
 def make_clip(head: Head, person: int, clip: int, frames: int) -> Clip:
@@ -70,7 +74,7 @@ def make_clip(head: Head, person: int, clip: int, frames: int) -> Clip:
     focal = SIZE * random.uniform(2.4, 3.7)
     camera = Camera(focal, SIZE / 2, SIZE / 2, SIZE, SIZE)
     offset = torch.from_numpy(someone.static + moved)
-    vertices, landmarks, gaze = posed(head, someone, motion, offset, focal, random)
+    vertices, landmarks, gaze, place = posed(head, someone, motion, offset, focal, random)
     normals, depth, mask, visible = [], [], [], []
     for t in range(frames):
         maps = render(vertices[t : t + 1], head.dense_faces, camera, cull=True)
@@ -97,6 +101,10 @@ def make_clip(head: Head, person: int, clip: int, frames: int) -> Clip:
         moved - mean,
         neutral(head, someone, mean),
         np.array(focal),
+        someone.shape,
+        motion.expression(head),
+        motion.pose.astype(np.float32),
+        place.numpy(),
     )
 
 

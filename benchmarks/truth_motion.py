@@ -74,7 +74,7 @@ def make_motion(seed: tuple[int, int], frames: int) -> Motion:
         for i, name in enumerate(names):
             side = 1 + lean * (name.endswith("Left") - name.endswith("Right"))
             row[i] = face.get(name.removesuffix("Left").removesuffix("Right"), 0) * strength * side
-    curve = eased(frames, knots, values * (0.6 if talks else 1), 9).T
+    curve = eased(frames, knots, values * (0.8 if talks else 1), 9).T
     units = {
         name: np.clip(value + 0.03 * drift(frames, 1, random), 0, 1) for name, value in zip(names, curve, strict=True)
     }

@@ -15,7 +15,9 @@ from expportrait.head import Head
 
 HAIR_RMS = (0.011, 0.0185)  # m, by person; 15 mm over all
 FACE_RMS = 0.002  # m
-PEAKS = np.array([2.4, 2.4, 2, 4.5, 2, 4.5, 3.8, 2.2, 3.8, 2]) * 1e-3  # m, of the patterns fully out: about 1 mm rms
+PEAKS = (
+    np.array([2.8, 2.8, 2.3, 5.2, 2.3, 5.2, 4.5, 2.6, 4.5, 2.3]) * 1e-3
+)  # m, of the patterns fully out: about 1 mm rms
 # over where and when they are out by 0.3 mm or more
 SHAPE_SD = 0.8
 EAR = np.array([[0.116, 0.042], [0.034, 0.026]])  # m, y and z of the template's ears: middle, half their size
