@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from benchmarks.truth_clips import SIZE, Clip, load_clip, observe, population_mean
+from benchmarks.truth_clips import SIZE, Clip, load_clip, population_mean
+from benchmarks.truth_observe import observe
 from benchmarks.truth_pictures import save_picture
 from benchmarks.truth_scores import SEEN, fitted_neutral, identity_correlation, score_clip, skin
 

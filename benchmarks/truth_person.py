@@ -242,7 +242,7 @@ def activations(units: dict[str, np.ndarray], jaw: np.ndarray) -> np.ndarray:
 def make_person(head: Head, seed: int) -> Person:
     """One person: the same for the same seed."""
     g, random = ground_of(head), np.random.default_rng([1, seed])
-    shape = SHAPE_SD * random.normal(size=head.n_shape)
+    shape = SHAPE_SD * random.normal(size=100)[: head.n_shape]  # the same person whatever the head holds
     hair, grown = hair_field(g, random)
     static = (hair + clothes_field(g, random) + face_field(g, random)) * g.free[:, None]
     patterns = pattern_fields(g, random)

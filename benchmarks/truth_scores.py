@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from benchmarks.truth_clips import Clip, interocular
+from benchmarks.truth_clips import Clip
+from benchmarks.truth_observe import interocular
 from scipy.spatial import cKDTree
 
 from expportrait.fit.proxy import ProxyFit
