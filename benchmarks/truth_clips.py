@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmarks.truth_motion import Motion, make_motion
-from benchmarks.truth_person import Person, activations, make_person, neutral
+from benchmarks.truth_person import Person, activations, make_person, mean_static, neutral
 from scipy.spatial.transform import Rotation
 
 from expportrait.head import Head
@@ -129,15 +129,11 @@ def load_clip(head: Head, person: int, clip: int, frames: int, folder: Path | No
     return Clip(**cached(lambda: vars(make_clip(head, person, clip, frames)), folder, *key))
 
 
-def population_mean(head: Head, folder: Path | None = None, people: int = 32) -> np.ndarray:
-    """(n_d,3) m: the generator's mean of B_S + m_s D_s, from people who are in no clip, one motion each."""
+def population_mean(head: Head, folder: Path | None = None, people: int = 96) -> np.ndarray:
+    """(n_d,3) m: the generator's mean of template + B_S + m_s D_s. Shape coefficients and features have mean zero; hair
+    and clothes do not, and are averaged over people who are in no clip."""
 
     def make() -> dict[str, np.ndarray]:
-        total = np.zeros(head.dense.template.shape)
-        for i in range(10**5, 10**5 + people):
-            someone, motion = make_person(head, i), make_motion((i, i), 60)
-            mean = someone.dynamic(activations(motion.units, motion.jaw).mean(0, keepdims=True))[0]
-            total += neutral(head, someone, mean)
-        return {"mean": total / people}
+        return {"mean": head.dense.template.numpy() + mean_static(head, range(10**5, 10**5 + people))}
 
-    return cached(make, folder, "mean", head.sha256, len(head.dense.template), head.n_shape, people)["mean"]
+    return cached(make, folder, "mean", head.sha256, len(head.dense.template), people)["mean"]

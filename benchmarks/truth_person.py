@@ -249,6 +249,16 @@ def make_person(head: Head, seed: int) -> Person:
     return Person(*(x.astype(np.float32) for x in (shape, static, patterns, grown)))
 
 
+def mean_static(head: Head, seeds: range) -> np.ndarray:
+    """(n_d,3) m: hair and clothes of many people, averaged."""
+    g, total = ground_of(head), 0.0
+    for seed in seeds:
+        random = np.random.default_rng([1, seed])
+        random.normal(size=100)
+        total = total + hair_field(g, random)[0] + clothes_field(g, random)
+    return total * g.free[:, None] / len(seeds)
+
+
 def neutral(head: Head, person: Person, mean_dynamic: np.ndarray) -> np.ndarray:
     """(n_d,3) m: template + B_S + m_s D_s in the gauge of a clip, whose mean D_t (n_d,3) counts as static."""
     shape = torch.from_numpy(person.shape)
