@@ -15,6 +15,8 @@ from expportrait.render import Camera, render
 from expportrait.store import encode_normals
 
 SIZE = 512
+# Read at once, so that a run during which the code changes keeps to the files of its own.
+SOURCES = b"".join(Path(__file__).with_name(f"truth_{name}.py").read_bytes() for name in ("person", "motion", "clips"))
 
 
 @dataclass
@@ -113,8 +115,7 @@ def cached(make, folder: Path | None, *key) -> dict[str, np.ndarray]:
     """``make()`` from ``folder``, where it was made before by the same code with the same key."""
     if folder is None:
         return make()
-    sources = [Path(__file__).with_name(f"truth_{name}.py").read_bytes() for name in ("person", "motion", "clips")]
-    file = folder / f"{hashlib.sha256(b''.join(sources) + repr(key).encode()).hexdigest()[:20]}.npz"
+    file = folder / f"{hashlib.sha256(SOURCES + repr(key).encode()).hexdigest()[:20]}.npz"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{np.random.default_rng().integers(10**9)}.npz")

@@ -100,7 +100,7 @@ def find_ground(head: Head) -> Ground:
         head.landmarks.template.numpy().astype(np.float64),
         scalp,
         head.facial.numpy().astype(np.float64),
-        blur((region == "body").astype(float), 6),
+        blur((region == "body").astype(float), 16),
         head.free.numpy().astype(np.float64),
         head.dynamic_mask.numpy().astype(np.float64),
     )
@@ -160,7 +160,7 @@ def clothes_field(g: Ground, random: np.random.Generator) -> np.ndarray:
     """Clothes (n,3) m: 5 to 12 mm thick, folds some 60 to 90 mm apart, a collar."""
     p = g.points
     folds = waves(p * [1, 0.6, 1], 0.02, random)
-    collar = np.exp(-0.5 * ((g.clothes - 0.45) / 0.2) ** 2) * random.uniform(0, 0.006)
+    collar = np.exp(-0.5 * ((g.clothes - 0.45) / 0.25) ** 2) * random.uniform(0, 0.005)
     return ((g.clothes * (random.uniform(0.005, 0.012) + 0.0025 * folds)) + collar)[:, None] * g.normals
 
 
