@@ -360,7 +360,7 @@ class Config(Section):
         None, description="table target,driver; empty: each test clip by itself and by one of another person"
     )
     shards: dict[str, Annotated[int, Field(ge=1), BeforeValidator(_digits)]] = Field(
-        {}, description="data set: number of its shards; where absent, about 64 clips a shard"
+        {}, description="data set: number of its shards; where absent, about 128 clips a shard"
     )
     demo: Demo = Demo()
     head: HeadSettings = HeadSettings()
