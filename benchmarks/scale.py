@@ -38,7 +38,7 @@ def measure(what: str, folder: Path, *command: str) -> None:
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
     if done.returncode:
         sys.exit(f"{what}:\n{done.stdout[-3000:]}")
-    seconds, mib = map(float, re.search(r"used (\S+) (\S+)", done.stdout).groups())
+    seconds, mib = map(float, re.search(r"^used (\S+) (\S+)$", done.stdout, re.MULTILINE).groups())
     table = done.stdout.partition("Job stats:")[2]
     jobs = re.search(r"^total +(\d+)", table, re.MULTILINE)
     print(f"{what:42} {seconds:6.1f} CPU s {time.monotonic() - start:6.1f} s {mib:6.0f} MiB"

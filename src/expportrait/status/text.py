@@ -23,7 +23,7 @@ def table(rows: Iterable[Sequence[object]]) -> str:
 
 def general(why: str) -> str:
     """A reason without what differs from clip to clip: paths and numbers."""
-    return re.sub(r"\d+(\.\d+)?", "N", re.sub(r"\S*/\S*", "…", why))
+    return re.sub(r"\b\d+(\.\d+)?\b", "N", re.sub(r"\S*/\S*", "…", why))
 
 
 def reasons(survey: Survey) -> list[dict[str, Any]]:
