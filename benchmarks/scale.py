@@ -46,7 +46,7 @@ def measure(what: str, folder: Path, *command: str) -> None:
 
 
 def fabricate(seen: Survey) -> None:
-    """Indexes of a run that is complete, with the keys that it would give."""
+    """Indexes of a run that is complete, with the keys that it would give, without Snakemake's records of its jobs."""
     results = seen.config.results
     for stage, cells in seen.cells.items():
         if ALL in cells:
@@ -77,7 +77,7 @@ def plan(clips: int) -> None:
         measure("(Snakemake takes the files for its own)", folder, "snakemake", "--touch", "--cores", "1", *given)
         measure("plan, all there", folder, "snakemake", "-n", *given)
         measure("run, all there", folder, "snakemake", "--cores", "1", *given)
-        measure("plan, a setting of proxy changed", folder, "snakemake", "-n", *given, "proxy={batch: 5}")
+        measure("plan, proxy and all after it", folder, "snakemake", "-n", "--forcerun", "proxy", *given)
         measure("status, all there", folder, *status)
         measure("status, a setting of proxy changed", folder, *status, "--set", "proxy.batch=5")
 
