@@ -31,6 +31,15 @@ def test_every_column(manifest):
     assert (row.person, row.split, row.rev, row.extra) == ("ann", "val", "2", {"note": "hello"})
 
 
+def test_folders_of_frames_have_a_rate_of_their_own(manifest):
+    rows = read_manifest(manifest("clip,dataset,source,fps\na,d,frames,29.97\nb,d,frames,\n"))
+    assert [row.fps for row in rows] == [29.97, None]
+    assert rows[0].identity() == rows[1].identity() | {"fps": 29.97} and "fps" not in rows[1].identity()
+    for wrong in ("0", "-25", "many"):
+        with pytest.raises(UserError, match="line 2, column fps"):
+            read_manifest(manifest(f"clip,dataset,source,fps\na,d,frames,{wrong}\n"))
+
+
 def test_only_the_required_columns(manifest):
     (row,) = read_manifest(manifest("source,clip,dataset\n/abs/v.mp4,a,d\n"))
     assert (row.start, row.end, row.box, row.person, row.split, row.rev) == (None, None, None, "a", "train", "")

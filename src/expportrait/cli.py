@@ -13,6 +13,7 @@ import typer
 import expportrait
 from expportrait.config import Config
 from expportrait.errors import MachineFault, StageBroken, UserError
+from expportrait.importers.commands import app as importing
 from expportrait.manifest import read_manifest, shards
 from expportrait.options import (
     Backend,
@@ -194,6 +195,38 @@ for _name in ("status", "watch", "retry", "prune"):
     app.command(_name)(getattr(commands, _name))
 
 
+show = typer.Typer(no_args_is_help=True, help="Films and mesh files of one clip's results.")
+app.add_typer(show, name="show")
+
+
+@show.callback()
+def _show() -> None:
+    pass
+
+
+@show.command("proxy")
+def _show_proxy(
+    clip: str,
+    manifest: Manifest = None,
+    results: Results = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. (default: RESULTS/show)")] = None,
+    frames: Annotated[str, typer.Option(help="a:b, b not included; either may be left out.")] = ":",
+    mesh: Annotated[str, typer.Option(help="File format of the head: glb, ply, or none.")] = "glb",
+    sequence: Annotated[bool, typer.Option("--sequence", help="The head in these frames too.")] = False,
+    every: Annotated[int, typer.Option(min=1, help="Of the sequence, each such frame only.")] = 1,
+    backend: Backend = "auto",
+) -> None:
+    """A fitted head: a film of what the fit saw and made of it, and the head as a mesh that Blender opens."""
+    from expportrait.show.proxy import show_proxy
+
+    config = configuration(manifest, results, settings)
+    select(config, None, None, [clip])  # says so when the manifest has no such clip
+    folder = out or config.results / "show"
+    for file in show_proxy(clip, config.results, folder, frames, mesh, sequence, every, backend):
+        typer.echo(f"wrote {file}")
+
+
 head = typer.Typer(no_args_is_help=True, help="Look into head models, export and convert them.")
 app.add_typer(head, name="head")
 
@@ -204,8 +237,10 @@ def _head() -> None:
 
 
 if sys.argv[1:2] == ["head"]:  # importing the head loads torch
-    for _name in ("info", "export", "convert"):
+    for _name in ("info", "check", "export", "bust", "convert"):
         head.command(_name)(getattr(import_module("expportrait.head.commands"), _name))
+
+app.add_typer(importing, name="import")
 
 
 def _version(wanted: bool) -> None:

@@ -84,8 +84,20 @@ class Crop(Section):
         10, ge=1, description="shortest clip, frames; a source of one frame is a portrait and passes"
     )
     min_coverage: float = Field(0.7, ge=0, le=1, description="share of the frames looked at that must show the face")
+    max_others: float = Field(
+        1.0, ge=0, le=1, description="share of the frames that may show another face in the box; 1: all"
+    )
+    min_sharpness: float = Field(
+        3.0, ge=0, description="least variance of the Laplacian in the face at 128 px, median; a sharp face has 30 up"
+    )
+    min_brightness: float = Field(15.0, ge=0, le=255, description="least mean grey value of the face, of 255, median")
+    max_brightness: float = Field(
+        245.0, ge=0, le=255, description="largest mean grey value of the face, of 255, median"
+    )
     detect_every: int = Field(5, ge=1, description="look for faces in every so many frames")
-    cut: float = Field(4.0, ge=0, le=255, description="least mean change of colour at a cut, of 255; 255: no cuts")
+    cut: float = Field(
+        15.0, ge=0, le=255, description="least change of colour at a cut (PySceneDetect's content value); 255: no cuts"
+    )
     folder_fps: float = Field(25.0, gt=0, description="frames a second of folders of images")
 
 
@@ -94,6 +106,14 @@ class Landmarks(Section):
 
     max_gap: int = Field(10, ge=0, description="longest run of frames without a face that is interpolated")
     min_found: float = Field(0.7, ge=0, le=1, description="share of the frames that must show the face")
+    max_yaw: float = Field(65.0, gt=0, le=180, description="largest median turn to the side, degrees, roughly")
+    hands_every: int = Field(10, ge=0, description="look for hands in every so many frames; 0: never")
+    max_hands: float = Field(
+        0.8, ge=0, le=1, description="share of the frames looked at that may have a hand before the face"
+    )
+    max_unsure: float = Field(
+        0.9, ge=0, le=1, description="share of the frames that may have a quarter of their points unsure: hands, blur"
+    )
 
 
 class GeometrySettings(Section):

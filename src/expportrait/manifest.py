@@ -13,7 +13,7 @@ from pathlib import Path
 from expportrait.errors import UserError
 
 REQUIRED = ("clip", "dataset", "source")
-COLUMNS = (*REQUIRED, "start", "end", "box", "person", "split", "rev")
+COLUMNS = (*REQUIRED, "start", "end", "box", "person", "split", "rev", "fps")
 SPLITS = ("train", "val", "test")
 CLIPS_A_SHARD = 64
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
@@ -33,11 +33,13 @@ class Row:
     person: str = ""  # the clip itself where the column is empty
     split: str = "train"
     rev: str = ""
+    fps: float | None = None  # frames a second of a folder of images; the setting crop.folder_fps where empty
     extra: dict[str, str] = field(default_factory=dict)
 
     def identity(self) -> dict:
         """What the pixels of the clip depend on; the root of every key."""
-        return {"source": self.source, "start": self.start, "end": self.end, "box": self.box, "rev": self.rev}
+        known = {"source": self.source, "start": self.start, "end": self.end, "box": self.box, "rev": self.rev}
+        return known | ({"fps": self.fps} if self.fps else {})
 
 
 def read_manifest(file: Path) -> list[Row]:
@@ -99,7 +101,7 @@ def _row(cells: dict[str, str], surplus: int, file: Path, line: int) -> Row:
             raise wrong(column, f"{text!r} is not {'a number' if count == 1 else f'{count} numbers'}")
         return values
 
-    start, end = ((numbers(column, 1) or (None,))[0] for column in ("start", "end"))
+    start, end, fps = ((numbers(column, 1) or (None,))[0] for column in ("start", "end", "fps"))
     box = numbers("box", 4)
     if start is not None and start < 0:
         raise wrong("start", f"{start:g} s is before the beginning")
@@ -107,6 +109,8 @@ def _row(cells: dict[str, str], surplus: int, file: Path, line: int) -> Row:
         raise wrong("end", f"{end:g} s is not after the start, {start or 0:g} s")
     if box is not None and not (box[0] < box[2] and box[1] < box[3]):
         raise wrong("box", f"{cells['box']!r} is empty; x0 y0 x1 y1 with x0 < x1 and y0 < y1 is expected")
+    if fps is not None and fps <= 0:
+        raise wrong("fps", f"{fps:g} is not a number of frames a second")
     split = cells.get("split") or "train"
     if split not in SPLITS:
         raise wrong("split", f"{split!r} is none of {', '.join(SPLITS)}")
@@ -114,7 +118,7 @@ def _row(cells: dict[str, str], surplus: int, file: Path, line: int) -> Row:
         clip=cells["clip"], dataset=cells["dataset"], source=cells["source"],
         path=Path(os.path.normpath(os.path.join(file.parent, cells["source"]))),
         start=start, end=end, box=box,
-        person=cells.get("person") or cells["clip"], split=split, rev=cells.get("rev", ""),
+        person=cells.get("person") or cells["clip"], split=split, rev=cells.get("rev", ""), fps=fps,
         extra={name: value for name, value in cells.items() if name not in COLUMNS and name},
     )  # fmt: skip
 

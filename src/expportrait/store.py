@@ -21,6 +21,7 @@ import zarr
 from numpy.typing import ArrayLike, DTypeLike
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from expportrait import videocodec
 from expportrait.errors import MachineFault
 
 CONVENTIONS = (
@@ -87,10 +88,13 @@ class StoreWriter:
         if stream is None:
             raise ValueError(f"{name}: no block came, {frames} frames were expected")
 
-    def stream(self, name: str, frames: int, shape: tuple[int, ...], dtype: DTypeLike, **attributes: Any) -> "Stream":
-        """An array of ``frames`` frames of ``shape``, to be appended block by block."""
+    def stream(
+        self, name: str, frames: int, shape: tuple[int, ...], dtype: DTypeLike, qp: int | None = None, **attributes: Any
+    ) -> "Stream":
+        """An array of ``frames`` frames of ``shape``, to be appended block by block. ``qp``: packed as video, with
+        losses (``videocodec``)."""
         with writing(self.path):
-            array = self._create(name, (frames, *shape), np.dtype(dtype), attributes)
+            array = self._create(name, (frames, *shape), np.dtype(dtype), attributes, qp)
         self._streams.append(Stream(array, name))
         return self._streams[-1]
 
@@ -98,12 +102,16 @@ class StoreWriter:
         """Attributes of the store, JSON values."""
         self._attrs.update(values)
 
-    def _create(self, name: str, shape: tuple[int, ...], dtype: np.dtype, attributes: dict) -> zarr.Array:
-        chunks, shards = layout(shape, dtype.itemsize)
+    def _create(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype, attributes: dict, qp: int | None = None
+    ) -> zarr.Array:
+        chunks, shards = layout(shape, dtype.itemsize, videocodec.FRAMES if qp is not None else None)
+        packing: dict[str, Any] = {"compressors": [codec(shape, dtype), Crc32cCodec()]}
+        if qp is not None:
+            packing = {"serializer": videocodec.VideoCodec(qp), "compressors": [Crc32cCodec()]}
         return self._group.create_array(
-            name, shape=shape, dtype=dtype, chunks=chunks, shards=shards, fill_value=0,
-            compressors=[codec(shape, dtype), Crc32cCodec()], attributes=attributes,
-            config={"write_empty_chunks": True},  # so that a missing chunk is always a fault
+            name, shape=shape, dtype=dtype, chunks=chunks, shards=shards, fill_value=0, attributes=attributes,
+            config={"write_empty_chunks": True}, **packing,  # so that a missing chunk is always a fault
         )  # fmt: skip
 
     def __exit__(self, kind: type | None, *_: object) -> None:
@@ -220,13 +228,16 @@ class Store:
         return self
 
 
-def layout(shape: tuple[int, ...], itemsize: int) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """Chunks and shards along the first axis: small arrays are one chunk, big ones a few files of many chunks."""
+def layout(
+    shape: tuple[int, ...], itemsize: int, frames: int | None = None
+) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Chunks and shards along the first axis: small arrays are one chunk, big ones a few files of many chunks.
+    ``frames``: of a chunk, where that is not free."""
     frame = max(1, math.prod(shape[1:]) * itemsize)
     total = shape[0] if shape else 1
-    if total * frame <= 4 * CHUNK_BYTES:
+    if (total <= frames) if frames else (total * frame <= 4 * CHUNK_BYTES):
         return tuple(max(1, n) for n in shape), None
-    chunk = max(1, CHUNK_BYTES // frame)
+    chunk = frames or max(1, CHUNK_BYTES // frame)
     shard = min(max(1, SHARD_BYTES // (chunk * frame)), -(-total // chunk))
     return (chunk, *shape[1:]), (chunk * shard, *shape[1:])
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from expportrait.estimators.head_landmarks import load_head
 from expportrait.head import Head
 from expportrait.head.layout import read_model
 from expportrait.head.smplx import smplx_arrays
+from tests.head.real_sizes import user_arrays
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,26 +37,18 @@ def corrective_file(exported, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def real_shape_file(exported, tmp_path_factory):
-    """A file of the real SMPL-X's sizes (10,475 vertices, 20,908 faces) and parts (no teeth, no tongue), and without
-    the keys that are ours: what a user's file looks like."""
-    vertices, faces, part = exported["v_template"], exported["f"].astype(np.int64), exported["vertex_part"]
-    order = np.argsort(vertices[:, 1] + 10 * (part > 1), kind="stable")
-    gone = np.concatenate([np.flatnonzero(part > 1), order[: 13886 - 10475 - (part > 1).sum()]])
-    kept = np.setdiff1d(np.arange(13886), gone)
-    new_id = np.full(13886, -1)
-    new_id[kept] = np.arange(len(kept))
-    faces = new_id[faces]
-    faces = faces[(faces >= 0).all(1)]
-    lowest = np.argsort(vertices[kept][faces[:, 0], 1], kind="stable")
-    padding = faces[lowest[: max(20908 - len(faces), 0)]]
-    faces = np.concatenate([np.delete(faces, lowest[: max(len(faces) - 20908, 0)], axis=0), padding])
-    ours = ("landmark_", "unit_", "vertex_part")
-    arrays = {key: value for key, value in exported.items() if not key.startswith(ours)}
-    for key in ("v_template", "shapedirs", "posedirs", "weights"):
-        arrays[key] = exported[key][kept]
-    regressor = exported["J_regressor"][:, kept]
-    arrays["J_regressor"] = regressor + np.where(np.abs(regressor.sum(1, keepdims=True) - 1) > 1e-3, 1 / len(kept), 0)
-    arrays["f"] = faces.astype(np.uint32)
+    """A file of the real SMPL-X's sizes (10,475 vertices, 20,908 faces), parts (no teeth, no tongue) and keys: what
+    a user's file looks like."""
     path = tmp_path_factory.mktemp("real") / "SMPLX_NEUTRAL.npz"
-    np.savez(path, **arrays)
+    np.savez(path, **user_arrays(exported))
     return path
+
+
+@pytest.fixture(scope="session")
+def users_cache(real_shape_file, tmp_path_factory):
+    """A cache for EXPPORTRAIT_CACHE with the landmarks that the detector found on that file, once a session."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXPPORTRAIT_CACHE", str(folder))
+        load_head(real_shape_file)
+    return folder

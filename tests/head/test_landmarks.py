@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from expportrait.estimators import head_landmarks
 from expportrait.head import REGIONS, Head, embedding
 from expportrait.head.embedding import closest, intersect
 from expportrait.head.regions import LEFT_EYELIDS, RIGHT_EYELIDS, signed_distance
@@ -88,18 +89,15 @@ def test_regions_hold_what_they_say(head):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_users_file_gets_its_landmarks_once(real_shape_file, head, tmp_path, monkeypatch):
+def test_users_file_gets_its_landmarks_once(real_shape_file, users_cache, head, monkeypatch):
     """MediaPipe on renders of the file's template finds what is shipped with the open head, and is not asked again."""
-    pytest.importorskip("mediapipe")
-    from expportrait.estimators import head_landmarks
-
-    monkeypatch.setenv("EXPPORTRAIT_CACHE", str(tmp_path))
-    user = head_landmarks.load_head(real_shape_file)
+    monkeypatch.setenv("EXPPORTRAIT_CACHE", str(users_cache))
+    user = Head.load(real_shape_file)
     distance = (user.landmarks.template - head.landmarks.template).norm(dim=1)
     assert distance.median() < 5e-4 and distance.max() < 0.006
     assert (user.regions == REGIONS.index("teeth")).sum() == 0
     assert abs((user.dynamic_mask > 0.5).sum() - (head.dynamic_mask > 0.5).sum()) < 200
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(users_cache.iterdir())) == 1
 
     monkeypatch.setattr(head_landmarks, "find_landmarks", lambda _: pytest.fail("asked again"))
     again = head_landmarks.load_head(real_shape_file)

@@ -25,9 +25,9 @@ def one_detector():
 def crop(tmp_path):
     """Runs the stage on one source; gives its store, or the reason why there is none."""
 
-    def crop(source, start=None, end=None, box=None, **settings):
+    def crop(source, start=None, end=None, box=None, fps=None, **settings):
         config = Config(results=tmp_path / "results", crop={"size": 256, **settings})
-        row = Row("a", "test", source.name, source, start=start, end=end, box=box)
+        row = Row("a", "test", source.name, source, start=start, end=end, box=box, fps=fps)
         outcome = run(STAGE, [row], config)["a"]
         if outcome.status == "ok":
             return Store(tmp_path / "results" / "crop" / "a.zarr").check()
@@ -122,6 +122,7 @@ def test_a_folder_and_an_animated_gif_are_clips(crop, tmp_path):
         cv2.imwrite(str(folder / f"f{t}.jpg"), frame[..., ::-1])
     store = crop(folder, folder_fps=30)
     assert store["frames"].shape[0] == 12 and store.attrs["fps"] == pytest.approx(30)
+    assert crop(folder, folder_fps=30, fps=12).attrs["fps"] == pytest.approx(12)
     gif = make.video(tmp_path / "v.gif", walk(12, (60, 30, 1.0), height=300, width=400), 12.5, "gif", "rgb8")
     store = crop(gif)
     assert store["frames"].shape[0] == 12 and store.attrs["fps"] == pytest.approx(12.5)
@@ -169,3 +170,54 @@ def test_a_cut_off_video_is_used_as_far_as_it_goes(crop, tmp_path):
     store = crop(tmp_path / "part.mkv")
     assert store.attrs["truncated"] and 20 < store["frames"].shape[0] < 50
     assert "damaged or cut off" in crop(tmp_path / "part.mkv", min_frames=55)
+
+
+def test_figures_tell_how_well_the_face_is_seen(crop, tmp_path):
+    frames = walk(12, (60, 30, 1.1))
+    sharp = crop(make.video(tmp_path / "sharp.mp4", frames)).attrs
+    soft = crop(make.video(tmp_path / "soft.mp4", [cv2.GaussianBlur(f, (0, 0), 3) for f in frames])).attrs
+    dim = crop(make.video(tmp_path / "dim.mp4", [f // 2 for f in frames])).attrs
+    assert sharp["sharpness"] > 30 and soft["sharpness"] < 0.2 * sharp["sharpness"]
+    assert soft["brightness"] == pytest.approx(sharp["brightness"], abs=6)
+    assert dim["brightness"] == pytest.approx(sharp["brightness"] / 2, abs=4)
+    assert sharp["faces"] == 1 and sharp["others"] == 0
+    large = crop(make.video(tmp_path / "large.mp4", walk(12, (60, 30, 2.2), height=720, width=900))).attrs
+    assert large["sharpness"] == pytest.approx(sharp["sharpness"], rel=0.4)  # whatever the size of the face
+
+
+def test_a_face_that_cannot_be_made_out_is_refused_with_its_figure(crop, tmp_path):
+    frames = walk(12, (60, 30, 1.1))
+    blurred = make.video(tmp_path / "blurred.mp4", [cv2.GaussianBlur(f, (0, 0), 7) for f in frames])
+    sharpness = crop(blurred).attrs["sharpness"]
+    assert sharpness < 10
+    reason = crop(blurred, min_sharpness=10)
+    assert f"the face is blurred, sharpness {sharpness:.1f} (crop.min_sharpness: 10)" in reason
+    plain = make.video(tmp_path / "plain.mp4", frames)
+    assert (
+        "too dark" in crop(plain, min_brightness=200) and "(crop.min_brightness: 200)" in crop(plain)
+        if False
+        else "(crop.min_brightness: 200)" in crop(plain, min_brightness=200)
+    )
+    assert "too bright" in crop(plain, max_brightness=50) and "of 255 (crop.max_brightness: 50)" in crop(
+        plain, max_brightness=50
+    )
+
+
+def test_a_blurred_shot_gives_way_to_a_shorter_one(crop, tmp_path):
+    soft = [cv2.GaussianBlur(frame, (0, 0), 7) for frame in walk(30, (60, 30, 1.1), seed=1)]
+    video = make.video(tmp_path / "v.mp4", soft + walk(15, (200, 40, 1.1), seed=2))
+    assert crop(video).attrs["shot"] == [0, 30]
+    attrs = crop(video, min_sharpness=15).attrs
+    assert attrs["shot"] == [30, 45] and attrs["sharpness"] > 15
+    reason = crop(video, min_sharpness=5000)
+    assert "(the longest of 2 shots): the face is blurred" in reason and "(crop.min_sharpness: 5000)" in reason
+
+
+def test_somebody_else_in_the_box_is_counted(crop, tmp_path):
+    pair = make.video(tmp_path / "pair.mp4", walk(12, (60, 30, 1.1), (250, 80, 0.8), step=(0, 0, 0)))
+    attrs = crop(pair, scale=4.0).attrs
+    assert attrs["faces"] == 2 and attrs["others"] == 1
+    assert crop(pair, scale=1.3).attrs["others"] == 0
+    assert "100% of the frames looked at show another face in the box (crop.max_others: 50%)" in crop(
+        pair, scale=4.0, max_others=0.5
+    )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from expportrait.config import Config
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
 from expportrait.manifest import Row
 from expportrait.stage import run
 from expportrait.stages.landmarks import STAGE
@@ -17,9 +17,10 @@ HERE = (0, 0, 1.0)
 @pytest.fixture(scope="module", autouse=True)
 def detector():
     """The models are loaded once for all tests of this file."""
-    detector = LandmarkDetector()
+    detector, hands = LandmarkDetector(), HandDetector()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("expportrait.stages.landmarks.LandmarkDetector", lambda: detector)
+        patch.setattr("expportrait.stages.landmarks.HandDetector", lambda: hands)
         yield detector
 
 
@@ -91,3 +92,42 @@ def test_reasons_name_the_value_and_the_threshold(landmarks):
     rare = people(*[HERE] * 6, *[None] * 4)
     assert "only 60% of the 10 cropped frames (landmarks.min_found: 70%)" in landmarks(rare)
     assert landmarks(rare, min_found=0.5).attrs["found"] == pytest.approx(0.6)
+
+
+def test_figures_of_turns_and_guesses(landmarks):
+    frames = people(*[HERE] * 10)
+    attrs = landmarks(frames).attrs
+    (least, most), (up, down) = attrs["yaw"], attrs["pitch"]
+    assert -15 < least <= most < 15 and up <= down
+    assert attrs["unsure"] == 0 and attrs["mean_confidence"] > 0.7 and attrs["longest_gap"] == 0
+    assert "half of the frames show the head turned by " in landmarks(frames, max_yaw=0.01)
+    assert landmarks(people(*[HERE] * 8, None, None, HERE, HERE)).attrs["longest_gap"] == 2
+
+
+def test_hands_before_the_face_are_seen_in_the_confidence(landmarks):
+    frames = people(*[HERE] * 8)
+    for frame in frames:  # the colour of skin over mouth, cheek and an eye, with gaps as between fingers
+        for x in (120, 146, 172):
+            frame[70:200, x : x + 20] = (205, 150, 125)
+    hidden = landmarks(frames, max_unsure=1).attrs
+    assert hidden["mean_confidence"] < landmarks(people(*[HERE] * 8)).attrs["mean_confidence"] - 0.15
+    assert hidden["unsure"] > 0.9
+    assert "in 100% of the frames a quarter of the points are guesses" in landmarks(frames)
+    assert "(landmarks.max_unsure: 90%)" in landmarks(frames)
+
+
+def test_hands_are_looked_for_every_so_many_frames(landmarks, monkeypatch):
+    class Hands:
+        looked = 0
+
+        def detect(self, frame):  # in every second frame looked at there is one, of 21 points about the nose
+            self.looked += 1
+            return np.full((self.looked % 2, 21, 2), 130, np.float32)
+
+    hands = Hands()
+    monkeypatch.setattr("expportrait.stages.landmarks.HandDetector", lambda: hands)
+    frames = people(*[HERE] * 20)
+    assert landmarks(frames, hands_every=5).attrs["hands"] == 0.5 and hands.looked == 4
+    said = landmarks(frames, hands_every=5, max_hands=0.3)
+    assert said == "a hand is before the face in 50% of the frames looked at (landmarks.max_hands: 30%)"
+    assert landmarks(frames, hands_every=0).attrs["hands"] == 0 and hands.looked == 8

@@ -59,3 +59,9 @@ def test_a_microphone_before_the_mouth_lowers_the_confidence(results):
     sure = store["confidence"]
     chin, forehead = [152, 148, 176, 377, 400], [10, 109, 338, 151, 9]
     assert sure[:, chin].mean() < 0.75 * sure[:, forehead].mean()
+
+
+def test_a_hand_at_the_cheek_is_seen(results):
+    hands = {name: Store(results[0] / "landmarks" / f"{name}.zarr").attrs["hands"] for name in SHOTS}
+    assert 0 < hands["hand_over_face_640x480.mkv"] < 0.5
+    assert hands["landscape_1280x720.mp4"] == hands["low_resolution_480x270.gif"] == 0

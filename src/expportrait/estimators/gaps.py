@@ -52,15 +52,14 @@ def fill(points: np.ndarray, confidence: np.ndarray, seen: np.ndarray, max_gap: 
     The points go straight from the last frame seen to the next; before the first and after the last they stand still.
     Confidence there: the neighbours' over 1 + distance to the nearest frame seen; 0 in gaps above ``max_gap`` frames.
     """
-    known = np.flatnonzero(seen)
-    t = np.arange(len(seen))
+    known, t = np.flatnonzero(seen), np.flatnonzero(~seen)
     after = known[np.minimum(np.searchsorted(known, t), len(known) - 1)]
     before = known[np.maximum(np.searchsorted(known, t, side="right") - 1, 0)]
     outer_before, outer_after = np.where(before > t, -1, before), np.where(after < t, len(seen), after)
     gap = outer_after - outer_before - 1
     share = ((t - before) / np.maximum(after - before, 1)).clip(0, 1)[:, None]
     weight = np.where(gap > max_gap, 0, 1 / (1 + np.minimum(np.abs(t - before), np.abs(after - t))))[:, None]
-    weight[seen] = 1
-    filled = points[before] * (1 - share[..., None]) + points[after] * share[..., None]
-    sure = (confidence[before] * (1 - share) + confidence[after] * share) * weight
-    return filled.astype(np.float32), sure.astype(np.float32)
+    filled, sure = points.astype(np.float32), confidence.astype(np.float32)
+    filled[t] = points[before] * (1 - share[..., None]) + points[after] * share[..., None]
+    sure[t] = (confidence[before] * (1 - share) + confidence[after] * share) * weight
+    return filled, sure

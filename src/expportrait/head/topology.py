@@ -13,7 +13,7 @@ LEFT_SHOULDER, RIGHT_SHOULDER = 16, 17
 def edges_of(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Unique edges (E,2), ids ascending, and each face's three edges (F,3): of its corners 01, 12, 20."""
     low, high = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1).T.astype(np.int64)
-    n = faces.max() + 1
+    n = faces.max(initial=0) + 1
     keys, inverse = np.unique(low * n + high, return_inverse=True)  # one number an edge: 10x faster than pairs
     return np.stack(np.divmod(keys, n), 1), inverse.reshape(-1, 3)
 

@@ -9,23 +9,21 @@ import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from expportrait.config import HeadSettings, Report
-from expportrait.estimators.head_landmarks import load_head
-from expportrait.fit.store import TERMS, load_proxy
-from expportrait.head import Head
+from expportrait.config import Report
+from expportrait.fit.store import TERMS
 from expportrait.render.picture import normals_to_rgb
-from expportrait.report import charts, panels
+from expportrait.report import charts
+from expportrait.show import panels
 from expportrait.stage import content_key, write_json
 from expportrait.store import Store, decode_normals
 from expportrait.video.write import write_mp4
 
-VERSION = 1  # bump when equal stores give other media
+VERSION = 2  # bump when equal stores give other media
 FILE = "card.json"
 STRIP = 160  # px, height of the strip of frames
 
@@ -123,7 +121,7 @@ def _draw(stores: dict[str, Store], folder: Path, settings: Report) -> Card:
         picture("estimated", "estimated normals", panels.resize(colours, size))
     if "proxy" in stores:
         store = stores["proxy"]
-        head = load_proxy(store, _head(json.dumps(store.attrs["settings"]["head"], sort_keys=True)))
+        head = panels.load_fitted(store)
         normals, coverage = panels.fitted(head, chosen, size)
         colours = normals_to_rgb(normals, coverage, background=0)
         picture("fitted", "fitted normals", colours)
@@ -197,10 +195,3 @@ def _film(stores: dict[str, Store], chosen: int, folder: Path, settings: Report)
         write_mp4(folder / "control.mp4", (pair(t) for t in range(count)), fps, crf=22)
         film["file"] = "control.mp4"
     return film
-
-
-@cache
-def _head(settings: str) -> Head:
-    """The head that a proxy was fitted with, by the JSON of its settings in the store."""
-    s = HeadSettings(**json.loads(settings))
-    return load_head(s.file, s.subdivisions, s.shape_components, s.expression_components)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from expportrait import videocodec
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.store import FittedHead, load_proxy
 from expportrait.head import Head
@@ -56,7 +57,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
     for block in clip.progress(blocks, -(-fitted.frames // BLOCK), "render"):
         for name, maps in block.items():
             if name not in streams:
-                streams[name] = out.stream(name, frames=fitted.frames, shape=maps.shape[1:], dtype=str(maps.dtype))
+                qp = videocodec.VECTORS if name == "normals" else None
+                streams[name] = out.stream(name, fitted.frames, maps.shape[1:], maps.dtype, qp)
             streams[name].append(maps)
     out.attrs(
         normals="int8, n * 127; camera space: x right, y up, z to the viewer",
@@ -67,7 +69,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
 
 STAGE = Stage(
     name="control",
-    version=1,
+    version=2,
     sections=("control", "head"),
     parents=("proxy",),
     process=process,

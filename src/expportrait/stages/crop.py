@@ -5,14 +5,16 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from expportrait import videocodec
 from expportrait.config import Crop
 from expportrait.errors import ClipError
 from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.stage import Clip, Stage
 from expportrait.store import StoreWriter
-from expportrait.video.framing import Track, cut_out, face_box, given_box, link, outside
+from expportrait.video.framing import Box, Track, cut_out, face_box, given_box, link, outside
+from expportrait.video.quality import Looks, company
 from expportrait.video.reader import FolderReader, VideoReader, open_source
-from expportrait.video.shots import split_shots, thumbnail
+from expportrait.video.shots import ShotFinder
 
 LOOK_AT = 640  # px, longer side of the frames in which faces are looked for; the models reduce them further
 BLOCK = 16  # frames
@@ -24,29 +26,30 @@ def load(settings: SimpleNamespace, device: str) -> LandmarkDetector:
 
 def process(clip: Clip, out: StoreWriter) -> None:
     options, row = clip.settings.crop, clip.row
-    source = open_source(row.path, row.start, row.end, options.folder_fps)
+    source = open_source(row.path, row.start, row.end, row.fps or options.folder_fps)
     times, shots, faces = _survey(clip, source)
     if not len(times):
         raise ClipError(f"{row.path} has no frames between {row.start or 0:g} s and "
                         f"{'its end' if row.end is None else f'{row.end:g} s'}; check start and end")  # fmt: skip
-    track = _choose(clip, source, len(times), shots, faces)
+    usable = _usable(clip, source, len(times), shots, faces)
+    track = usable[0] if len(usable) == 1 else _first_well_seen(clip, source, usable, faces)
 
-    image = source.height, source.width
-    boxes = np.array(track.boxes)
-    box = given_box(row.box, *image) if row.box else face_box(
-        boxes, options.scale, options.lift, options.min_scale, *image
-    )  # fmt: skip
+    box, image = _box(clip, source, track), (source.height, source.width)
     count = track.end - track.start
-    frames = out.stream("frames", count, (options.size, options.size, 3), np.uint8, color="RGB")
+    frames = out.stream("frames", count, (options.size, options.size, 3), np.uint8, videocodec.COLOURS, color="RGB")
     wanted = islice(source.frames(), track.start, track.end)
-    block = []
-    for _, frame in clip.progress(wanted, total=count, desc="cropping"):
+    block, looks = [], Looks(track)
+    for number, (_, frame) in enumerate(clip.progress(wanted, total=count, desc="cropping"), track.start):
+        looks.add(number, frame)
         block.append(cut_out(frame, box, options.size))
         if len(block) == BLOCK:
             frames.append(np.array(block))
             block = []
     if block:
         frames.append(np.array(block))
+    figures = looks.figures() | company(track, faces, box)
+    if fault := _poor(figures, options):
+        raise ClipError(f"{row.path}{_which(shots)}: {fault}")
 
     times = times[track.start : track.end]
     scale = options.size / (box[2] - box[0])
@@ -57,7 +60,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         box=list(box), box_unit="px of the source, x0 y0 x1 y1", scale=scale,
         padding="edge", padded=[round(side * scale) for side in outside(box, *image)],  # left, top, right, bottom
         shots=[list(shot) for shot in shots], shot=[track.start, track.end],  # frames between start and end of the row
-        face=track.size, face_coverage=track.coverage,
+        face=track.size, face_coverage=track.coverage, **figures,
     )  # fmt: skip
 
 
@@ -66,23 +69,30 @@ def _survey(
 ) -> tuple[np.ndarray, list[tuple[int, int]], dict[int, np.ndarray]]:
     """One pass over the source: times (n,), shots, and the faces (k,5) px of every so many frames."""
     options = clip.settings.crop
-    times, small, faces = [], [], {}
+    times, faces, finder = [], {}, ShotFinder(options.cut)
     for time, frame in clip.progress(source.frames(LOOK_AT), desc="looking for faces"):
         if len(times) % options.detect_every == 0:
             found = clip.tools.faces(frame)
             found[:, :4] *= max(source.height, source.width) / max(frame.shape[:2])
             faces[len(times)] = found
         times.append(time)
-        small.append(thumbnail(frame))
-    shots = split_shots(np.array(small), options.cut) if small else []
-    return np.array(times), shots, faces
+        finder.add(frame)
+    return np.array(times), finder.shots(), faces
 
 
-def _choose(
+def _box(clip: Clip, source: VideoReader | FolderReader, track: Track) -> Box:
+    """The square to be cut out for a track."""
+    options, image = clip.settings.crop, (source.height, source.width)
+    if clip.row.box:
+        return given_box(clip.row.box, *image)
+    return face_box(np.array(track.boxes), options.scale, options.lift, options.min_scale, *image)
+
+
+def _usable(
     clip: Clip, source: VideoReader | FolderReader, count: int, shots: list[tuple[int, int]],
     faces: dict[int, np.ndarray],
-) -> Track:  # fmt: skip
-    """The most prominent face of each shot, and of these the usable one that lasts longest; ClipError if none is."""
+) -> list[Track]:  # fmt: skip
+    """The most prominent face of each shot, and of these the usable ones, longest first; ClipError if none is."""
     box, file = clip.row.box, clip.row.path
     if box:
         faces = {t: found[_inside(found, box)] for t, found in faces.items()}
@@ -93,10 +103,27 @@ def _choose(
     tracks.sort(key=lambda track: track.start - track.end)
     usable = [track for track in tracks if not _fault(track, count, clip.settings.crop)]
     if usable:
-        return usable[0]
+        return usable
     damaged = "; the file is damaged or cut off" if source.truncated else ""
-    shot = f" (the longest of {len(shots)} shots)" if len(shots) > 1 else ""
-    raise ClipError(f"{file}{shot}: {_fault(tracks[0], count, clip.settings.crop)}{damaged}")
+    raise ClipError(f"{file}{_which(shots)}: {_fault(tracks[0], count, clip.settings.crop)}{damaged}")
+
+
+def _first_well_seen(
+    clip: Clip, source: VideoReader | FolderReader, tracks: list[Track], faces: dict[int, np.ndarray]
+) -> Track:
+    """The first track that is neither blurred nor dark, after one more pass over the source; the first if all are."""
+    looks = [Looks(track) for track in tracks]
+    for number, (_, frame) in enumerate(clip.progress(source.frames(), desc="looking at the shots")):
+        for look in looks:
+            look.add(number, frame)
+    for track, look in zip(tracks, looks, strict=True):
+        if not _poor(look.figures() | company(track, faces, _box(clip, source, track)), clip.settings.crop):
+            return track
+    return tracks[0]
+
+
+def _which(shots: list[tuple[int, int]]) -> str:
+    return f" (the longest of {len(shots)} shots)" if len(shots) > 1 else ""
 
 
 def _inside(faces: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
@@ -118,4 +145,19 @@ def _fault(track: Track, count: int, options: Crop) -> str:
     return ""
 
 
-STAGE = Stage(name="crop", version=1, sections=("crop",), parents=(), process=process, load=load)
+def _poor(figures: dict[str, float], options: Crop) -> str:
+    """Why the clip is of no use though its face was found, with value and threshold; empty where it is of use."""
+    if (sharpness := figures.get("sharpness", options.min_sharpness)) < options.min_sharpness:
+        return f"the face is blurred, sharpness {sharpness:.1f} (crop.min_sharpness: {options.min_sharpness:g})"
+    brightness = figures.get("brightness", options.min_brightness)
+    if brightness < options.min_brightness:
+        return f"the face is too dark, {brightness:.0f} of 255 (crop.min_brightness: {options.min_brightness:g})"
+    if brightness > options.max_brightness:
+        return f"the face is too bright, {brightness:.0f} of 255 (crop.max_brightness: {options.max_brightness:g})"
+    if figures["others"] > options.max_others:
+        return (f"{figures['others']:.0%} of the frames looked at show another face in the box "
+                f"(crop.max_others: {options.max_others:.0%})")  # fmt: skip
+    return ""
+
+
+STAGE = Stage(name="crop", version=2, sections=("crop",), parents=(), process=process, load=load)

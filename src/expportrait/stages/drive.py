@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import torch
 
+from expportrait import videocodec
 from expportrait.config import Config, Drive
 from expportrait.errors import ClipError, UserError
 from expportrait.estimators.head_landmarks import load_head
@@ -116,7 +117,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
     for block in clip.progress(render_maps(made, wanted), -(-made.frames // BLOCK), "render"):
         for name, maps in block.items():
             if name not in streams:
-                streams[name] = out.stream(name, frames=made.frames, shape=maps.shape[1:], dtype=str(maps.dtype))
+                qp = videocodec.VECTORS if name == "normals" else None
+                streams[name] = out.stream(name, made.frames, maps.shape[1:], maps.dtype, qp)
             streams[name].append(maps)
     for name, maps in next(render_maps(still(target, frame, plain), wanted)).items():
         out.array(f"reference_{name}", maps)
@@ -137,7 +139,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
 
 STAGE = Stage(
     name="drive",
-    version=1,
+    version=2,
     sections=("drive", "control", "head"),
     parents=("proxy", "transfer"),
     process=process,

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from expportrait import videocodec
 from expportrait.estimators.geometry import Geometry, GeometryEstimator, load_estimator
 from expportrait.stage import Clip, Stage
 from expportrait.store import StoreWriter, encode_normals
@@ -31,7 +32,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
         for maps in estimator.batches(frames, *found):
             for name, block in encode(maps).items():
                 if name not in streams:
-                    streams[name] = out.stream(name, len(frames), block.shape[1:], block.dtype, **ATTRIBUTES[name])
+                    kind = block.shape[1:], block.dtype, PACKING[name]
+                    streams[name] = out.stream(name, len(frames), *kind, **ATTRIBUTES[name])
                 streams[name].append(block)
             bar.update(len(maps))
     out.attrs(
@@ -48,10 +50,16 @@ ATTRIBUTES = {
     "mask": {"unit": "255 = head and shoulders"},
     "confidence": {"unit": "255 = certain; an order of trust, not a probability"},
 }
+PACKING = {
+    "normals": videocodec.VECTORS,
+    "depth": videocodec.DEPTH,
+    "mask": videocodec.TRUST,
+    "confidence": videocodec.TRUST,
+}
 
 STAGE = Stage(
     name="geometry",
-    version=1,
+    version=2,
     sections=("geometry", "head"),
     parents=("crop", "landmarks"),
     process=process,

@@ -3,38 +3,75 @@
 from collections.abc import Iterator
 from importlib.metadata import version
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import zarr
 
 from expportrait.errors import ClipError
 from expportrait.estimators.gaps import fill, same_face
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
+from expportrait.estimators.quality import before_face, head_turn, longest_run, unsure
 from expportrait.stage import Clip, Stage
 from expportrait.store import StoreWriter
 
 BLOCK = 16  # frames read at once
 
 
-def load(settings: SimpleNamespace, device: str) -> LandmarkDetector:
-    return LandmarkDetector()
+def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
+    return SimpleNamespace(face=LandmarkDetector(), hands=HandDetector() if settings.landmarks.hands_every else None)
 
 
 def process(clip: Clip, out: StoreWriter) -> None:
     options, frames = clip.settings.landmarks, clip.parents["crop"].lazy("frames")
     count = frames.shape[0]
-    points, found, confidence = clip.tools.detect(clip.progress(_one_by_one(frames), total=count, desc="frames"))
+    hands: dict[int, np.ndarray] = {}
+    passing = _look_for_hands(_one_by_one(frames), clip, hands)
+    points, found, confidence = clip.tools.face.detect(clip.progress(passing, total=count, desc="frames"))
     seen = same_face(points, found)
     if not found.any():
         raise ClipError(f"no face is found in the {count} cropped frames; look at them, or give a box in the manifest")
     if seen.mean() < options.min_found:
         raise ClipError(f"the face is found in only {seen.mean():.0%} of the {count} cropped frames "
                         f"(landmarks.min_found: {options.min_found:.0%})")  # fmt: skip
+    figures = _figures(points, confidence, seen, hands)
+    turn = float(np.median(np.abs(head_turn(points[seen])[:, 0])))
+    if turn > options.max_yaw:
+        raise ClipError(f"half of the frames show the head turned by {turn:.0f} degrees or more "
+                        f"(landmarks.max_yaw: {options.max_yaw:g})")  # fmt: skip
+    if figures["hands"] > options.max_hands:
+        raise ClipError(f"a hand is before the face in {figures['hands']:.0%} of the frames looked at "
+                        f"(landmarks.max_hands: {options.max_hands:.0%})")  # fmt: skip
+    if figures["unsure"] > options.max_unsure:
+        raise ClipError(f"in {figures['unsure']:.0%} of the frames a quarter of the points are guesses, as behind "
+                        f"hands or in blur (landmarks.max_unsure: {options.max_unsure:.0%})")  # fmt: skip
     points, confidence = fill(points, confidence, seen, options.max_gap)
     out.array("points", points, unit="px", axes="x right, y down, z away from the viewer")
     out.array("confidence", confidence, range=[0, 1])
     out.array("interpolated", ~seen)
-    out.attrs(detector=f"mediapipe {version('mediapipe')}, face landmarks with attention", found=float(seen.mean()))
+    out.attrs(
+        detector=f"mediapipe {version('mediapipe')}, face landmarks with attention", found=float(seen.mean()), **figures
+    )
+
+
+def _figures(
+    points: np.ndarray, confidence: np.ndarray, seen: np.ndarray, hands: dict[int, np.ndarray]
+) -> dict[str, Any]:
+    """Figures of the frames seen, for whoever chooses among clips; turns as quantiles, degrees."""
+    covered = [before_face(found, points[t]) for t, found in hands.items() if seen[t]]
+    yaw, pitch = np.round(np.quantile(head_turn(points[seen]), (0.05, 0.95), axis=0), 1).T.tolist()
+    return {"yaw": yaw, "pitch": pitch, "unsure": float(unsure(confidence[seen]).mean()),
+            "mean_confidence": float(confidence[seen].mean()), "longest_gap": longest_run(~seen),
+            "hands": float(np.mean(covered)) if covered else 0.0}  # fmt: skip
+
+
+def _look_for_hands(frames: Iterator[np.ndarray], clip: Clip, hands: dict[int, np.ndarray]) -> Iterator[np.ndarray]:
+    """The frames as they are; what hands every so many of them have goes to ``hands``."""
+    every = clip.settings.landmarks.hands_every
+    for t, frame in enumerate(frames):
+        if every and t % every == 0:
+            hands[t] = clip.tools.hands.detect(frame)
+        yield frame
 
 
 def _one_by_one(frames: zarr.Array) -> Iterator[np.ndarray]:
@@ -42,4 +79,4 @@ def _one_by_one(frames: zarr.Array) -> Iterator[np.ndarray]:
         yield from frames[start : start + BLOCK]
 
 
-STAGE = Stage(name="landmarks", version=1, sections=("landmarks",), parents=("crop",), process=process, load=load)
+STAGE = Stage(name="landmarks", version=2, sections=("landmarks",), parents=("crop",), process=process, load=load)

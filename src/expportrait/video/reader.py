@@ -6,6 +6,7 @@ Nothing but the current frame is held in memory, and a reader can be read as oft
 import contextlib
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from expportrait.errors import ClipError
+from expportrait.video.hdr import HLG, PQ, tone_map
 
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 SLACK = 1e-3  # s; manifests give times in milliseconds, and a time just before a frame means that frame
@@ -65,7 +67,7 @@ class FolderReader:
     truncated = False
 
     def __init__(self, path: Path, files: list[Path], fps: float, start: float | None, end: float | None) -> None:
-        self.path, self.fps = path, fps
+        self.path, self.fps, self.length = path, fps, len(files) / fps
         self._start, self._end, self._files = start or 0.0, float("inf") if end is None else end, files
         self.height, self.width = read_image(files[0]).shape[:2]
 
@@ -102,8 +104,9 @@ def read_image(file: Path) -> np.ndarray:
 class VideoReader:
     """A video or animated image, decoded with FFmpeg, turned upright, with square pixels.
 
-    ``fps`` is the nominal rate; the frames' own times count. ``truncated`` is set while reading, where the file breaks
-    off or parts of it cannot be decoded: what can be decoded is kept.
+    ``fps`` is the nominal rate; the frames' own times count. ``length`` is what the file's header says, in s, 0 where
+    it says nothing. ``truncated`` is set while reading, where the file breaks off or parts of it cannot be decoded:
+    what can be decoded is kept.
     """
 
     def __init__(self, path: Path, start: float | None, end: float | None) -> None:
@@ -111,6 +114,7 @@ class VideoReader:
         self._start, self._end = start or 0.0, float("inf") if end is None else end
         with self._open() as (container, stream):
             self.fps = float(stream.average_rate or stream.guessed_rate or 25)
+            self.length = _length(container, stream)
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise ClipError(f"no frame of {path} can be decoded; the file is damaged, or cut off after its header")
@@ -129,10 +133,7 @@ class VideoReader:
                     return
                 if time >= self._start - SLACK:
                     yield time, self._picture(frame, longest)
-            length = float((stream.duration or 0) * stream.time_base)
-            if not length and len(container.streams) == 1:
-                length = (container.duration or 0) / av.time_base
-            if last + 1 / self.fps < length - max(0.2, 2 / self.fps):
+            if last + 1 / self.fps < self.length - max(0.2, 2 / self.fps):
                 self.truncated = True
 
     def _timed(
@@ -147,17 +148,33 @@ class VideoReader:
         if self._origin is not None and self._start > 2:
             try:
                 container.seek(self._origin + int((self._start - 1) / self._base), stream=stream)
-                first = next(times(), None)
+                near = times()
+                first = next(near, None)
             except av.error.FFmpegError:
                 first = None
             if first is not None and first[0] is not None and first[0] <= self._start - SLACK:
                 yield first
-            else:  # no keyframe before the start was found: read from the beginning
-                container.seek(0)
+                yield from near
+                return
+            container.seek(0)  # no keyframe before the start was found: read from the beginning
         yield from times()
 
     def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        """What can be decoded from the container's present place on."""
+        """What can be decoded from the container's present place on; interlaced frames as whole ones."""
+        weave = None
+        for frame in self._packets(container, stream):
+            if weave is None and frame.interlaced_frame:
+                weave = _deinterlacer(stream)
+            if weave is None:
+                yield frame
+            else:
+                weave.push(frame)
+                yield from _pull(weave, stream.time_base)
+        if weave is not None:
+            weave.push(None)
+            yield from _pull(weave, stream.time_base)
+
+    def _packets(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         packets, ended = container.demux(stream), False
         while not ended:
             try:
@@ -177,12 +194,14 @@ class VideoReader:
 
     def _picture(self, frame: av.VideoFrame, longest: int | None) -> np.ndarray:
         height, width = reduced(*self._size, longest)
+        wide = frame.color_trc in (PQ, HLG)
         untagged_hd = frame.colorspace == UNSPECIFIED and frame.height >= 720 and not frame.format.is_rgb
         picture = frame.reformat(
-            width, height, "rgb24", src_colorspace="ITU709" if untagged_hd else None,
+            width, height, "rgb48le" if wide else "rgb24", src_colorspace="ITU709" if untagged_hd else None,
             interpolation="AREA" if (height, width) < (frame.height, frame.width) else "BICUBIC",
         )  # fmt: skip
-        return np.ascontiguousarray(np.rot90(picture.to_ndarray(), round(frame.rotation / 90)))
+        image = tone_map(picture.to_ndarray(), frame.color_trc) if wide else picture.to_ndarray()
+        return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
@@ -201,3 +220,30 @@ class VideoReader:
             streams[0].thread_type = "AUTO"
             streams[0].codec_context.thread_count = 2
             yield container, streams[0]
+
+
+def _deinterlacer(stream: av.VideoStream) -> av.filter.Graph:
+    """One frame for each frame, its missing lines from the fields around (bwdif); progressive frames as they are."""
+    graph = av.filter.Graph()
+    nodes = graph.add_buffer(template=stream), graph.add("bwdif", "mode=send_frame:deint=interlaced")
+    graph.link_nodes(*nodes, graph.add("buffersink")).configure()
+    return graph
+
+
+def _pull(graph: av.filter.Graph, base: Fraction) -> Iterator[av.VideoFrame]:
+    with contextlib.suppress(av.error.BlockingIOError, EOFError):
+        while True:
+            frame = graph.pull()
+            if frame.pts is not None:
+                frame.pts = int(frame.pts * frame.time_base / base)  # the filter counts in halves
+            yield frame
+
+
+def _length(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """Length of the pictures in s, as the header has it; 0 where it does not say."""
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska's
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if tag:
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+    return (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.0

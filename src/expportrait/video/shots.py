@@ -1,40 +1,57 @@
-"""Cuts in a video, from tiny copies of its frames."""
+"""Cuts in a video, found by PySceneDetect while the frames pass by."""
 
+from collections import deque
 from itertools import pairwise
 
 import cv2
 import numpy as np
+from scenedetect import FrameTimecode
+from scenedetect.detectors import AdaptiveDetector
 
-NEIGHBOURS = 8  # frames on either side, whose usual change a cut has to exceed
-FACTOR = 6.0  # ... by this much
+from expportrait.video.reader import reduced
+
+LOOK_AT = 256  # px, longer side of the frames that the detector gets
 FLASH = 2  # frames; a shot no longer than this between two alike is a flash of light, not a shot
+ALIKE = 4.0  # mean difference of two frames' tiny copies, of 255
+REPEATED = 0.15  # the same of a frame that is shown again, to fill a higher rate; it says nothing about motion
+REPEATS = 3  # frames passed over in a row at most: a picture that stands still has to count as motionless
 
 
-def thumbnail(frame: np.ndarray) -> np.ndarray:
-    """Frame (H,W,3) u8 -> (18,32,3) u8: small enough to be kept for a whole video."""
-    return cv2.resize(frame, (32, 18), interpolation=cv2.INTER_AREA)
+class ShotFinder:
+    """Give it every frame, then ask for the shots. What it holds does not grow with the video's length.
 
-
-def split_shots(thumbnails: np.ndarray, threshold: float) -> list[tuple[int, int]]:
-    """Shots as half-open ranges of frames, from thumbnails (T,18,32,3) u8.
-
-    A cut is where the mean colour changes by ``threshold`` (of 255) or more from one frame to the next, and by 6 times
-    the median change of the frames around. So fast motion is no cut; neither are fades and dissolves.
+    A cut is where PySceneDetect's content value (change of hue, saturation and lightness, 0..255) is ``threshold`` or
+    more, and three times the mean of the two frames on either side. So fast motion is no cut; neither are dissolves.
     """
-    frames = thumbnails.astype(np.float32)
-    change = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
-    cuts = []
-    for t in np.flatnonzero(change >= threshold):
-        around = np.r_[change[max(0, t - NEIGHBOURS) : t], change[t + 1 : t + 1 + NEIGHBOURS]]
-        around = around[around > 0.02]  # repeated frames say nothing about motion
-        if not len(around) or change[t] >= FACTOR * np.median(around):
-            cuts.append(int(t) + 1)
-    bounds = [0]
-    for cut in cuts:
-        flash = cut - bounds[-1] <= FLASH and bounds[-1] > 0
-        if flash and np.abs(frames[cut] - frames[bounds[-1] - 1]).mean() < threshold:
-            bounds.pop()
-        else:
-            bounds.append(cut)
-    bounds.append(len(frames))
-    return list(pairwise(bounds))
+
+    def __init__(self, threshold: float) -> None:
+        self.count = self._repeats = 0
+        self._detector = AdaptiveDetector(min_content_val=threshold, min_scene_len=1)
+        self._passed: deque[tuple[int, np.ndarray]] = deque(maxlen=2 + self._detector.event_buffer_length)
+        self._cuts: list[tuple[int, np.ndarray, np.ndarray]] = []  # first frame; copies of what is before, of it
+
+    def add(self, frame: np.ndarray) -> None:
+        """The next frame, (H,W,3) u8 RGB."""
+        number, self.count = self.count, self.count + 1
+        copy = cv2.resize(frame, (32, 18), interpolation=cv2.INTER_AREA).astype(np.float32)
+        repeated = self._passed and np.abs(copy - self._passed[-1][1]).mean() <= REPEATED
+        self._repeats = self._repeats + 1 if repeated and self._repeats < REPEATS else 0
+        if self._repeats:
+            return
+        self._passed.append((number, copy))
+        height, width = reduced(*frame.shape[:2], LOOK_AT)
+        small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        found = self._detector.process_frame(FrameTimecode(number, 25.0), np.ascontiguousarray(small[..., ::-1]))
+        for cut in found:
+            place = next(i for i, (passed, _) in enumerate(self._passed) if passed == cut.frame_num)
+            self._cuts.append((cut.frame_num, self._passed[place - 1][1], self._passed[place][1]))
+
+    def shots(self) -> list[tuple[int, int]]:
+        """Half-open ranges of frames that cover the video; none where there was no frame."""
+        cuts: list[tuple[int, np.ndarray, np.ndarray]] = []
+        for cut in self._cuts:
+            if cuts and cut[0] - cuts[-1][0] <= FLASH and np.abs(cut[2] - cuts[-1][1]).mean() < ALIKE:
+                cuts.pop()
+            else:
+                cuts.append(cut)
+        return list(pairwise([0, *(cut[0] for cut in cuts), self.count])) if self.count else []

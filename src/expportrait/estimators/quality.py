@@ -1,0 +1,40 @@
+"""What the landmarks of a clip say about how usable it is."""
+
+import cv2
+import numpy as np
+
+TEMPLES = ((234, 93, 132, 33), (454, 323, 361, 263))  # outline and eye corner, the subject's right and left
+BROW_TO_CHIN = 10, 152
+# the landmark model flattens: a true turn of 15 degrees reads as 10 (the demo's clips, whose motion is known)
+DEPTH = 1.5
+FINGER = 2  # points of a hand; a single one may be an error at the outline
+UNSURE, MANY = 0.3, 0.25  # confidence below which a point is unsure; share of such points that spoils a frame
+
+
+def head_turn(points: np.ndarray) -> np.ndarray:
+    """Yaw to the subject's left and pitch down, degrees, (T,2), from points (T,478,3) px. Rough: off by some degrees.
+
+    Pitch is that of the line from forehead to chin, which is not 0 in everybody who looks straight ahead.
+    """
+    right, left = (points[:, list(side)].mean(1) for side in TEMPLES)
+    down = points[:, BROW_TO_CHIN[1]] - points[:, BROW_TO_CHIN[0]]
+    turns = [np.arctan2(DEPTH * axis[:, 2], np.linalg.norm(axis[:, :2], axis=1)) for axis in (left - right, down)]
+    return np.degrees(np.stack(turns, 1))
+
+
+def unsure(confidence: np.ndarray) -> np.ndarray:
+    """Frames (T,) bool in which a quarter of the points are guesses: a hand, a microphone, hair, blur. (T,478) 0..1."""
+    return (confidence < UNSURE).mean(1) > MANY
+
+
+def before_face(hands: np.ndarray, points: np.ndarray) -> bool:
+    """Whether a hand of (n,21,2) px reaches over the outline of the face (478,3) px."""
+    outline = cv2.convexHull(np.ascontiguousarray(points[:, :2], np.float32))
+    inside = [sum(cv2.pointPolygonTest(outline, tuple(map(float, p)), False) >= 0 for p in hand) for hand in hands]
+    return max(inside, default=0) >= FINGER
+
+
+def longest_run(flags: np.ndarray) -> int:
+    """Length of the longest run of True in (T,) bool."""
+    edges = np.flatnonzero(np.diff(np.r_[False, flags, False]))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
