@@ -1,6 +1,6 @@
 """``make test-slurm``: the workflow by profiles/slurm on a real Slurm, which is started here; one job is killed.
 
-12 rows of ten frames in 6 shards, a generator of 20 steps. Ends with status 0 and the reason where no Slurm can be had.
+12 rows of five frames in 6 shards, a generator of 20 steps. Ends with status 0 and the reason where no Slurm can be had.
 """
 
 import json
@@ -24,7 +24,7 @@ from tests.slurm import cluster
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 SOURCES = {"astronaut-smile": "astronaut", "astronaut-turn": "astronaut", "hopper-talk": "hopper"}
-PARTS, SECONDS = 4, 0.4  # rows a demo clip, each of the fewest frames that crop takes
+PARTS, SECONDS = 4, 0.2  # rows a demo clip, each of one window of latents
 KILLED = "proxy"
 
 
@@ -65,7 +65,7 @@ def make_project(folder: Path) -> Path:
     for name, person in SOURCES.items():
         split = "test" if name == "astronaut-turn" else "train"
         for part in range(PARTS):
-            start = part * 1.2 * SECONDS
+            start = part * 2.4 * SECONDS
             lines.append(
                 f"{name}-{part},short,{video(name, folder)},{start:.2f},{start + SECONDS:.2f},{person},{split}"
             )
@@ -187,8 +187,8 @@ def rule(job: dict[str, str]) -> str:
 
 
 def megabytes(job: dict[str, str]) -> int:
-    number, unit = re.match(r"(\d+)([MG])", job["MinMemoryNode"]).groups()
-    return int(number) * {"M": 1, "G": 1024}[unit]
+    number, unit = re.fullmatch(r"([\d.]+)([MG])", job["MinMemoryNode"]).groups()
+    return round(float(number) * {"M": 1, "G": 1024}[unit])
 
 
 if __name__ == "__main__":
