@@ -1,6 +1,6 @@
 """``make test-slurm``: the workflow by profiles/slurm on a real Slurm, which is started here; one job is killed.
 
-12 rows of five frames in 6 shards, a generator of 20 steps. Ends with status 0 and the reason where no Slurm can be had.
+12 rows of five frames in 6 shards, a generator of 20 steps. Where no Slurm can be had: the reason, and status 0.
 """
 
 import json
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -66,9 +67,8 @@ def make_project(folder: Path) -> Path:
         split = "test" if name == "astronaut-turn" else "train"
         for part in range(PARTS):
             start = part * 2.4 * SECONDS
-            lines.append(
-                f"{name}-{part},short,{video(name, folder)},{start:.2f},{start + SECONDS:.2f},{person},{split}"
-            )
+            times = f"{start:.2f},{start + SECONDS:.2f}"
+            lines.append(f"{name}-{part},short,{video(name, folder)},{times},{person},{split}")
     (folder / "short.csv").write_text("\n".join(lines) + "\n", "utf-8")
     (folder / "pairs.csv").write_text("target,driver\nastronaut-turn-0,hopper-talk-0\nhopper-talk-1,hopper-talk-1\n")
     return folder
@@ -118,17 +118,14 @@ def kill_one_job(project: Path) -> int:
         if not 0 < done < sizes[log.stem]:
             continue
         for process in psutil.process_iter(["cmdline", "cwd"]):
-            words = process.info["cmdline"] or []
-            if (
-                process.info["cwd"] == str(project)
-                and words[1:4] == ["-m", "expportrait", KILLED]
-                and log.stem in words
-            ):
-                process.kill()
-                process.wait(10)
-                done = log.read_text().count(": done in ")
-                print(f"killed {KILLED} {log.stem}, {done} of {sizes[log.stem]} clips done", flush=True)
-                return done
+            words, here = process.info["cmdline"] or [], process.info["cwd"] == str(project)
+            if here and words[1:4] == ["-m", "expportrait", KILLED] and log.stem in words:
+                with suppress(psutil.NoSuchProcess):  # it has just ended; there are more shards
+                    process.kill()
+                    process.wait(10)
+                    done = log.read_text().count(": done in ")
+                    print(f"killed {KILLED} {log.stem}, {done} of {sizes[log.stem]} clips done", flush=True)
+                    return done
     return 0
 
 
@@ -159,7 +156,10 @@ def jobs_got_what_the_profile_says(project: Path, jobs: list[dict[str, str]]) ->
         wanted = profile["default-resources"] | profile["set-resources"].get(rule(job), {})
         assert job["Partition"] == wanted["slurm_partition"].strip("'"), job
         assert job.get("TresPerJob") == ("gres:gpu:1" if wanted.get("gpu") else None), job
-        assert megabytes(job) >= 4000 and job["TimeLimit"] != "UNLIMITED", job
+        if job["JobState"] == "COMPLETED" and rule(job) != KILLED:
+            text = (project / "rules" / f"{rule(job)}.smk").read_text()
+            assert megabytes(job) == int(re.search(r"mem_mb=memory\((\d+)\)", text)[1]), job
+            assert minutes(job) == int(re.search(r"runtime=(\d+)", text)[1]), job
     assert {job["Partition"] for job in jobs} == {"cpu", "gpu"}
 
 
@@ -189,6 +189,11 @@ def rule(job: dict[str, str]) -> str:
 def megabytes(job: dict[str, str]) -> int:
     number, unit = re.fullmatch(r"([\d.]+)([MG])", job["MinMemoryNode"]).groups()
     return round(float(number) * {"M": 1, "G": 1024}[unit])
+
+
+def minutes(job: dict[str, str]) -> int:
+    days, hours, minutes = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):00", job["TimeLimit"]).groups(default=0)
+    return (int(days) * 24 + int(hours)) * 60 + int(minutes)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def slurm(folder: Path, cpus: int) -> Iterator[None]:
     """One node with ``cpus`` and two make-believe GPUs, in the partitions cpu and gpu. Raises Unavailable."""
     folder.mkdir(mode=0o700)
     _configure(folder, cpus)
+    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")  # nothing here must ever reach another Slurm
     try:
         _start(folder)
         yield
