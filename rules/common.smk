@@ -111,6 +111,12 @@ def indexes_of(stage, *members):
     return inputs
 
 
+def memory(megabytes):
+    """Of a job. A retry gets as much again, since memory is what most often kills one; it needs no more time, since it
+    goes on where the job before it stopped."""
+    return lambda wildcards, attempt: megabytes * attempt
+
+
 def stage_version(stage):
     """Bumped in the stage's source when equal settings give another result."""
     return f"{stage} {version(stage)}"
