@@ -1,5 +1,5 @@
 rule latents:
-    """Render the fitted heads as latents maps, registered to the frames."""
+    """Encode windows of each clip through the video codec, for the generator."""
     input:
         crop="<results>/crop/{shard}.json",
         files=settings_files("latents"),
