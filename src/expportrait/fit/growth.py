@@ -11,7 +11,7 @@ from torch import Tensor
 
 from expportrait.fit.losses import adjacency
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.targets import Targets
+from expportrait.fit.targets import TargetFile
 from expportrait.head import Head
 from expportrait.render import vertex_normals
 
@@ -43,7 +43,7 @@ def unexplained(mask: np.ndarray, coverage: np.ndarray, radius: float) -> np.nda
 
 @torch.no_grad()
 def rim_growth(
-    head: Head, parameters: HeadParameters, targets: Targets, limit: np.ndarray, views: int = 12
+    head: Head, parameters: HeadParameters, targets: TargetFile, limit: np.ndarray, views: int = 12
 ) -> np.ndarray:
     """(n_c,) m, NaN where unseen: how far rim vertices lie inside the outline, at their depth, over several frames."""
     total, weight = np.zeros(len(limit)), np.zeros(len(limit))
@@ -60,7 +60,7 @@ def rim_growth(
         column, row = np.floor(camera.project(vertices[0]).cpu().numpy()).astype(int).T
         seen = (column >= BORDER) & (column < size - BORDER) & (row >= BORDER) & (row < size - BORDER)
         use = np.flatnonzero(rim & seen & (limit > 0))
-        distance = outline_distance(targets.mask[t].float().cpu().numpy())[row[use], column[use]]
+        distance = outline_distance(targets.masks(frame)[0].cpu().numpy())[row[use], column[use]]
         metres = distance * -vertices[0, use, 2].cpu().numpy() / focal
         # Beside the neck lies hair or a collar more often than neck; elsewhere far outlines are long hair, cut short.
         believed = np.where(neck[use], metres < limit[use], metres < 1.5 * limit[use])
@@ -82,7 +82,7 @@ def limit_by_slope(vertices: np.ndarray, edges: sp.csr_matrix, limit: np.ndarray
 
 
 @torch.no_grad()
-def grow(head: Head, parameters: HeadParameters, targets: Targets, max_growth: float) -> Tensor:
+def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth: float) -> Tensor:
     """(n_d, 3) m, canonical: rim vertices reach the outline, the rest follows as a membrane; the face stays.
 
     The scalp moves away from the skull's centre and not along its normals, so that hair closes over the ears instead

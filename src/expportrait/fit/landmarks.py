@@ -35,9 +35,16 @@ def charbonnier(residual: Tensor) -> Tensor:
     return (residual.square().sum(-1) + ROBUST**2).sqrt() - ROBUST
 
 
-def second_difference(x: Tensor) -> Tensor:
-    """Mean squared second difference along the frames; 0 for fewer than three. (T, ...) -> ()."""
-    return (x[2:] - 2 * x[1:-1] + x[:-2]).square().mean() if len(x) > 2 else x.new_zeros(())
+def second_difference(x: Tensor, frames: Tensor | None = None) -> Tensor:
+    """Mean squared second difference along the clip, or what the ``frames`` of a mini-batch have to do with it, as a
+    mean over these; 0 for fewer than three frames. (T, ...) -> ()."""
+    if len(x) < 3:
+        return x.new_zeros(())
+    if frames is None:
+        return (x[2:] - 2 * x[1:-1] + x[:-2]).square().mean()
+    middle = torch.cat([frames - 1, frames, frames + 1]).clamp(1, len(x) - 2).unique()
+    change = x[middle + 1] - 2 * x[middle] + x[middle - 1]
+    return change.square().sum() / (len(frames) * x[0].numel())
 
 
 def angle_squared(matrices: Tensor) -> Tensor:
@@ -60,12 +67,12 @@ def priors(parameters: HeadParameters, matrices: Tensor, s: Proxy, frames: Tenso
     return loss + s.w_shoulders * angle[6:].sum()
 
 
-def temporal(parameters: HeadParameters, s: Proxy) -> Tensor:
-    """L_tmp on expression, rotations and place: second differences along the clip."""
-    smooth = s.w_temporal_expression * second_difference(parameters.expression)
-    smooth = smooth + s.w_temporal_pose * second_difference(parameters.rotation)
+def temporal(parameters: HeadParameters, s: Proxy, frames: Tensor | None = None) -> Tensor:
+    """L_tmp on expression, rotations and place: second differences along the clip, or around ``frames``."""
+    smooth = s.w_temporal_expression * second_difference(parameters.expression, frames)
+    smooth = smooth + s.w_temporal_pose * second_difference(parameters.rotation, frames)
     place = torch.cat([parameters.place, parameters.log_scale.unsqueeze(-1)], -1)
-    return smooth + s.w_temporal_place * second_difference(place)
+    return smooth + s.w_temporal_place * second_difference(place, frames)
 
 
 def point_weights(head: Head, points: Tensor, confidence: Tensor, s: Proxy) -> Tensor:

@@ -15,11 +15,12 @@ from torch import Tensor
 from expportrait.config import Proxy
 from expportrait.fit.adam import ClipAdam, Slot
 from expportrait.fit.clip_model import ClipModel
+from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.growth import ears, grow
 from expportrait.fit.landmarks import fit_landmarks, priors, temporal
 from expportrait.fit.losses import weighted_terms
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.targets import Targets
+from expportrait.fit.targets import TargetSource
 from expportrait.head import Head
 
 # Rates of the offsets, m a step of the vertex that is pulled hardest: D_s alone, then D_s beside D_t, and D_t.
@@ -30,7 +31,7 @@ FACE_PACE, EAR_PACE = 0.15, 0.1  # of D_s's rate there: hair has centimetres to 
 # and a frame sees some ten steps a stage: larger rates leave every frame somewhere else.
 REFINE = {"shape": 0.01, "expression": 0.01, "rotation": 0.002, "place": 3e-4, "log_scale": 3e-4, "shoulders": 0.003}
 SETTLE = {name: 0.3 * rate for name, rate in REFINE.items()}
-RECENTRE_EVERY = 5  # steps between projections of D_t to zero mean
+GUARD_VIEWS = 24  # frames that a guard looks at, evenly spaced
 
 Track = Callable[[str, float], None]  # stage, loss; called at every step
 
@@ -41,7 +42,7 @@ class ProxyFit:
 
     parameters: HeadParameters
     static: Tensor
-    dynamic: Tensor
+    dynamic: "Tensor | MaskedField"  # the latter reads frames when indexed
     dynamic_vertices: Tensor  # (n_f,) rows of the dense mesh where m_d > 0
     losses: list[tuple[str, dict[str, float]]] = field(default_factory=list)
     errors: dict[str, Tensor] = field(default_factory=dict)
@@ -52,13 +53,27 @@ class ProxyFit:
         return self.static.expand(len(dynamic), -1, -1).index_add(1, self.dynamic_vertices, dynamic)
 
 
+@dataclass
+class MaskedField:
+    """m_d D_t of a clip, (T, n_f, 3) m, read from disk when indexed."""
+
+    field: DynamicField
+    mask: Tensor  # (n_f, 1)
+
+    def __len__(self) -> int:
+        return len(self.field)
+
+    def __getitem__(self, frames: Tensor | slice) -> Tensor:
+        return self.mask * self.field[frames]
+
+
 class ProxyFitter(ClipModel):
     """One clip's fit: the stages, in order."""
 
     def __init__(
         self,
         head: Head,
-        targets: Targets,
+        targets: TargetSource,
         points: Tensor,
         confidence: Tensor,
         settings: Proxy,
@@ -92,24 +107,28 @@ class ProxyFitter(ClipModel):
         if static:
             rate = STATIC_LATE_RATE if dynamic else STATIC_RATE
             slots["static"] = Slot(self.static_raw, rate, False, shared_moment=True)
-        if dynamic:
-            slots["dynamic"] = Slot(self.dynamic_raw, DYNAMIC_RATE, True, shared_moment=True)
-            self.has_dynamic = True
         adam = ClipAdam(slots)
         batches = list(self.batches(passes))
         window = max(self.frames // min(s.batch, self.frames), 10)
         best, stalled, recent = math.inf, 0, []
         for step, frames in enumerate(batches):
             adam.zero_grad()
+            rows = self.dynamic.load(frames) if dynamic else None
             matrices = p.matrices(frames)
-            terms = self.terms(frames, size, dense, matrices)
-            loss = weighted_terms(terms, s, coarse=not dense) + self.offset_terms(frames, static, dynamic)
+            terms = self.terms(frames, size, dense, matrices, rows)
+            loss = weighted_terms(terms, s, coarse=not dense) + self.offset_terms(frames, static, rows)
             if rates:
-                loss = loss + priors(p, matrices, s, frames) + temporal(p, s)
+                loss = loss + priors(p, matrices, s, frames) + temporal(p, s, frames)
             loss.backward()
-            self.smooth_gradients(frames)
-            adam.step(frames, 0.05 + 0.475 * (1 + math.cos(math.pi * step / len(batches))))
-            if dynamic and self.frames > 1 and (step + 1) % RECENTRE_EVERY == 0:
+            pace = 0.05 + 0.475 * (1 + math.cos(math.pi * step / len(batches)))
+            if static:
+                smooth = self.static_energy.smooth(self.static_raw.grad, STATIC_ROUNDS)
+                self.static_raw.grad = self.pace * smooth
+            if dynamic:
+                gradient = self.dynamic_energy.smooth(rows.grad.transpose(0, 1), DYNAMIC_ROUNDS).transpose(0, 1)
+                self.dynamic.step(gradient, pace * DYNAMIC_RATE)
+            adam.step(frames, pace)
+            if dynamic and self.frames > 1:
                 self.recentre()
             value = float(loss.detach())
             self.losses.append((name, {"total": value} | {k: float(v.detach()) for k, v in terms.items()}))
@@ -124,58 +143,47 @@ class ProxyFitter(ClipModel):
         for slot in slots.values():
             slot.value.requires_grad_(False)
             slot.value.grad = None
-        if dynamic and self.frames > 1:
-            self.recentre()
 
-    def offset_terms(self, frames: Tensor, static: bool, dynamic: bool) -> Tensor:
-        """L_mag, L_lap and L_tmp of the offset fields."""
+    def offset_terms(self, frames: Tensor, static: bool, rows: Tensor | None) -> Tensor:
+        """L_mag, L_lap, strain and L_tmp of the offset fields; ``rows`` (B, n_f, 3): D_t of ``frames``."""
         s = self.s
         loss = torch.zeros((), device=self.device)
         if static:
             grown = self.static_raw - self.static_start
             loss = loss + self.static_energy(grown, s.w_static_magnitude, 0.0, s.w_strain)
             loss = loss + self.static_energy(self.static_raw, 0.0, s.w_static_laplacian)
-        if dynamic:
-            rows = self.dynamic_raw[frames]
+        if rows is not None:
             loss = loss + self.dynamic_energy(
                 rows.transpose(0, 1), s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_strain
             )
-            if self.frames > 2:
-                before = self.dynamic_raw[(frames - 1).clamp_min(0)].detach()
-                after = self.dynamic_raw[(frames + 1).clamp_max(self.frames - 1)].detach()
+            if self.frames > 2 and s.w_temporal_offset:
+                before = self.dynamic[(frames - 1).clamp_min(0)]
+                after = self.dynamic[(frames + 1).clamp_max(self.frames - 1)]
                 loss = loss + s.w_temporal_offset * 1e6 * (before - 2 * rows + after).square().sum(-1).mean()
         return loss
-
-    @torch.no_grad()
-    def smooth_gradients(self, frames: Tensor) -> None:
-        """Precondition the offsets' gradients (see the constants' comments)."""
-        if self.static_raw.grad is not None:
-            self.static_raw.grad = self.pace * self.static_energy.smooth(self.static_raw.grad, STATIC_ROUNDS)
-        if self.dynamic_raw.grad is not None:
-            rows = self.dynamic_raw.grad[frames].transpose(0, 1).contiguous()
-            self.dynamic_raw.grad[frames] = self.dynamic_energy.smooth(rows, DYNAMIC_ROUNDS).transpose(0, 1)
 
     @torch.no_grad()
     def recentre(self) -> None:
         """Move the mean of m_d D_t into m_s D_s where m_s allows it (section 3.1.3: D_t is zero-mean)."""
         room = self.static_mask[self.face]
-        share = torch.where(room > 0.05, torch.ones_like(room), torch.zeros_like(room))
-        mean = self.dynamic_raw.mean(0) * share
-        self.dynamic_raw -= mean
+        mean = self.dynamic.mean() * (room > 0.05)
+        self.dynamic.shift -= mean
         self.static_raw[self.face] += mean * self.dynamic_mask / room.clamp_min(0.05)
 
     def guarded(
         self, name: str, passes: float, size: int, rates: dict[str, float], static: bool, dynamic: bool
     ) -> None:
         """A stage that may move the coarse head; taken back where landmarks and normals both got worse."""
-        before = self.parameters.copy(), self.static_raw.clone(), self.dynamic_raw.clone(), self.has_dynamic
+        before = self.parameters.copy(), self.static_raw.clone()
         dense = static or dynamic
-        old = self.evaluate(self.s.coarse_size, dense)
+        views = torch.linspace(0, self.frames - 1, min(GUARD_VIEWS, self.frames)).round().long()
+        old = self.evaluate(self.s.coarse_size, dense, views)
         self.stage(name, passes, size, rates, static, dynamic)
-        new = self.evaluate(self.s.coarse_size, dense)
+        new = self.evaluate(self.s.coarse_size, dense, views)
         worse = [new[k].mean() > 1.02 * old[k].mean() for k in ("landmark", "normal_deg")]
         if all(worse):
-            self.parameters, self.static_raw, self.dynamic_raw, self.has_dynamic = before
+            self.parameters, self.static_raw = before
+            self.dynamic.reset()
 
     def planned_steps(self, start: HeadParameters | None = None) -> int:
         """Steps of a run that never stops early."""
@@ -208,7 +216,7 @@ class ProxyFitter(ClipModel):
         fit = ProxyFit(
             self.parameters.copy(),
             (self.static_mask * self.static_raw).detach(),
-            (self.dynamic_mask * self.dynamic_raw).detach(),
+            MaskedField(self.dynamic, self.dynamic_mask),
             self.face,
             self.losses,
             self.evaluate(s.fine_size, dense=True),
@@ -217,15 +225,15 @@ class ProxyFitter(ClipModel):
 
     def start_static(self) -> None:
         """D_s starts as hair and clothes grown to the outline; from there the magnitude term measures."""
-        targets = self.targets[self.s.fine_size]
-        self.static_start = grow(self.head, self.parameters, targets, self.s.max_growth)
+        size = self.s.fine_size
+        self.static_start = grow(self.head, self.parameters, self.targets[size], self.s.max_growth)
         self.static_raw = self.static_start.clone()
-        self.mark_unexplained(targets)
+        self.mark_unexplained(size)
 
 
 def fit_proxy(
     head: Head,
-    targets: Targets,
+    targets: TargetSource,
     points: Tensor,
     confidence: Tensor,
     settings: Proxy | None = None,

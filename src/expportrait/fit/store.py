@@ -14,6 +14,7 @@ from expportrait.head import Head
 from expportrait.render import Camera
 from expportrait.store import Store, StoreWriter
 
+BLOCK = 16  # frames of D_t in memory
 TERMS = ("total", "landmark", "normal", "depth", "silhouette")
 
 
@@ -25,7 +26,9 @@ def save_proxy(out: StoreWriter, fit: ProxyFit, head: Head) -> None:
     out.array("pose", p.pose().numpy(), unit="rad", joints=list(head.JOINTS))
     out.array("translation", p.translation().numpy(), unit="m", pivot="neck joint")
     out.array("static_offset", fit.static.cpu().numpy(), unit="m", masked="m_s applied")
-    out.array("dynamic_offset", fit.dynamic.cpu().numpy().astype(np.float16), unit="m", masked="m_d applied")
+    starts = range(0, len(fit.dynamic), BLOCK)
+    blocks = (fit.dynamic[first : first + BLOCK].cpu().numpy().astype(np.float16) for first in starts)
+    out.array("dynamic_offset", blocks, frames=len(fit.dynamic), unit="m", masked="m_d applied")
     out.array("dynamic_vertices", fit.dynamic_vertices.cpu().numpy().astype(np.int32))
     out.array("landmark_error", fit.errors["landmark"].cpu().numpy(), unit="inter-ocular distances")
     out.array("normal_error", fit.errors["normal_deg"].cpu().numpy(), unit="degrees")
