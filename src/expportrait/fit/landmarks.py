@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ LIDS += [263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 3
 LIPS = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409]
 LIPS += [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415]
 OVAL_WEIGHT = 0.15  # the face oval slides along the cheek as the head turns
+BLOCK = 64  # frames whose gradients are in memory at a time
 TORSO_SHARE = 0.4  # of a head turn that the torso takes at the start; neck and head share the rest
 
 
@@ -143,25 +145,34 @@ def fit_landmarks(
     unit = interocular(points).clamp_min(1)[:, None, None]
     parameters = rigid_start(head, points, weights + 1e-3, size, s.focal * size)
 
-    def loss_of(prior: bool) -> Tensor:
-        matrices = parameters.matrices()
-        posed = head.pose(head.landmarks, parameters.shape, parameters.expression, matrices, parameters.translation())
-        error = charbonnier((parameters.camera().project(posed) - points[..., :2]) / unit)
-        loss = (weights * error).sum() / weights.sum().clamp_min(1)
+    norm = weights.sum().clamp_min(1)
+    blocks = [slice(first, first + BLOCK) for first in range(0, len(points), BLOCK)]
+
+    def data(frames: slice) -> Tensor:
+        matrices, place = parameters.matrices(frames), parameters.translation(frames)
+        posed = head.pose(head.landmarks, parameters.shape, parameters.expression[frames], matrices, place)
+        error = charbonnier((parameters.camera().project(posed) - points[frames, :, :2]) / unit[frames])
+        return (weights[frames] * error).sum() / norm
+
+    def expected(prior: bool) -> Tensor:
+        loss = temporal(parameters, s)
         if prior:
-            loss = loss + priors(parameters, matrices, s)
+            loss = loss + priors(parameters, parameters.matrices(), s)
             loss = loss + s.w_focal * (parameters.log_focal - math.log(s.focal * size)).square()
-        return loss + temporal(parameters, s)
+        return loss
 
     def run(slots: dict[str, Slot], steps: int, offset: int) -> None:
         adam = ClipAdam(slots)
         for step in range(steps):
             adam.zero_grad()
-            loss = loss_of(prior="shape" in slots)
-            loss.backward()
+            value = 0.0
+            for part in (lambda: expected("shape" in slots), *(partial(data, frames) for frames in blocks)):
+                loss = part()
+                loss.backward()
+                value += float(loss.detach())
             adam.step(None, 0.3 if step > 0.7 * steps else 1.0)
             if progress is not None:
-                progress(offset + step, float(loss.detach()))
+                progress(offset + step, value)
 
     run(
         {
