@@ -81,6 +81,13 @@ class ClipModel:
         matrices = p.matrices(frames) if matrices is None else matrices
         return self.head.pose(surface, p.shape, p.expression[frames], matrices, p.translation(frames), offset)
 
+    def offsets(self, frames: Tensor) -> Tensor:
+        """(n_d, 3) m: both masked fields of one frame."""
+        offset = self.static_mask * self.static_raw
+        if not self.dynamic.moved:
+            return offset
+        return offset.index_add(0, self.face, self.dynamic_mask * self.dynamic[frames][0])
+
     def landmarks(self, vertices: Tensor) -> Tensor:
         """(B, 478, 3): the embedding's points on the posed mesh, whose first vertices are the coarse ones."""
         corners = self.head.faces[self.head.landmark_faces]

@@ -119,6 +119,7 @@ class OffsetEnergy:
         self.n = laplacian.shape[0]
         self.bilaplacian = to_torch(laplacian.T @ laplacian).to(device)
         self.strain = to_torch(strain).to(device)
+        self.stiffness = torch.from_numpy(strain.diagonal()).float().to(device)
         self.average = to_torch(sp.identity(self.n) - laplacian).to(device)
 
     def __call__(self, offset: Tensor, magnitude: float = 0.0, smoothness: float = 0.0, strain: float = 0.0) -> Tensor:
