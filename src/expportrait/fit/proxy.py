@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,6 +66,10 @@ class MaskedField:
 
     def __getitem__(self, frames: Tensor | slice) -> Tensor:
         return self.mask * self.field[frames]
+
+    def numpy(self) -> np.ndarray:
+        """The whole clip in memory."""
+        return self[:].cpu().numpy()
 
 
 class ProxyFitter(ClipModel):
@@ -165,6 +170,8 @@ class ProxyFitter(ClipModel):
     @torch.no_grad()
     def recentre(self) -> None:
         """Move the mean of m_d D_t into m_s D_s where m_s allows it (section 3.1.3: D_t is zero-mean)."""
+        if not self.s.disentangle or self.s.offsets != "both":
+            return
         room = self.static_mask[self.face]
         mean = self.dynamic.mean() * (room > 0.05)
         self.dynamic.shift -= mean
@@ -206,13 +213,19 @@ class ProxyFitter(ClipModel):
             self.parameters = start
         if s.coarse_passes:
             self.guarded("coarse", s.coarse_passes, s.coarse_size, SETTLE, False, False)
-        self.start_static()
-        if s.static_passes:
-            self.guarded("static", s.static_passes, s.coarse_size, REFINE, True, False)
-        if s.dynamic_passes:
-            self.guarded("dynamic", s.dynamic_passes, s.fine_size, SETTLE, True, True)
-        if s.final_passes:
-            self.stage("final", s.final_passes, s.fine_size, {}, True, True)
+        static, dynamic = s.offsets == "both", s.offsets != "none"
+        if dynamic:
+            self.start_static()
+        if not static:  # D_t alone starts where D_s would, and learns as fast
+            self.dynamic_raw += self.static_raw[self.face]
+            self.static_raw.zero_()
+            self.has_dynamic = dynamic
+        if s.static_passes and dynamic:
+            self.guarded("static", s.static_passes, s.coarse_size, REFINE, static, not static)
+        if s.dynamic_passes and dynamic:
+            self.guarded("dynamic", s.dynamic_passes, s.fine_size, SETTLE, static, True)
+        if s.final_passes and dynamic:
+            self.stage("final", s.final_passes, s.fine_size, {}, static, True)
         fit = ProxyFit(
             self.parameters.copy(),
             (self.static_mask * self.static_raw).detach(),
