@@ -137,6 +137,7 @@ class Proxy(Section):
     w_depth: float = Field(5.0, ge=0, description="eq. (6), depth after scale and shift, per m")
     w_depth_coarse: float = Field(20.0, ge=0, description="the same in stage (c)")
     w_silhouette: float = Field(2.0, ge=0, description="L_sil, coverage against the mask")
+    w_outline: float = Field(20.0, ge=0, description="outline against the mask's in the linear steps, per m")
     w_shape: float = Field(0.002, ge=0, description="mean squared shape coefficient")
     w_expression: float = Field(0.002, ge=0, description="eq. (7), mean squared expression coefficient")
     w_focal: float = Field(0.05, ge=0, description="squared log ratio of the focal length to its start")
@@ -148,11 +149,12 @@ class Proxy(Section):
     w_shoulders: float = Field(0.02, ge=0, description="collars and shoulders, per rad^2")
     w_static_magnitude: float = Field(1e-4, ge=0, description="L_mag, lambda_s, per mm^2")
     w_dynamic_magnitude: float = Field(2e-3, ge=0, description="L_mag, lambda_d, per mm^2")
-    w_static_laplacian: float = Field(0.02, ge=0, description="L_lap of D_s, per mm^2")
+    w_static_laplacian: float = Field(0.002, ge=0, description="L_lap of D_s, per mm^2")
     w_dynamic_laplacian: float = Field(0.02, ge=0, description="L_lap of D_t, per mm^2")
     w_strain: float = Field(
-        3.0, ge=0, description="squared stretch of the offset fields: keeps chin, ears, lips from folding"
+        0.1, ge=0, description="squared stretch of D_s: keeps chin, ears, lips from folding"
     )
+    w_dynamic_strain: float = Field(3.0, ge=0, description="the same of D_t")
     w_temporal_offset: float = Field(0.01, ge=0, description="L_tmp of D_t, per mm^2")
     w_temporal_expression: float = Field(0.02, ge=0, description="L_tmp of the expression coefficients")
     w_temporal_pose: float = Field(1.0, ge=0, description="L_tmp of the rotations")

@@ -7,13 +7,17 @@ from torch import Tensor
 from expportrait.config import Proxy
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.frames import FrameFile
-from expportrait.fit.growth import LONG, unexplained
+from expportrait.fit.growth import LONG, ears, unexplained
 from expportrait.fit.landmarks import charbonnier, interocular, landmark_error, point_weights
 from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.targets import TargetSource, target_files
 from expportrait.head import Head
 from expportrait.render import Fragments, fragments
+
+UNSEEN = 0.05  # trust in the maps of a frame without landmarks
+IN_CLOTHES = 0.2  # trust in the maps of hair and clothes where the head has none yet
+IN_EARS = 0.05  # trust in what the maps say of ears: folds that hide each other
 
 
 def hem(head: Head) -> Tensor:
@@ -63,6 +67,12 @@ class ClipModel:
         self.static_energy = OffsetEnergy(smooth, strain, device)
         self.dynamic_energy = OffsetEnergy(smooth[rows][:, rows], strain[rows][:, rows], device)
         self.hem = hem(head)
+        sure = self.confidence if self.confidence.dim() == 1 else self.confidence.mean(1)
+        self.trust = sure.float().clamp(UNSEEN, 1)  # (T,) of a frame's maps
+        # (n_d,) trust in what the maps say of a vertex, with D_s and without: hair and clothes are not the bare head's
+        self.reliable = 1 - (1 - IN_EARS) * ears(head)
+        worn = torch.isin(head.regions, head.regions.new_tensor([head.REGIONS.index(x) for x in ("scalp", "body")]))
+        self.reliable_bare = torch.where(worn, IN_CLOTHES, 1.0) * self.reliable
         self.explained: dict[int, FrameFile] = {}  # size -> (h, w) 0..255; nothing is set aside where it is empty
         self.static_raw = torch.zeros(n, 3, device=device)
         self.dynamic = DynamicField(self.frames, len(self.face), device)

@@ -37,16 +37,17 @@ class DynamicField:
     @torch.no_grad()
     def step(self, gradient: Tensor, rate: float) -> None:
         """One Adam step of the loaded rows, one second moment a frame."""
-        frames, rows = self._batch
+        frames, _ = self._batch
         self._steps[frames] += 1
         change, first, self._second[frames] = adam_step(
             gradient, self._first[frames].to(self.device), self._second[frames], self._steps[frames]
         )
         self._first[frames] = first
-        self.add(frames, rows.detach() - self.shift, rate * change)
+        self.move(frames, rate * change)
 
-    def add(self, frames: Tensor, rows: Tensor, change: Tensor) -> None:
-        self._rows[frames] = rows + change
+    def move(self, frames: Tensor, change: Tensor) -> None:
+        """Add ``change`` (B, n, 3) m to the rows of ``frames``."""
+        self._rows[frames] = self._rows[frames].to(self.device) + change
         self._sum += change.sum(0)
         self.moved = True
 

@@ -1,120 +1,172 @@
-"""Stage (d): D_s of a clip by integrating the estimated normals and depths, a linear problem.
+"""Offset fields by integrating the estimated normals and depths, a linear problem where the coarse head is held still.
 
-With coarse head and D_t held still, each frame says of each edge e = x_i - x_j that it sees: n* . e = 0, and of each
-vertex how deep it lies. Turned back to the canonical pose, these are equations in D_s alone; their sums over the
-frames are one 3x3 system an edge and a vertex, whatever the number of frames.
+Each frame says of each edge x_i - x_j that it sees how it should tilt, and of each vertex how deep it lies. Turned
+back to the canonical pose, these are equations in the offsets alone. For D_s their sums over the frames are one 3x3
+system an edge and a vertex, however many frames there are; for D_t each frame is solved by itself.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from expportrait.fit.clip_model import ClipModel
-from expportrait.fit.losses import MILLI
-from expportrait.fit.seen import look
-
-TILT = 0.1  # robust scale of n* . e / |e|, rad
-DEPTH = 0.01  # robust scale of depth, m
-ITERATIONS = 60  # of conjugate gradients
+from expportrait.fit.losses import MILLI, OffsetEnergy
+from expportrait.fit.newton import Tell
+from expportrait.fit.seen import Seen, look, mesh_edges
 
 
-class StaticSolver:
-    """Integrates D_s of one clip on the dense mesh."""
+@dataclass
+class Weights:
+    """Of one field: L_mag, L_lap (per mm^2), squared stretch, and a pull towards other fields (per mm^2)."""
+
+    magnitude: float
+    laplacian: float
+    strain: float
+    towards: float = 0.0
+
+
+class System:
+    """Sums of equations in the offsets of ``n`` vertices: 3x3 blocks of ``edges`` (E, 2) and of vertices."""
+
+    def __init__(self, edges: Tensor, n: int):
+        self.edges, self.n = edges, n
+        self.of_edge, self.pull_edge = edges.new_zeros(len(edges), 3, 3).float(), edges.new_zeros(len(edges), 3).float()
+        self.of_vertex, self.pull_vertex = edges.new_zeros(n, 3, 3).float(), edges.new_zeros(n, 3).float()
+        self.free: list[Tensor] = []  # (n, 3) fields each, of unit weight, that a frame's scale and shift of depth take
+        self.key = edges[:, 0] * n + edges[:, 1]
+
+    def add(self, seen: Seen, turn: Tensor, w_normal: float, w_depth: float, w_outline: float) -> None:
+        """One frame; ``turn`` (n, 3, 3) from the canonical pose to the camera."""
+        rows = torch.searchsorted(self.key, seen.edges[:, 0] * self.n + seen.edges[:, 1])
+        across = (turn[seen.edges].mean(1).transpose(1, 2) @ seen.across[..., None])[..., 0]
+        weighted = w_normal * seen.edge_weight[:, None] * across
+        self.of_edge[rows] += weighted[:, :, None] * across[:, None]
+        self.pull_edge[rows] += seen.tilt[:, None] * weighted
+        away = -turn[seen.points, 2]
+        weighted = w_depth * seen.depth_weight[:, None] * away
+        self.of_vertex[seen.points] += weighted[:, :, None] * away[:, None]
+        self.pull_vertex[seen.points] += seen.gap[:, None] * weighted
+        outward = (turn[seen.rim].transpose(1, 2) @ seen.outward[..., None])[..., 0]
+        push = w_outline * seen.rim_weight[:, None] * outward
+        self.of_vertex[seen.rim] += push[:, :, None] * outward[:, None]
+        self.pull_vertex[seen.rim] += seen.excess[:, None] * push
+        # Scale and shift follow the offsets: what they can take up is no residual (``gap`` is already free of it).
+        if len(seen.points):
+            basis = seen.basis / seen.basis.abs().amax(0)
+            gram = w_depth * basis.t() @ (seen.depth_weight[:, None] * basis)
+            gram = gram + 1e-6 * gram.diagonal().amax() * torch.eye(2, device=gram.device)
+            taken = torch.linalg.solve_triangular(torch.linalg.cholesky(gram), basis.t(), upper=False)
+            for row in taken:
+                self.free.append(weighted.new_zeros(self.n, 3).index_copy(0, seen.points, row[:, None] * weighted))
+
+    def inside(self, vertices: Tensor) -> "System":
+        """The part that concerns the offsets of some vertices (sorted), the others held still."""
+        number = torch.full((self.n,), len(vertices), device=vertices.device)
+        number[vertices] = torch.arange(len(vertices), device=vertices.device)
+        rows = ((number[self.edges] < len(vertices)).any(1) & (self.of_edge.diagonal(dim1=1, dim2=2).sum(1) > 0)).nonzero()
+        part = System(number[self.edges[rows[:, 0]]], len(vertices) + 1)
+        part.of_edge, part.pull_edge = self.of_edge[rows[:, 0]], self.pull_edge[rows[:, 0]]
+        part.of_vertex[:-1], part.pull_vertex[:-1] = self.of_vertex[vertices], self.pull_vertex[vertices]
+        part.free = [torch.cat([field[vertices], field[:1] * 0]) for field in self.free]
+        return part
+
+    def solve(
+        self, offset: Tensor, rest: Tensor, mask: Tensor, energy: OffsetEnergy, w: Weights, iterations: int
+    ) -> Tensor:
+        """(n, 3) m: the offset field after a step from ``offset`` (n, 3), by conjugate gradients.
+
+        ``rest`` (n, 3): where L_mag and strain are zero; ``mask`` (n, 1): what of the field acts.
+        """
+        i, j = self.edges.unbind(1)
+        short = self.n - energy.n  # the vertex that stands for those held still
+        pad = lambda x: torch.cat([x, x.new_zeros(short, x.shape[1])]) if short else x  # noqa: E731
+        scale = 2 / energy.n
+
+        free = torch.stack(self.free).flatten(1) if self.free else self.of_vertex.new_zeros(0, 3 * self.n)
+
+        def offset_terms(x: Tensor, moved: Tensor) -> Tensor:
+            out = w.magnitude * MILLI**2 * moved + w.strain * (energy.strain @ moved)
+            return scale * (out + w.laplacian * MILLI**2 * (energy.bilaplacian @ x)) if w.laplacian else scale * out
+
+        def data(moved: Tensor) -> Tensor:
+            moved = pad(moved)
+            along = (self.of_edge @ (moved[i] - moved[j])[..., None])[..., 0]
+            out = (self.of_vertex @ moved[..., None])[..., 0].index_add(0, i, along).index_add(0, j, -along)
+            out = out - (free.t() @ (free @ moved.flatten())).view_as(out)
+            return out[: energy.n]
+
+        pull = self.pull_vertex.index_add(0, i, self.pull_edge).index_add(0, j, -self.pull_edge)[: energy.n]
+        residual = -mask * pull - offset_terms(offset, offset - rest)
+        trace = self.of_edge.diagonal(dim1=1, dim2=2).mean(1)
+        stiffness = self.of_vertex.diagonal(dim1=1, dim2=2).mean(1).index_add(0, i, trace).index_add(0, j, trace)
+        stiffness = stiffness[: energy.n] * mask[:, 0].square() + scale * w.strain * energy.stiffness
+        stiffness = (stiffness + scale * (w.magnitude + 1.2 * w.laplacian) * MILLI**2 + 1e-12).unsqueeze(-1)
+
+        step = torch.zeros_like(residual)
+        ready = residual / stiffness
+        direction, size = ready, (residual * ready).sum()
+        for _ in range(iterations):
+            product = mask * data(mask * direction) + offset_terms(direction, direction)
+            along = size / (direction * product).sum().clamp_min(1e-30)
+            step, residual = step + along * direction, residual - along * product
+            ready = residual / stiffness
+            size, old = (residual * ready).sum(), size
+            direction = ready + size / old.clamp_min(1e-30) * direction
+        return offset + step
+
+
+class Integrator:
+    """Steps of the offset fields of one clip, at image size ``size``."""
 
     def __init__(self, model: ClipModel, size: int, rest: Tensor):
         self.model, self.size, self.rest = model, size, rest
-        faces = model.head.dense_faces
-        self.edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(1).values.unique(dim=0)
-        self.key = self.edges[:, 0] * len(rest) + self.edges[:, 1]
+        self.edges = mesh_edges(model.head.dense_faces)
+
+    def frame(self, one: Tensor) -> tuple[Seen, Tensor]:
+        """What a frame says, and the turn (n, 3, 3) of its vertices from the canonical pose."""
+        model, p, head = self.model, self.model.parameters, self.model.head
+        vertices = model.vertices(one, dense=True)
+        rendered = model.rendered(vertices, self.size, dense=True)
+        camera, targets = p.camera(self.size), model.targets[self.size][one]
+        valid = model.valid(one, vertices, self.size)[0]
+        seen = look(vertices[0], head.dense_faces, self.edges, rendered, targets, camera, model.reliable, valid)
+        transforms = head.transforms(p.shape, p.expression[one], p.matrices(one), p.translation(one))[0]
+        return seen, (head.dense.weights @ transforms[:, :, :3].flatten(1)).view(-1, 3, 3)
 
     @torch.no_grad()
-    def step(self, frames: Tensor, tell: Callable[[], None] = lambda: None) -> None:
-        """One pass over ``frames`` and the solution."""
-        m, head, p, s = self.model, self.model.head, self.model.parameters, self.model.s
-        n, device = len(self.rest), m.device
-        of_edge = torch.zeros(len(self.edges), 9, device=device)
-        pull_edge = torch.zeros(len(self.edges), 3, device=device)
-        of_vertex = torch.zeros(n, 9, device=device)
-        pull_vertex = torch.zeros(n, 3, device=device)
-        camera = p.camera(self.size)
-        sure = m.confidence if m.confidence.dim() == 1 else m.confidence.mean(1)
-        for one in frames.to(device).split(1):
-            vertices = m.vertices(one, dense=True)
-            targets = m.targets[self.size][one]
-            seen = look(vertices[0], head.dense_faces, self.edges, m.rendered(vertices, self.size, True), targets, camera)
-            transforms = head.transforms(p.shape, p.expression[one], p.matrices(one), p.translation(one))[0]
-            turn = (head.dense.weights @ transforms[:, :, :3].flatten(1)).view(n, 3, 3)
-            trust = float(sure[one].clamp(0.05, 1))
-            rows = torch.searchsorted(self.key, seen.edges[:, 0] * n + seen.edges[:, 1])
-            span = vertices[0, seen.edges[:, 0]] - vertices[0, seen.edges[:, 1]]
-            length = span.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-            residual = (seen.normals * span / length).sum(-1)
-            normal = (seen.normals - residual[:, None] * span / length) / length
-            normal = (turn[seen.edges].mean(1).transpose(1, 2) @ normal[..., None])[..., 0]
-            weight = trust * s.w_normal * seen.weight / (residual.square() + TILT**2).sqrt() / seen.weight.sum().clamp_min(1e-9)
-            of_edge.index_add_(0, rows, (weight[:, None, None] * normal[:, :, None] * normal[:, None]).flatten(1))
-            pull_edge.index_add_(0, rows, (weight * residual)[:, None] * normal)
-            self.add_depth(seen, vertices[0], turn, trust, targets.disparity, of_vertex, pull_vertex)
-            tell()
-        count = len(frames)
-        self.solve((of_edge / count).view(-1, 3, 3), pull_edge / count, (of_vertex / count).view(-1, 3, 3), pull_vertex / count)
+    def static_step(self, frames: Tensor, iterations: int, tell: Tell = lambda count: None) -> dict[str, float]:
+        """Move D_s to what ``frames`` say of it, with D_t held still; mean losses before the step."""
+        model, s = self.model, self.model.s
+        system, losses = System(self.edges, len(self.rest)), {"normal": 0.0, "depth": 0.0, "silhouette": 0.0}
+        for one in frames.to(model.device).split(1):
+            seen, turn = self.frame(one)
+            share = float(model.trust[one]) / len(frames)
+            system.add(seen, turn, share * s.w_normal, share * s.w_depth, share * s.w_outline)
+            losses = {name: losses[name] + share * x for name, x in zip(losses, seen.loss(), strict=True)}
+            tell(1)
+        weights = Weights(s.w_static_magnitude, s.w_static_laplacian, s.w_strain)
+        model.static_raw = system.solve(
+            model.static_raw, self.rest, model.static_mask, model.static_energy, weights, iterations
+        )
+        return losses
 
-    def add_depth(self, seen, vertices: Tensor, turn: Tensor, trust: float, disparity: bool, of_vertex: Tensor, pull: Tensor) -> None:
-        points = seen.points
-        if len(points) < 20:
-            return
-        depth = -vertices[points, 2]
-        metres = depth.square() if disparity else torch.ones_like(depth)
-        value = 1 / depth if disparity else depth
-        basis = torch.stack([seen.depth * metres, metres], -1)
-        known, weight = value * metres, seen.trust
-        for _ in range(3):
-            gram = basis.t() @ (weight[:, None] * basis)
-            fit = torch.linalg.lstsq(gram, basis.t() @ (weight * known)[:, None]).solution[:, 0]
-            residual = known - basis @ fit
-            weight = seen.trust / (1 + (residual / DEPTH).square())
-        if disparity:
-            residual = -residual
-        towards = -turn[points, 2]  # depth's derivative by the canonical offset
-        weight = trust * self.model.s.w_depth / DEPTH * weight / seen.trust.sum().clamp_min(1)
-        of_vertex.index_add_(0, points, (weight[:, None, None] * towards[:, :, None] * towards[:, None]).flatten(1))
-        pull.index_add_(0, points, (weight * residual)[:, None] * towards)
-
-    def solve(self, of_edge: Tensor, pull_edge: Tensor, of_vertex: Tensor, pull_vertex: Tensor) -> None:
-        """Conjugate gradients for the change of D_s, with the offsets' own terms."""
-        m, s = self.model, self.model.s
-        mask, energy, n = m.static_mask, m.static_energy, len(self.rest)
-        i, j = self.edges.unbind(1)
-
-        def offsets(x: Tensor, grown: Tensor) -> Tensor:
-            """Gradient of L_mag, L_lap and strain."""
-            out = s.w_static_magnitude * MILLI**2 * grown
-            out = out + s.w_static_laplacian * MILLI**2 * (energy.bilaplacian @ x)
-            return 2 / n * (out + s.w_strain * (energy.strain @ grown))
-
-        def product(x: Tensor) -> Tensor:
-            moved = mask * x
-            along = (of_edge @ (moved[i] - moved[j])[..., None])[..., 0]
-            out = (of_vertex @ moved[..., None])[..., 0].index_add(0, i, along).index_add(0, j, -along)
-            return mask * out + offsets(x, x)
-
-        pull = pull_vertex.index_add(0, i, pull_edge).index_add(0, j, -pull_edge)
-        right = -(mask * pull) - offsets(m.static_raw, m.static_raw - self.rest)
-        # Jacobi's preconditioner from the traces.
-        scale = of_vertex.diagonal(dim1=1, dim2=2).mean(1)
-        trace = of_edge.diagonal(dim1=1, dim2=2).mean(1)
-        scale = scale.index_add(0, i, trace).index_add(0, j, trace) * mask[:, 0].square()
-        scale = scale + 2 / n * (s.w_static_magnitude + s.w_static_laplacian) * MILLI**2
-        scale = (scale + 2 / n * s.w_strain * energy.stiffness).unsqueeze(-1)
-        x, r = torch.zeros_like(right), right
-        z = r / scale
-        d, rz = z, (r * z).sum()
-        for _ in range(ITERATIONS):
-            q = product(d)
-            step = rz / (d * q).sum().clamp_min(1e-30)
-            x, r = x + step * d, r - step * q
-            z = r / scale
-            rz, old = (r * z).sum(), rz
-            d = z + rz / old.clamp_min(1e-30) * d
-        m.static_raw += x
+    @torch.no_grad()
+    def dynamic_step(self, iterations: int, tell: Tell = lambda count: None) -> dict[str, float]:
+        """Move every frame's D_t to what the frame says of it, with D_s held still."""
+        model, s = self.model, self.model.s
+        weights = Weights(s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain)
+        losses = {"normal": 0.0, "depth": 0.0, "silhouette": 0.0}
+        for one in torch.arange(model.frames, device=model.device).split(1):
+            seen, turn = self.frame(one)
+            trust = float(model.trust[one])
+            system = System(self.edges, len(self.rest))
+            system.add(seen, turn, trust * s.w_normal, trust * s.w_depth, 0.0)
+            before = model.dynamic[one][0]
+            after = system.inside(model.face).solve(
+                before, torch.zeros_like(before), model.dynamic_mask, model.dynamic_energy, weights, iterations
+            )
+            model.dynamic.move(one, (after - before)[None])
+            losses = {name: losses[name] + trust / model.frames * x for name, x in zip(losses, seen.loss(), strict=True)}
+            tell(1)
+        return losses
