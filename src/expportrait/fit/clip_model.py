@@ -7,7 +7,7 @@ from torch import Tensor
 from expportrait.config import Proxy
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.frames import FrameFile
-from expportrait.fit.growth import LONG, ears, unexplained
+from expportrait.fit.growth import LONG, ears, grow, unexplained
 from expportrait.fit.landmarks import charbonnier, interocular, landmark_error, point_weights
 from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
@@ -15,6 +15,7 @@ from expportrait.fit.targets import TargetSource, target_files
 from expportrait.head import Head
 from expportrait.render import Fragments, fragments
 
+FACE_PACE, EAR_PACE = 0.15, 0.1
 UNSEEN = 0.05  # trust in the maps of a frame without landmarks
 IN_CLOTHES = 0.2  # trust in the maps of hair and clothes where the head has none yet
 IN_EARS = 0.05  # trust in what the maps say of ears: folds that hide each other
@@ -75,6 +76,9 @@ class ClipModel:
         self.reliable_bare = torch.where(worn, IN_CLOTHES, 1.0) * self.reliable
         self.explained: dict[int, FrameFile] = {}  # size -> (h, w) 0..255; nothing is set aside where it is empty
         self.static_raw = torch.zeros(n, 3, device=device)
+        self.static_start = torch.zeros(n, 3, device=device)
+        # Of D_s's rate under Adam: hair has centimetres to go, a lip half a millimetre.
+        self.pace = ((1 - (1 - FACE_PACE) * head.facial) * (1 - (1 - EAR_PACE) * ears(head))).unsqueeze(-1)
         self.dynamic = DynamicField(self.frames, len(self.face), device)
         self.parameters: HeadParameters
 
@@ -168,3 +172,19 @@ class ClipModel:
             kept = torch.from_numpy(~unexplained(mask, coverage, radius)).float()
             for each, file in self.explained.items():
                 file[one] = (255 * F.interpolate(kept[None, None], (each, each), mode="area")[0]).round()
+
+    def start_static(self, size: int) -> None:
+        """D_s starts as hair grown to the outline; from there magnitude and stretch are measured."""
+        self.static_start = grow(self.head, self.parameters, self.targets[size], self.s.max_growth)
+        self.static_raw = self.static_start.clone()
+        self.mark_unexplained(size)
+
+    @torch.no_grad()
+    def recentre(self) -> None:
+        """Move the mean of m_d D_t into m_s D_s where m_s allows it (section 3.1.3: D_t is zero-mean)."""
+        if not self.s.disentangle or self.s.offsets != "both" or self.frames == 1:
+            return
+        room = self.static_mask[self.face]
+        mean = self.dynamic.mean() * (room > 0.05)
+        self.dynamic.shift -= mean
+        self.static_raw[self.face] += mean * self.dynamic_mask / room.clamp_min(0.05)

@@ -15,15 +15,16 @@ from expportrait.fit.losses import MILLI, OffsetEnergy
 from expportrait.fit.newton import Tell
 from expportrait.fit.seen import Seen, look, mesh_edges
 
+STATIC_ITERATIONS, DYNAMIC_ITERATIONS = 60, 30  # of conjugate gradients
+
 
 @dataclass
 class Weights:
-    """Of one field: L_mag, L_lap (per mm^2), squared stretch, and a pull towards other fields (per mm^2)."""
+    """Of one field's own terms: L_mag and L_lap (per mm^2), squared stretch."""
 
     magnitude: float
     laplacian: float
     strain: float
-    towards: float = 0.0
 
 
 class System:
@@ -119,8 +120,8 @@ class System:
 class Integrator:
     """Steps of the offset fields of one clip, at image size ``size``."""
 
-    def __init__(self, model: ClipModel, size: int, rest: Tensor):
-        self.model, self.size, self.rest = model, size, rest
+    def __init__(self, model: ClipModel, size: int):
+        self.model, self.size = model, size
         self.edges = mesh_edges(model.head.dense_faces)
 
     def frame(self, one: Tensor) -> tuple[Seen, Tensor]:
@@ -135,10 +136,10 @@ class Integrator:
         return seen, (head.dense.weights @ transforms[:, :, :3].flatten(1)).view(-1, 3, 3)
 
     @torch.no_grad()
-    def static_step(self, frames: Tensor, iterations: int, tell: Tell = lambda count: None) -> dict[str, float]:
+    def static_step(self, frames: Tensor, tell: Tell = lambda count: None) -> dict[str, float]:
         """Move D_s to what ``frames`` say of it, with D_t held still; mean losses before the step."""
         model, s = self.model, self.model.s
-        system, losses = System(self.edges, len(self.rest)), {"normal": 0.0, "depth": 0.0, "silhouette": 0.0}
+        system, losses = System(self.edges, len(model.static_raw)), {"normal": 0.0, "depth": 0.0, "silhouette": 0.0}
         for one in frames.to(model.device).split(1):
             seen, turn = self.frame(one)
             share = float(model.trust[one]) / len(frames)
@@ -147,12 +148,12 @@ class Integrator:
             tell(1)
         weights = Weights(s.w_static_magnitude, s.w_static_laplacian, s.w_strain)
         model.static_raw = system.solve(
-            model.static_raw, self.rest, model.static_mask, model.static_energy, weights, iterations
+            model.static_raw, model.static_start, model.static_mask, model.static_energy, weights, STATIC_ITERATIONS
         )
         return losses
 
     @torch.no_grad()
-    def dynamic_step(self, iterations: int, tell: Tell = lambda count: None) -> dict[str, float]:
+    def dynamic_step(self, tell: Tell = lambda count: None) -> dict[str, float]:
         """Move every frame's D_t to what the frame says of it, with D_s held still."""
         model, s = self.model, self.model.s
         weights = Weights(s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain)
@@ -160,11 +161,11 @@ class Integrator:
         for one in torch.arange(model.frames, device=model.device).split(1):
             seen, turn = self.frame(one)
             trust = float(model.trust[one])
-            system = System(self.edges, len(self.rest))
+            system = System(self.edges, len(model.static_raw))
             system.add(seen, turn, trust * s.w_normal, trust * s.w_depth, 0.0)
             before = model.dynamic[one][0]
             after = system.inside(model.face).solve(
-                before, torch.zeros_like(before), model.dynamic_mask, model.dynamic_energy, weights, iterations
+                before, torch.zeros_like(before), model.dynamic_mask, model.dynamic_energy, weights, DYNAMIC_ITERATIONS
             )
             model.dynamic.move(one, (after - before)[None])
             losses = {name: losses[name] + trust / model.frames * x for name, x in zip(losses, seen.loss(), strict=True)}

@@ -139,12 +139,7 @@ class OffsetEnergy:
         return flat.view_as(field)
 
 
-def weighted_terms(terms: dict[str, Tensor], s: Proxy, coarse: bool) -> Tensor:
-    """The data terms' weighted sum; stage (c) trusts landmarks and depth more than the later ones."""
-    weight = {
-        "landmark": s.w_landmark_coarse if coarse else s.w_landmark,
-        "normal": s.w_normal,
-        "depth": s.w_depth_coarse if coarse else s.w_depth,
-        "silhouette": s.w_silhouette,
-    }
+def weighted_terms(terms: dict[str, Tensor], s: Proxy) -> Tensor:
+    """The data terms' weighted sum."""
+    weight = {"landmark": s.w_landmark, "normal": s.w_normal, "depth": s.w_depth, "silhouette": s.w_silhouette}
     return sum(weight[name] * value for name, value in terms.items())

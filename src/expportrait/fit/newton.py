@@ -5,7 +5,6 @@ are eliminated frame by frame, front to back; what is needed to get them back li
 frame nor the memory depends on the length of a clip.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -143,10 +142,10 @@ class CoarseStep:
         """(c,) step of shape, shoulders and focal length from what elimination left; they move."""
         p, s, count = self.p, self.s, self.model.frames
         sine = half_skew(sixd_to_matrix(p.shoulders)).flatten().double().cpu()
-        off = (p.log_focal - math.log(s.focal * p.size)).double().cpu()
+        off = torch.zeros((), dtype=torch.float64)  # it stays near where landmarks put it
         shape = p.shape.double().cpu()
         weights = torch.cat([torch.full_like(shape, s.w_shape / len(shape)), torch.full_like(sine, s.w_shoulders)])
-        weights = 2 * count * torch.cat([weights, torch.tensor([s.w_focal], dtype=torch.float64)])
+        weights = 2 * count * torch.cat([weights, torch.tensor([s.w_focal_coarse], dtype=torch.float64)])
         pull = schur[:-1, -1] + weights * torch.cat([shape, sine, off[None]])
         stiffness = weights + DAMPING * schur[:-1, :-1].diagonal().abs() + 1e-9
         step = -torch.linalg.solve(schur[:-1, :-1] + torch.diag(stiffness), pull)
