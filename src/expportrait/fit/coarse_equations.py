@@ -51,7 +51,7 @@ class CoarseEquations:
         """(n, 3, own + shared) of the posed points whose canonical places are (n, 3)."""
         n, head = len(canonical), self.model.head
         homogeneous = torch.cat([canonical, canonical.new_ones(n, 1)], 1)
-        weights = (surface.weights[:, :, None] * homogeneous[:, None]).view(n, -1)  # (n, 10 * 4)
+        weights = (surface.weights[:, :, None] * homogeneous[:, None]).flatten(1)  # (n, 10 * 4)
         out = (weights @ change.transpose(1, 2).reshape(weights.shape[1], -1)).view(n, 3, -1)
         linear = (surface.weights @ transforms[:, :, :3].flatten(1)).view(n, 3, 3)
         out[..., : head.n_expression] += linear @ surface.expression_basis

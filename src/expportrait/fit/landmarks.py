@@ -168,7 +168,8 @@ def fit_landmarks(
             value = 0.0
             for part in (lambda: expected("shape" in slots), *(partial(data, frames) for frames in blocks)):
                 loss = part()
-                loss.backward()
+                if loss.requires_grad:  # not the temporal terms of one frame
+                    loss.backward()
                 value += float(loss.detach())
             adam.step(None, 0.3 if step > 0.7 * steps else 1.0)
             if progress is not None:
