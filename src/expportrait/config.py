@@ -108,7 +108,9 @@ class Proxy(Section):
     )
     coarse_passes: int = Field(3, ge=0, description="(c) Gauss-Newton steps on the coarse surface; 0 keeps it still")
     static_passes: int = Field(3, ge=0, description="(d) rounds of a step of the static offsets and one of the head")
-    dynamic_passes: int = Field(1, ge=0, description="(e) rounds of a step of the static and one of the dynamic offsets")
+    dynamic_passes: int = Field(
+        1, ge=0, description="(e) rounds of a step of the static and one of the dynamic offsets"
+    )
     final_passes: float = Field(2, ge=0, description="(e) passes over the frames with both offset fields, by pixels")
     min_steps: int = Field(10, ge=1, description="least steps of the final passes, for short clips and single images")
     batch: int = Field(4, ge=1, description="frames a step of the final passes")
@@ -150,9 +152,7 @@ class Proxy(Section):
     w_dynamic_magnitude: float = Field(2e-3, ge=0, description="L_mag, lambda_d, per mm^2")
     w_static_laplacian: float = Field(0.002, ge=0, description="L_lap of D_s, per mm^2")
     w_dynamic_laplacian: float = Field(0.02, ge=0, description="L_lap of D_t, per mm^2")
-    w_strain: float = Field(
-        0.1, ge=0, description="squared stretch of D_s: keeps chin, ears, lips from folding"
-    )
+    w_strain: float = Field(0.1, ge=0, description="squared stretch of D_s: keeps chin, ears, lips from folding")
     w_dynamic_strain: float = Field(3.0, ge=0, description="the same of D_t")
     w_temporal_offset: float = Field(0.01, ge=0, description="L_tmp of D_t, per mm^2")
     w_temporal_expression: float = Field(0.02, ge=0, description="L_tmp of the expression coefficients")

@@ -65,7 +65,9 @@ class System:
         """The part that concerns the offsets of some vertices (sorted), the others held still."""
         number = torch.full((self.n,), len(vertices), device=vertices.device)
         number[vertices] = torch.arange(len(vertices), device=vertices.device)
-        rows = ((number[self.edges] < len(vertices)).any(1) & (self.of_edge.diagonal(dim1=1, dim2=2).sum(1) > 0)).nonzero()
+        rows = (
+            (number[self.edges] < len(vertices)).any(1) & (self.of_edge.diagonal(dim1=1, dim2=2).sum(1) > 0)
+        ).nonzero()
         part = System(number[self.edges[rows[:, 0]]], len(vertices) + 1)
         part.of_edge, part.pull_edge = self.of_edge[rows[:, 0]], self.pull_edge[rows[:, 0]]
         part.of_vertex[:-1], part.pull_vertex[:-1] = self.of_vertex[vertices], self.pull_vertex[vertices]
@@ -168,6 +170,8 @@ class Integrator:
                 before, torch.zeros_like(before), model.dynamic_mask, model.dynamic_energy, weights, DYNAMIC_ITERATIONS
             )
             model.dynamic.move(one, (after - before)[None])
-            losses = {name: losses[name] + trust / model.frames * x for name, x in zip(losses, seen.loss(), strict=True)}
+            losses = {
+                name: losses[name] + trust / model.frames * x for name, x in zip(losses, seen.loss(), strict=True)
+            }
             tell(1)
         return losses

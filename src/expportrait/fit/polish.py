@@ -58,9 +58,7 @@ def polish(model: ClipModel, size: int, count: int, static: bool, tell: Told) ->
 def offset_terms(model: ClipModel, frames: Tensor, static: bool, rows: Tensor) -> Tensor:
     """L_mag, L_lap, strain and L_tmp of the offset fields; ``rows`` (B, n_f, 3): D_t of ``frames``."""
     s = model.s
-    loss = model.dynamic_energy(
-        rows.transpose(0, 1), s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain
-    )
+    loss = model.dynamic_energy(rows.transpose(0, 1), s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain)
     if static:
         grown = model.static_raw - model.static_start
         loss = loss + model.static_energy(grown, s.w_static_magnitude, 0.0, s.w_strain)

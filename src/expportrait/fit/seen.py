@@ -31,13 +31,13 @@ FEW = 20  # vertices from which on a frame's scale and shift of depth can be tol
 
 @dataclass
 class Seen:
-    """One frame's residuals, and what their derivatives need.
+    """One frame's residuals, and what their derivatives need. Weights are robust; of each kind they sum to about one
+    over the scale of what is quadratic.
 
-    Of k edges (i, j): ``tilt`` (k,) = (n* - n) . e / |e|, ``across`` (k, 3) its derivative by e = x_i - x_j at still n,
-    ``edge_weight`` (k,) robust, summing to about 1 / TILT over a frame. Of m vertices: ``gap`` (m,) m, depth less the estimate after
-    scale and shift; ``basis`` (m, 2), what scale and shift change of it; ``depth_weight`` (m,), likewise.
-    Of r vertices on the outline: ``rim`` (r,), ``outward`` (r, 3) across it, ``excess`` (r,) m, how far it lies outside
-    the mask's outline (inside: below 0); ``rim_weight`` (r,), likewise.
+    Of k edges (i, j): ``tilt`` (k,) = (n* - n) . e / |e|, ``across`` (k, 3) its derivative by e = x_i - x_j at still n.
+    Of m vertices: ``gap`` (m,) m, depth less the estimate after scale and shift, and ``basis`` (m, 2), what scale and
+    shift change of it. Of r vertices on the outline: ``rim`` (r,), ``outward`` (r, 3) across it, ``excess`` (r,) m, how
+    far it lies outside the mask's outline (inside: below 0).
     """
 
     edges: Tensor

@@ -33,6 +33,8 @@ def save_proxy(out: StoreWriter, fit: ProxyFit, head: Head) -> None:
     out.array("landmark_error", fit.errors["landmark"].cpu().numpy(), unit="inter-ocular distances")
     out.array("normal_error", fit.errors["normal_deg"].cpu().numpy(), unit="degrees")
     out.array("overlap", fit.errors["overlap"].cpu().numpy(), unit="intersection over union with the mask")
+    if fit.frame_weight is not None:
+        out.array("frame_weight", fit.frame_weight.cpu().numpy(), meaning="share that the frame's own estimates had")
     loss = np.array([[step.get(term, np.nan) for term in TERMS] for _, step in fit.losses], np.float32)
     out.array("loss", loss, terms=list(TERMS))
     stages: list[tuple[str, int]] = []

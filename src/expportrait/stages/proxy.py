@@ -55,7 +55,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
 
 STAGE = Stage(
     name="proxy",
-    version=1,
+    version=2,
     sections=("proxy", "head"),
     parents=("crop", "landmarks", "geometry"),
     process=process,
