@@ -212,4 +212,4 @@ def test_a_far_turn_stays_whole(head: Head) -> None:
     fit = fit_proxy(head, turned.targets, turned.points, torch.ones(5), QUICK)
     assert torch.isfinite(fit.offset(slice(None))).all()
     assert fit.errors["normal_deg"].max() < 15 and fit.errors["overlap"].min() > 0.8
-    assert fit.static.norm(dim=-1).max() < 0.06
+    assert fit.static.norm(dim=-1).max() < 0.08

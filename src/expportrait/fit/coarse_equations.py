@@ -52,7 +52,7 @@ class CoarseEquations:
         n, head = len(canonical), self.model.head
         homogeneous = torch.cat([canonical, canonical.new_ones(n, 1)], 1)
         weights = (surface.weights[:, :, None] * homogeneous[:, None]).flatten(1)  # (n, 10 * 4)
-        out = (weights @ change.transpose(1, 2).reshape(weights.shape[1], -1)).view(n, 3, -1)
+        out = (weights @ change.transpose(1, 2).reshape(weights.shape[1], -1)).view(n, 3, change.shape[-1])
         linear = (surface.weights @ transforms[:, :, :3].flatten(1)).view(n, 3, 3)
         out[..., : head.n_expression] += linear @ surface.expression_basis
         out[..., self.own : self.own + head.n_shape] += linear @ surface.shape_basis
@@ -126,6 +126,6 @@ class CoarseEquations:
             depth = depth - basis @ least_squares(basis, weight, depth)
         push = torch.einsum("rk,rkp->rp", seen.outward[rim], jacobian[number[seen.rim[rim]]])
         push = (
-            torch.cat([push, seen.excess[rim, None]], -1) * (model.s.w_outline * seen.rim_weight[rim]).sqrt()[:, None]
+            torch.cat([push, seen.excess[rim, None]], -1) * (trust * model.s.w_outline * seen.rim_weight[rim]).sqrt()[:, None]
         )
         return rows, push, depth * (trust * model.s.w_depth_coarse * weight).sqrt()[:, None]
