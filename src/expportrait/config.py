@@ -136,16 +136,16 @@ class Proxy(Section):
     landmark_steps: int = Field(
         200, ge=1, description="(b) steps on shape, expression, all joints and focal length too"
     )
-    coarse_passes: float = Field(10, ge=0, description="(c) passes over the frames on the coarse surface")
-    static_passes: float = Field(10, ge=0, description="(d) passes with the static offsets free")
-    dynamic_passes: float = Field(8, ge=0, description="(e) passes with both offset fields and the coarse head free")
-    final_passes: float = Field(4, ge=0, description="(e) passes with the offset fields alone")
-    min_steps: int = Field(60, ge=1, description="least steps of a stage, for short clips and single images")
-    batch: int = Field(4, ge=1, description="frames a step of stages (c) to (e)")
-    coarse_size: int = Field(128, ge=32, description="image size of stages (c) and (d), px")
-    fine_size: int = Field(256, ge=32, description="image size of stage (e), px")
-    patience: int = Field(4, ge=1, description="stop a stage early after so many passes without improvement ...")
-    tolerance: float = Field(0.002, ge=0, description="... by this fraction of the loss")
+    coarse_passes: int = Field(3, ge=0, description="(c) Gauss-Newton steps on the coarse surface; 0 keeps it still")
+    static_passes: int = Field(3, ge=0, description="(d) rounds of a step of the static offsets and one of the head")
+    dynamic_passes: int = Field(
+        1, ge=0, description="(e) rounds of a step of the static and one of the dynamic offsets"
+    )
+    final_passes: float = Field(2, ge=0, description="(e) passes over the frames with both offset fields, by pixels")
+    min_steps: int = Field(10, ge=1, description="least steps of the final passes, for short clips and single images")
+    batch: int = Field(4, ge=1, description="frames a step of the final passes")
+    coarse_size: int = Field(128, ge=32, description="image size at which guards compare, px")
+    fine_size: int = Field(256, ge=32, description="image size of stages (c) to (e), px")
 
     offsets: Literal["both", "dynamic", "none"] = Field(
         "both", description="offset fields fitted; less than both is an ablation: D_t alone, or the coarse head"
@@ -164,12 +164,14 @@ class Proxy(Section):
     lid_weight: float = Field(3.0, ge=0, description="weight of the eyelids' points")
     lip_weight: float = Field(2.0, ge=0, description="weight of the lips' points")
     w_normal: float = Field(1.0, ge=0, description="eq. (6), 1 - cosine, plus half the L1 distance")
-    w_depth: float = Field(5.0, ge=0, description="eq. (6), depth after scale and shift, per m")
-    w_depth_coarse: float = Field(20.0, ge=0, description="the same in stage (c)")
+    w_depth: float = Field(15.0, ge=0, description="eq. (6), depth after scale and shift, per m")
+    w_depth_coarse: float = Field(15.0, ge=0, description="the same in stage (c)")
     w_silhouette: float = Field(2.0, ge=0, description="L_sil, coverage against the mask")
+    w_outline: float = Field(20.0, ge=0, description="outline against the mask's in the linear steps, per m")
     w_shape: float = Field(0.002, ge=0, description="mean squared shape coefficient")
     w_expression: float = Field(0.002, ge=0, description="eq. (7), mean squared expression coefficient")
     w_focal: float = Field(0.05, ge=0, description="squared log ratio of the focal length to its start")
+    w_focal_coarse: float = Field(5.0, ge=0, description="squared change of its logarithm in a Gauss-Newton step")
     w_neck: float = Field(0.02, ge=0, description="neck and head, per rad^2")
     w_torso: float = Field(0.02, ge=0, description="the root's turn away from facing the camera, per rad^2")
     w_torso_motion: float = Field(0.1, ge=0, description="the root's turn away from its mean over the clip, per rad^2")
@@ -178,11 +180,10 @@ class Proxy(Section):
     w_shoulders: float = Field(0.02, ge=0, description="collars and shoulders, per rad^2")
     w_static_magnitude: float = Field(1e-4, ge=0, description="L_mag, lambda_s, per mm^2")
     w_dynamic_magnitude: float = Field(2e-3, ge=0, description="L_mag, lambda_d, per mm^2")
-    w_static_laplacian: float = Field(0.02, ge=0, description="L_lap of D_s, per mm^2")
+    w_static_laplacian: float = Field(0.002, ge=0, description="L_lap of D_s, per mm^2")
     w_dynamic_laplacian: float = Field(0.02, ge=0, description="L_lap of D_t, per mm^2")
-    w_strain: float = Field(
-        3.0, ge=0, description="squared stretch of the offset fields: keeps chin, ears, lips from folding"
-    )
+    w_strain: float = Field(0.1, ge=0, description="squared stretch of D_s: keeps chin, ears, lips from folding")
+    w_dynamic_strain: float = Field(3.0, ge=0, description="the same of D_t")
     w_temporal_offset: float = Field(0.01, ge=0, description="L_tmp of D_t, per mm^2")
     w_temporal_expression: float = Field(0.02, ge=0, description="L_tmp of the expression coefficients")
     w_temporal_pose: float = Field(1.0, ge=0, description="L_tmp of the rotations")

@@ -20,14 +20,14 @@ class Truth:
     static: Tensor  # (n_d, 3) m
 
 
-def make_truth(head: Head, frames: int, size: int = 128, hair: float = 0.02) -> Truth:
+def make_truth(head: Head, frames: int, size: int = 128, hair: float = 0.02, yaw: float = 0.15) -> Truth:
     g = torch.Generator().manual_seed(3)
     p = HeadParameters.neutral(head, frames, size, 3.1 * size)
     p.shape = 0.7 * torch.randn(head.n_shape, generator=g)
     phase = torch.linspace(0, 2 * math.pi, frames + 1)[:-1]
     p.expression[:, :3] = 0.5 * torch.stack([phase.sin(), phase.cos(), (2 * phase).sin()], 1)
     pose = torch.zeros(frames, 10, 3)
-    pose[:, 1, 1] = pose[:, 2, 1] = 0.15 * phase.sin()
+    pose[:, 1, 1] = pose[:, 2, 1] = yaw * phase.sin()
     pose[:, 3, 0] = 0.06 * (1 + phase.cos())
     p.set_pose(pose, torch.tensor([[0.01, -0.13, -1.45]]).expand(frames, 3))
     scalp = (head.regions == head.REGIONS.index("scalp")).float()

@@ -5,17 +5,22 @@ import torch
 from expportrait.config import Proxy
 from expportrait.errors import ClipError
 from expportrait.fit.clip_model import hem
+from expportrait.fit.dynamic import DynamicField
+from expportrait.fit.frames import FrameFile
+from expportrait.fit.integrate import Integrator
 from expportrait.fit.landmarks import fit_landmarks
+from expportrait.fit.newton import coarse_step
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFit, ProxyFitter, fit_proxy
 from expportrait.fit.store import load_proxy, parameters_of, save_proxy
+from expportrait.fit.targets import Targets, target_files
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.head.smplx import to_smplx
 from expportrait.store import Store, StoreWriter
 from tests.fit.make import Truth, make_truth
 
-QUICK = Proxy(coarse_size=64, fine_size=96, min_steps=30, coarse_passes=4, static_passes=12, dynamic_passes=6)
+QUICK = Proxy(coarse_size=64, fine_size=128, min_steps=5)
 
 
 @pytest.fixture(scope="session")
@@ -45,32 +50,30 @@ def test_hair_grows_where_it_is(head: Head, truth: Truth, fit: ProxyFit) -> None
 
 
 def test_dynamic_field_is_zero_mean_and_masked(head: Head, fit: ProxyFit) -> None:
-    assert fit.dynamic.abs().max() > 0
-    assert fit.dynamic.mean(0).abs().max() < 1e-6
+    assert fit.dynamic[:].abs().max() > 0
+    assert fit.dynamic[:].mean(0).abs().max() < 1e-6
     still = torch.isin(head.regions, torch.tensor([head.REGIONS.index(name) for name in ("eye", "teeth", "tongue")]))
     assert fit.offset(slice(None))[:, still].abs().max() == 0
 
 
 def test_every_loss_falls_and_is_recorded(fit: ProxyFit) -> None:
-    for stage in ("landmarks", "static"):
-        total = [terms["total"] for name, terms in fit.losses if name == stage]
-        assert np.mean(total[-5:]) < np.mean(total[:5])
+    for stage, term in (("landmarks", "total"), ("coarse", "total"), ("static", "normal")):
+        values = [terms[term] for name, terms in fit.losses if name == stage]
+        assert values[-1] < values[0]
     assert {"total", "landmark", "normal", "depth", "silhouette"} == set(fit.losses[-1][1])
 
 
 def test_a_single_portrait_has_both_fields(head: Head) -> None:
     truth = make_truth(head, 1)
-    quick = QUICK.model_copy(update={"static_passes": 1, "dynamic_passes": 1, "final_passes": 1, "min_steps": 25})
-    fit = fit_proxy(head, truth.targets, truth.points, torch.ones(1), quick)
-    assert fit.dynamic.shape[0] == 1 and torch.isfinite(fit.offset(slice(None))).all()
+    fit = fit_proxy(head, truth.targets, truth.points, torch.ones(1), QUICK)
+    assert len(fit.dynamic) == 1 and torch.isfinite(fit.offset(slice(None))).all()
     assert fit.static.norm(dim=-1).max() > 0.005 and fit.errors["landmark"].max() < 0.02
 
 
 def test_a_zero_weight_switches_its_loss_off(head: Head, truth: Truth) -> None:
-    silent = QUICK.model_copy(update={"w_silhouette": 0.0, "coarse_passes": 0, "dynamic_passes": 0, "final_passes": 0})
+    silent = QUICK.model_copy(update={"w_silhouette": 0.0, "static_passes": 0, "dynamic_passes": 0})
     fit = fit_proxy(head, truth.targets, truth.points, torch.ones(6), silent)
-    assert "silhouette" not in fit.losses[-1][1]
-    assert not fit.dynamic.any()
+    assert fit.losses[-1][0] == "final" and "silhouette" not in fit.losses[-1][1]
 
 
 def test_store_round_trip(head: Head, fit: ProxyFit, tmp_path) -> None:
@@ -107,11 +110,10 @@ def test_pretracked_parameters_start_the_fit_where_they_say(head: Head, truth: T
     ours = head.pose(head.landmarks, p.shape, p.expression, p.matrices(), p.translation())
     theirs = head.pose(head.landmarks, start.shape, start.expression, start.matrices(), start.translation())
     assert (ours - theirs).abs().max() < 1e-4
-    only_offsets = QUICK.model_copy(
-        update={"coarse_passes": 0, "static_passes": 2, "min_steps": 5, "dynamic_passes": 0}
-    )
+    only_offsets = QUICK.model_copy(update={"coarse_passes": 0, "dynamic_passes": 0, "final_passes": 0})
     fit = fit_proxy(head, truth.targets, truth.points, torch.ones(6), only_offsets, start=start)
     assert not any(name == "landmarks" for name, _ in fit.losses)
+    assert torch.equal(fit.parameters.expression, start.expression)
     assert fit.errors["landmark"].max() < 0.02
 
 
@@ -145,7 +147,7 @@ def test_ablations_leave_out_what_they_say(head: Head, offsets: str) -> None:
     assert fit.static.abs().max() == 0
     hair = truth.static.norm(dim=-1) > 0.018
     grown = fit.offset(slice(None))[:, hair].norm(dim=-1)
-    assert grown.max() == 0 if offsets == "none" else grown.mean() > 0.005
+    assert grown.max() == 0 if offsets == "none" else grown.mean() > 0.002, grown.mean()
 
 
 def test_without_disentanglement_both_fields_act_everywhere(head: Head) -> None:
@@ -156,3 +158,80 @@ def test_without_disentanglement_both_fields_act_everywhere(head: Head) -> None:
     hair = truth.static.norm(dim=-1) > 0.018
     assert torch.isin(hair.nonzero().squeeze(-1), fit.dynamic_vertices).all()
     assert fit.dynamic.mean(0).abs().max() > 1e-6
+
+
+def test_a_batch_of_frames_reads_what_was_written() -> None:
+    file = FrameFile(5, (2, 3))
+    assert not file[:].any()
+    rows = torch.rand(2, 2, 3)
+    file[torch.tensor([3, 1])] = rows
+    assert torch.equal(file[torch.tensor([1, 3])], rows.flip(0)) and not file[torch.tensor([0, 2, 4])].any()
+    assert torch.equal(file[1:4][[0, 2]], rows.flip(0))
+
+
+def test_dynamic_offsets_move_by_their_own_frames_alone() -> None:
+    field = DynamicField(4, 3)
+    field.load(torch.tensor([1, 3]))
+    field.step(torch.ones(2, 3, 3), 0.1)
+    assert torch.allclose(field[torch.tensor([1, 3])], torch.full((2, 3, 3), -0.1), atol=1e-6)
+    assert not field[torch.tensor([0, 2])].any()
+    assert torch.allclose(field.mean(), field[:].mean(0))
+
+
+def test_stored_estimates_equal_those_in_memory(truth: Truth) -> None:
+    files = target_files(truth.targets, {64}, "cpu")
+    whole, read = truth.targets.resized(64), files[64][torch.tensor([4, 1])]
+    assert read.frames == 2 and (read.normals - whole.normals[[4, 1]]).abs().max() < 1e-3
+    assert torch.equal(read.depth, whole.depth[[4, 1]])
+    assert (read.mask - whole.mask[[4, 1]]).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_gauss_newton_brings_the_head_closer(head: Head, truth: Truth) -> None:
+    bald = make_truth(head, 5, hair=0.0)
+    fitter = ProxyFitter(head, bald.targets, bald.points, torch.ones(5), QUICK)
+    fitter.parameters = fit_landmarks(head, fitter.points, fitter.confidence, 128, Proxy(landmark_steps=20))
+    before = fitter.evaluate(128, dense=False)
+    first = coarse_step(fitter, 128, False)
+    last = [coarse_step(fitter, 128, False) for _ in range(3)][-1]
+    after = fitter.evaluate(128, dense=False)
+    assert last["landmark"] < first["landmark"] and last["normal"] < 0.5 * first["normal"]
+    assert after["normal_deg"].mean() < 0.6 * before["normal_deg"].mean()
+
+
+def test_at_the_truth_nothing_moves(head: Head, truth: Truth) -> None:
+    fitter = ProxyFitter(head, truth.targets, truth.points, torch.ones(6), QUICK)
+    fitter.parameters, fitter.static_raw = truth.parameters.copy(), truth.static.clone()
+    fitter.static_start = truth.static.clone()
+    Integrator(fitter, 128).static_step(torch.arange(6))
+    assert (fitter.static_raw - truth.static).norm(dim=-1).mean() < 1e-3
+
+
+def rough(truth: Truth) -> tuple[Targets, torch.Tensor, torch.Tensor]:
+    """A hand over the chin, holes in a mask, two frames without a face, of which one has no mask either."""
+    maps = [x.clone() for x in truth.targets.maps()]
+    points, confidence = truth.points.clone(), torch.ones(6, 478)
+    maps[0][1:3, 80:110, 40:90] = torch.tensor([0.6, 0.0, 0.8])
+    maps[3][1:3, 80:110, 40:90] = 0.1
+    maps[2][3, 30:60, 50:70] = 0
+    points[4:], confidence[4:] = points[3], 0
+    maps[2][5] = 0
+    return Targets(*maps), points, confidence
+
+
+def test_trouble_stays_where_it_is(head: Head, truth: Truth, fit: ProxyFit) -> None:
+    targets, points, confidence = rough(truth)
+    found = fit_proxy(head, targets, points, confidence, QUICK)
+    assert torch.isfinite(found.offset(slice(None))).all()
+    assert found.errors["landmark"][:4].max() < 0.03
+    assert found.static.norm(dim=-1).max() < 1.5 * fit.static.norm(dim=-1).max()
+    assert (found.frame_weight[4:] < 0.1).all() and (found.frame_weight[:4] == 1).all()
+    # Bridged: the lost frames move on from their neighbours and do not jump.
+    assert (found.parameters.place[3:].diff(dim=0)).norm(dim=-1).max() < 0.02
+
+
+def test_a_far_turn_stays_whole(head: Head) -> None:
+    turned = make_truth(head, 5, yaw=0.65)  # 75 degrees
+    fit = fit_proxy(head, turned.targets, turned.points, torch.ones(5), QUICK)
+    assert torch.isfinite(fit.offset(slice(None))).all()
+    assert fit.errors["normal_deg"].max() < 15 and fit.errors["overlap"].min() > 0.8
+    assert fit.static.norm(dim=-1).max() < 0.08

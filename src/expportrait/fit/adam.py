@@ -11,6 +11,25 @@ from torch import Tensor
 BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-12
 
 
+def adam_step(gradient: Tensor, first: Tensor, second: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of rate 1 down a gradient: (change, first moment, second moment).
+
+    ``steps`` counts this one. ``second`` and ``steps`` may lack trailing axes: they are then shared over those, which
+    keeps the direction of a smoothed gradient.
+    """
+
+    def aligned(x: Tensor) -> Tensor:
+        return x.reshape(x.shape + (1,) * (gradient.dim() - x.dim()))
+
+    square = gradient.square()
+    if second.dim() < square.dim():
+        square = square.flatten(second.dim()).amax(-1)
+    first = BETA1 * first + (1 - BETA1) * gradient
+    second = BETA2 * second + (1 - BETA2) * square
+    scale = (1 - BETA2**steps).sqrt() / (1 - BETA1**steps)
+    return -aligned(scale) * first / (aligned(second).sqrt() + EPSILON), first, second
+
+
 @dataclass
 class Slot:
     """One parameter: its tensor, its rate, whether its first axis is the frame, and its moments."""
@@ -18,7 +37,7 @@ class Slot:
     value: Tensor
     rate: float
     per_frame: bool
-    shared_moment: bool = False  # one second moment for the whole tensor: keeps the direction of a smoothed gradient
+    shared_moment: bool = False  # one second moment for the whole tensor
     first: Tensor = field(init=False)
     second: Tensor = field(init=False)
     steps: Tensor = field(init=False)
@@ -27,10 +46,8 @@ class Slot:
         self.value.requires_grad_(True)
         self.first = torch.zeros_like(self.value)
         rows = self.value.shape[:1] if self.per_frame else ()
-        self.second = (
-            torch.zeros(rows, device=self.value.device) if self.shared_moment else torch.zeros_like(self.value)
-        )
         self.steps = torch.zeros(rows, device=self.value.device)
+        self.second = torch.zeros(rows if self.shared_moment else self.value.shape, device=self.value.device)
 
 
 class ClipAdam:
@@ -48,20 +65,9 @@ class ClipAdam:
         for slot in self.slots.values():
             if slot.value.grad is None:
                 continue
-            rows = frames if slot.per_frame and frames is not None else slice(None)
-            index = rows if slot.per_frame else ...
-            gradient = slot.value.grad[index]
+            index = (frames if frames is not None else slice(None)) if slot.per_frame else ...
             slot.steps[index] += 1
-            steps = slot.steps[index]
-            first = BETA1 * slot.first[index] + (1 - BETA1) * gradient
-            square = gradient.square()
-            if slot.shared_moment:
-                square = square.flatten(1).amax(1) if slot.per_frame else square.amax()
-            second = BETA2 * slot.second[index] + (1 - BETA2) * square
-            slot.first[index], slot.second[index] = first, second
-
-            def rows_of(x: Tensor, like: Tensor = gradient) -> Tensor:
-                return x.reshape(x.shape + (1,) * (like.dim() - x.dim()))
-
-            scale = rows_of((1 - BETA2**steps).sqrt() / (1 - BETA1**steps))
-            slot.value[index] -= rate_factor * slot.rate * scale * first / (rows_of(second).sqrt() + EPSILON)
+            change, slot.first[index], slot.second[index] = adam_step(
+                slot.value.grad[index], slot.first[index], slot.second[index], slot.steps[index]
+            )
+            slot.value[index] += rate_factor * slot.rate * change

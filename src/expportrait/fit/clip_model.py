@@ -5,13 +5,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expportrait.config import Proxy
-from expportrait.fit.growth import LONG, unexplained
+from expportrait.fit.dynamic import DynamicField
+from expportrait.fit.frames import FrameFile
+from expportrait.fit.growth import LONG, ears, grow, unexplained
 from expportrait.fit.landmarks import charbonnier, interocular, landmark_error, point_weights
 from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.targets import Targets
+from expportrait.fit.targets import TargetSource, target_files
 from expportrait.head import Head
-from expportrait.render import fragments
+from expportrait.render import Fragments, fragments
+
+FACE_PACE, EAR_PACE = 0.15, 0.1
+UNSEEN = 0.05  # trust in the maps of a frame without landmarks
+IN_CLOTHES = 0.2  # trust in the maps of hair and clothes where the head has none yet
+IN_EARS = 0.05  # trust in what the maps say of ears: folds that hide each other
 
 
 def hem(head: Head) -> Tensor:
@@ -24,15 +31,16 @@ def hem(head: Head) -> Tensor:
 
 
 class ClipModel:
-    """One clip: its unknowns (``parameters``, ``static_raw``, ``dynamic_raw``) and what they are held against.
+    """One clip: its unknowns (``parameters``, ``static_raw``, ``dynamic``) and what they are held against.
 
-    ``targets`` at full size; ``points`` (T, 478, 3) px at ``targets.size``; ``confidence`` (T,) or (T, 478).
+    ``targets``: the estimates, whole in memory or in a store; ``points`` (T, 478, 3) px at ``targets.size``;
+    ``confidence`` (T,) or (T, 478). Of every frame only points and coarse parameters stay in memory.
     """
 
     def __init__(
         self,
         head: Head,
-        targets: Targets,
+        targets: TargetSource,
         points: Tensor,
         confidence: Tensor,
         settings: Proxy,
@@ -41,12 +49,10 @@ class ClipModel:
         self.device = device = head.coarse.template.device
         self.head, self.s, self.backend = head, settings, backend
         self.points, self.confidence = points.to(device), confidence.to(device)
-        points = self.points
-        self.frames = targets.frames
-        self.targets = {size: targets.resized(size).to(device) for size in {settings.coarse_size, settings.fine_size}}
-        self.size = targets.size
-        self.weights = point_weights(head, points, self.confidence, settings)
-        self.unit = interocular(points).clamp_min(1)[:, None, None]
+        self.frames, self.size = targets.frames, targets.size
+        self.targets = target_files(targets, {settings.coarse_size, settings.fine_size}, device)
+        self.weights = point_weights(head, self.points, self.confidence, settings)
+        self.unit = interocular(self.points).clamp_min(1)[:, None, None]
         on_face = settings.static_on_face if self.frames > 1 else settings.static_on_face_single
         self.static_mask = head.static_mask(on_face).unsqueeze(-1)
         facial = head.dynamic_mask
@@ -62,24 +68,43 @@ class ClipModel:
         self.static_energy = OffsetEnergy(smooth, strain, device)
         self.dynamic_energy = OffsetEnergy(smooth[rows][:, rows], strain[rows][:, rows], device)
         self.hem = hem(head)
-        self.explained = {size: torch.ones_like(target.mask) for size, target in self.targets.items()}
+        sure = self.confidence if self.confidence.dim() == 1 else self.confidence.mean(1)
+        self.trust = sure.float().clamp(UNSEEN, 1)  # (T,) of a frame's maps
+        # (n_d,) trust in what the maps say of a vertex, with D_s and without: hair and clothes are not the bare head's
+        self.reliable = 1 - (1 - IN_EARS) * ears(head)
+        worn = torch.isin(head.regions, head.regions.new_tensor([head.REGIONS.index(x) for x in ("scalp", "body")]))
+        self.reliable_bare = torch.where(worn, IN_CLOTHES, 1.0) * self.reliable
+        self.explained: dict[int, FrameFile] = {}  # size -> (h, w) 0..255; nothing is set aside where it is empty
         self.static_raw = torch.zeros(n, 3, device=device)
-        self.dynamic_raw = torch.zeros(self.frames, len(self.face), 3, device=device)
-        self.has_dynamic = False
+        self.static_start = torch.zeros(n, 3, device=device)
+        # Of D_s's rate under Adam: hair has centimetres to go, a lip half a millimetre.
+        self.pace = ((1 - (1 - FACE_PACE) * head.facial) * (1 - (1 - EAR_PACE) * ears(head))).unsqueeze(-1)
+        self.dynamic = DynamicField(self.frames, len(self.face), device)
         self.parameters: HeadParameters
 
-    def vertices(self, frames: Tensor, dense: bool, matrices: Tensor | None = None) -> Tensor:
-        """(B, n, 3) camera space, m: eq. (4) for the chosen frames, with the offsets where ``dense``."""
+    def vertices(
+        self, frames: Tensor, dense: bool, matrices: Tensor | None = None, dynamic: Tensor | None = None
+    ) -> Tensor:
+        """(B, n, 3) camera space, m: eq. (4) for the chosen frames, with the offsets where ``dense``; ``dynamic``
+        (B, n_f, 3): their D_t, where it is at hand."""
         p = self.parameters
         offset = None
         if dense:
             offset = (self.static_mask * self.static_raw).unsqueeze(0)
-            if self.has_dynamic:
-                moved = self.dynamic_mask * self.dynamic_raw[frames]
-                offset = offset.expand(len(frames), -1, -1).index_add(1, self.face, moved)
+            if dynamic is None and self.dynamic.moved:
+                dynamic = self.dynamic[frames]
+            if dynamic is not None:
+                offset = offset.expand(len(frames), -1, -1).index_add(1, self.face, self.dynamic_mask * dynamic)
         surface = self.head.dense if dense else self.head.coarse
         matrices = p.matrices(frames) if matrices is None else matrices
         return self.head.pose(surface, p.shape, p.expression[frames], matrices, p.translation(frames), offset)
+
+    def offsets(self, frames: Tensor) -> Tensor:
+        """(n_d, 3) m: both masked fields of one frame."""
+        offset = self.static_mask * self.static_raw
+        if not self.dynamic.moved:
+            return offset
+        return offset.index_add(0, self.face, self.dynamic_mask * self.dynamic[frames][0])
 
     def landmarks(self, vertices: Tensor) -> Tensor:
         """(B, 478, 3): the embedding's points on the posed mesh, whose first vertices are the coarse ones."""
@@ -87,64 +112,79 @@ class ClipModel:
         weights = self.head.landmark_barycentric
         return sum(weights[:, k, None] * vertices.index_select(1, corners[:, k]) for k in range(3))
 
-    def terms(self, frames: Tensor, size: int, dense: bool, matrices: Tensor) -> dict[str, Tensor]:
+    def terms(
+        self, frames: Tensor, size: int, dense: bool, matrices: Tensor, dynamic: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Every data term of 3.1.2 for a batch of frames."""
-        targets = self.targets[size]
-        vertices = self.vertices(frames, dense, matrices)
+        targets = self.targets[size][frames]
+        vertices = self.vertices(frames, dense, matrices, dynamic)
         projected = self.parameters.camera().project(self.landmarks(vertices))
         error = charbonnier((projected - self.points[frames, :, :2]) / self.unit[frames])
         weights = self.weights[frames]
-        faces = self.head.dense_faces if dense else self.head.faces
         outline = dense and self.s.w_silhouette > 0  # the coarse head is bald, its outline is not the mask's
-        rendered = fragments(vertices, faces, self.parameters.camera(size), self.backend, cull=True, edges=outline)
-        normal, depth = geometry_loss(rendered, targets, frames)
+        rendered = self.rendered(vertices, size, dense, outline)
+        normal, depth = geometry_loss(rendered, targets)
         result = {"landmark": (weights * error).sum() / weights.sum().clamp_min(1), "normal": normal, "depth": depth}
         if outline:
-            valid = self.above_hem(vertices, size) * self.explained[size][frames]
-            result["silhouette"] = silhouette_loss(rendered.coverage, targets, frames, valid)
+            result["silhouette"] = silhouette_loss(rendered.coverage, targets.mask, self.valid(frames, vertices, size))
         return result
 
-    def above_hem(self, vertices: Tensor, size: int) -> Tensor:
-        """(B, h, w) 1 on the rows above the bust's cut, below which the mask shows a body that the mesh lacks."""
-        with torch.no_grad():
-            hem = self.parameters.camera(size).project(vertices.index_select(1, self.hem))[..., 1]
-            rows = torch.arange(size, device=self.device) + 0.5
-            return (rows[None, :, None] < hem.amin(1)[:, None, None]).float().expand(-1, -1, size)
+    def rendered(self, vertices: Tensor, size: int, dense: bool, edges: bool = False) -> Fragments:
+        faces = self.head.dense_faces if dense else self.head.faces
+        return fragments(vertices, faces, self.parameters.camera(size), self.backend, cull=True, edges=edges)
 
     @torch.no_grad()
-    def evaluate(self, size: int, dense: bool) -> dict[str, Tensor]:
-        """Per-frame errors (T,): landmarks in inter-ocular distances, normals in degrees, overlap with the mask."""
+    def valid(self, frames: Tensor, vertices: Tensor, size: int) -> Tensor:
+        """(B, h, w) 0..1 where the mask is this head's: above the bust's cut, below which the mask shows a body that
+        the mesh lacks, and not where ``mark_unexplained`` set it aside."""
+        hem = self.parameters.camera(size).project(vertices.index_select(1, self.hem))[..., 1]
+        rows = torch.arange(size, device=self.device) + 0.5
+        valid = (rows[None, :, None] < hem.amin(1)[:, None, None]).float().expand(-1, -1, size)
+        return valid * self.explained[size][frames].to(self.device) / 255 if size in self.explained else valid
+
+    @torch.no_grad()
+    def evaluate(self, size: int, dense: bool, frames: Tensor | None = None) -> dict[str, Tensor]:
+        """Errors of ``frames`` (None: all), (B,): landmarks in inter-ocular distances, normals in degrees, overlap
+        with the mask."""
         landmark, normal, overlap = [], [], []
-        targets = self.targets[size]
-        faces = self.head.dense_faces if dense else self.head.faces
-        for t in range(self.frames):
-            frames = torch.tensor([t], device=self.device)
-            vertices = self.vertices(frames, dense)
+        for one in (torch.arange(self.frames) if frames is None else frames).split(1):
+            targets, vertices = self.targets[size][one], self.vertices(one, dense)
             projected = self.parameters.camera().project(self.landmarks(vertices))
-            landmark.append(landmark_error(self.head, projected, self.points[frames]))
-            rendered = fragments(vertices, faces, self.parameters.camera(size), self.backend, cull=True)
-            weight = (targets.confidence[t] * targets.mask[t]).flatten()[rendered.index]
-            cosine = (rendered.normals * targets.normals[t].reshape(-1, 3)[rendered.index]).sum(-1).clamp(-1, 1)
+            landmark.append(landmark_error(self.head, projected, self.points[one]))
+            rendered = self.rendered(vertices, size, dense)
+            weight = (targets.confidence * targets.mask).flatten()[rendered.index]
+            cosine = (rendered.normals * targets.normals.reshape(-1, 3)[rendered.index]).sum(-1).clamp(-1, 1)
             normal.append(torch.rad2deg((weight * cosine.acos()).sum() / weight.sum().clamp_min(1e-6))[None])
-            valid = (self.above_hem(vertices, size) * self.explained[size][frames])[0]
-            covered = torch.zeros(size * size, device=self.device)
-            covered[rendered.index] = 1
-            mask, covered = targets.mask[t] * valid, covered.view(size, size) * valid
+            valid = self.valid(one, vertices, size)
+            mask, covered = targets.mask * valid, rendered.image(torch.ones_like(rendered.depth)) * valid
             overlap.append((torch.minimum(mask, covered).sum() / torch.maximum(mask, covered).sum().clamp_min(1))[None])
         return {"landmark": torch.cat(landmark), "normal_deg": torch.cat(normal), "overlap": torch.cat(overlap)}
 
     @torch.no_grad()
-    def mark_unexplained(self, targets: Targets) -> None:
+    def mark_unexplained(self, size: int) -> None:
         """Set aside the parts of the masks that are no surface of this head (see growth.unexplained)."""
-        radius = LONG / float(self.parameters.log_scale.mean().exp()) * targets.size / self.size
-        marked = torch.ones_like(targets.mask)
-        for t in range(self.frames):
-            frames = torch.tensor([t], device=self.device)
-            vertices = self.vertices(frames, dense=True)
-            seen = fragments(
-                vertices, self.head.dense_faces, self.parameters.camera(targets.size), self.backend, cull=True
-            )
+        radius = LONG / float(self.parameters.log_scale.mean().exp()) * size / self.size
+        self.explained = {each: FrameFile(self.frames, (each, each), torch.uint8) for each in self.targets}
+        for one in torch.arange(self.frames).split(1):
+            seen = self.rendered(self.vertices(one, dense=True), size, dense=True)
             coverage = seen.image(torch.ones_like(seen.depth))[0].cpu().numpy()
-            marked[t] -= torch.from_numpy(unexplained(targets.mask[t].cpu().numpy(), coverage, radius)).to(marked)
-        for size in self.targets:
-            self.explained[size] = F.interpolate(marked[:, None], (size, size), mode="area")[:, 0]
+            mask = self.targets[size].masks(one)[0].cpu().numpy()
+            kept = torch.from_numpy(~unexplained(mask, coverage, radius)).float()
+            for each, file in self.explained.items():
+                file[one] = (255 * F.interpolate(kept[None, None], (each, each), mode="area")[0]).round()
+
+    def start_static(self, size: int) -> None:
+        """D_s starts as hair grown to the outline; from there magnitude and stretch are measured."""
+        self.static_start = grow(self.head, self.parameters, self.targets[size], self.s.max_growth)
+        self.static_raw = self.static_start.clone()
+        self.mark_unexplained(size)
+
+    @torch.no_grad()
+    def recentre(self) -> None:
+        """Move the mean of m_d D_t into m_s D_s where m_s allows it (section 3.1.3: D_t is zero-mean)."""
+        if not self.s.disentangle or self.s.offsets != "both" or self.frames == 1:
+            return
+        room = self.static_mask[self.face]
+        mean = self.dynamic.mean() * (room > 0.05)
+        self.dynamic.shift -= mean
+        self.static_raw[self.face] += mean * self.dynamic_mask / room.clamp_min(0.05)

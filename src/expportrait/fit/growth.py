@@ -11,7 +11,7 @@ from torch import Tensor
 
 from expportrait.fit.losses import adjacency
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.targets import Targets
+from expportrait.fit.targets import TargetFile
 from expportrait.head import Head
 from expportrait.render import vertex_normals
 
@@ -19,7 +19,7 @@ RIM = 0.35  # |n . view| of a vertex that draws the outline
 BORDER = 4  # px beside the image's edge, where the outline is the image's and not the person's
 SHRINK = 0.01  # m, deepest that the start may cut into the bare head
 STIFFNESS = 0.05  # membrane weight that carries the growth from the rim over the scalp
-LIMIT = {"scalp": 1.0, "neck": 0.2, "body": 0.6}  # share of max_growth by region
+LIMIT = {"scalp": 1.0}  # share of max_growth by region
 FOLDED = 0.35  # 1 - n . outward, averaged, on an ear
 SLOPE = 1.0  # steepest rise of hair behind the hairline
 LONG = 0.012  # m, half the thickness from which what lies outside the head is not its surface (long hair, a hat's brim)
@@ -43,7 +43,7 @@ def unexplained(mask: np.ndarray, coverage: np.ndarray, radius: float) -> np.nda
 
 @torch.no_grad()
 def rim_growth(
-    head: Head, parameters: HeadParameters, targets: Targets, limit: np.ndarray, views: int = 12
+    head: Head, parameters: HeadParameters, targets: TargetFile, limit: np.ndarray, views: int = 12
 ) -> np.ndarray:
     """(n_c,) m, NaN where unseen: how far rim vertices lie inside the outline, at their depth, over several frames."""
     total, weight = np.zeros(len(limit)), np.zeros(len(limit))
@@ -60,7 +60,7 @@ def rim_growth(
         column, row = np.floor(camera.project(vertices[0]).cpu().numpy()).astype(int).T
         seen = (column >= BORDER) & (column < size - BORDER) & (row >= BORDER) & (row < size - BORDER)
         use = np.flatnonzero(rim & seen & (limit > 0))
-        distance = outline_distance(targets.mask[t].float().cpu().numpy())[row[use], column[use]]
+        distance = outline_distance(targets.masks(frame)[0].cpu().numpy())[row[use], column[use]]
         metres = distance * -vertices[0, use, 2].cpu().numpy() / focal
         # Beside the neck lies hair or a collar more often than neck; elsewhere far outlines are long hair, cut short.
         believed = np.where(neck[use], metres < limit[use], metres < 1.5 * limit[use])
@@ -82,7 +82,7 @@ def limit_by_slope(vertices: np.ndarray, edges: sp.csr_matrix, limit: np.ndarray
 
 
 @torch.no_grad()
-def grow(head: Head, parameters: HeadParameters, targets: Targets, max_growth: float) -> Tensor:
+def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth: float) -> Tensor:
     """(n_d, 3) m, canonical: rim vertices reach the outline, the rest follows as a membrane; the face stays.
 
     The scalp moves away from the skull's centre and not along its normals, so that hair closes over the ears instead

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ LIDS += [263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 3
 LIPS = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409]
 LIPS += [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415]
 OVAL_WEIGHT = 0.15  # the face oval slides along the cheek as the head turns
+BLOCK = 64  # frames whose gradients are in memory at a time
 TORSO_SHARE = 0.4  # of a head turn that the torso takes at the start; neck and head share the rest
 
 
@@ -35,9 +37,16 @@ def charbonnier(residual: Tensor) -> Tensor:
     return (residual.square().sum(-1) + ROBUST**2).sqrt() - ROBUST
 
 
-def second_difference(x: Tensor) -> Tensor:
-    """Mean squared second difference along the frames; 0 for fewer than three. (T, ...) -> ()."""
-    return (x[2:] - 2 * x[1:-1] + x[:-2]).square().mean() if len(x) > 2 else x.new_zeros(())
+def second_difference(x: Tensor, frames: Tensor | None = None) -> Tensor:
+    """Mean squared second difference along the clip, or what the ``frames`` of a mini-batch have to do with it, as a
+    mean over these; 0 for fewer than three frames. (T, ...) -> ()."""
+    if len(x) < 3:
+        return x.new_zeros(())
+    if frames is None:
+        return (x[2:] - 2 * x[1:-1] + x[:-2]).square().mean()
+    middle = torch.cat([frames - 1, frames, frames + 1]).clamp(1, len(x) - 2).unique()
+    change = x[middle + 1] - 2 * x[middle] + x[middle - 1]
+    return change.square().sum() / (len(frames) * x[0].numel())
 
 
 def angle_squared(matrices: Tensor) -> Tensor:
@@ -60,12 +69,12 @@ def priors(parameters: HeadParameters, matrices: Tensor, s: Proxy, frames: Tenso
     return loss + s.w_shoulders * angle[6:].sum()
 
 
-def temporal(parameters: HeadParameters, s: Proxy) -> Tensor:
-    """L_tmp on expression, rotations and place: second differences along the clip."""
-    smooth = s.w_temporal_expression * second_difference(parameters.expression)
-    smooth = smooth + s.w_temporal_pose * second_difference(parameters.rotation)
+def temporal(parameters: HeadParameters, s: Proxy, frames: Tensor | None = None) -> Tensor:
+    """L_tmp on expression, rotations and place: second differences along the clip, or around ``frames``."""
+    smooth = s.w_temporal_expression * second_difference(parameters.expression, frames)
+    smooth = smooth + s.w_temporal_pose * second_difference(parameters.rotation, frames)
     place = torch.cat([parameters.place, parameters.log_scale.unsqueeze(-1)], -1)
-    return smooth + s.w_temporal_place * second_difference(place)
+    return smooth + s.w_temporal_place * second_difference(place, frames)
 
 
 def point_weights(head: Head, points: Tensor, confidence: Tensor, s: Proxy) -> Tensor:
@@ -136,25 +145,35 @@ def fit_landmarks(
     unit = interocular(points).clamp_min(1)[:, None, None]
     parameters = rigid_start(head, points, weights + 1e-3, size, s.focal * size)
 
-    def loss_of(prior: bool) -> Tensor:
-        matrices = parameters.matrices()
-        posed = head.pose(head.landmarks, parameters.shape, parameters.expression, matrices, parameters.translation())
-        error = charbonnier((parameters.camera().project(posed) - points[..., :2]) / unit)
-        loss = (weights * error).sum() / weights.sum().clamp_min(1)
+    norm = weights.sum().clamp_min(1)
+    blocks = [slice(first, first + BLOCK) for first in range(0, len(points), BLOCK)]
+
+    def data(frames: slice) -> Tensor:
+        matrices, place = parameters.matrices(frames), parameters.translation(frames)
+        posed = head.pose(head.landmarks, parameters.shape, parameters.expression[frames], matrices, place)
+        error = charbonnier((parameters.camera().project(posed) - points[frames, :, :2]) / unit[frames])
+        return (weights[frames] * error).sum() / norm
+
+    def expected(prior: bool) -> Tensor:
+        loss = temporal(parameters, s)
         if prior:
-            loss = loss + priors(parameters, matrices, s)
+            loss = loss + priors(parameters, parameters.matrices(), s)
             loss = loss + s.w_focal * (parameters.log_focal - math.log(s.focal * size)).square()
-        return loss + temporal(parameters, s)
+        return loss
 
     def run(slots: dict[str, Slot], steps: int, offset: int) -> None:
         adam = ClipAdam(slots)
         for step in range(steps):
             adam.zero_grad()
-            loss = loss_of(prior="shape" in slots)
-            loss.backward()
+            value = 0.0
+            for part in (lambda: expected("shape" in slots), *(partial(data, frames) for frames in blocks)):
+                loss = part()
+                if loss.requires_grad:  # not the temporal terms of one frame
+                    loss.backward()
+                value += float(loss.detach())
             adam.step(None, 0.3 if step > 0.7 * steps else 1.0)
             if progress is not None:
-                progress(offset + step, float(loss.detach()))
+                progress(offset + step, value)
 
     run(
         {

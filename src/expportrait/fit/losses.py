@@ -30,33 +30,33 @@ def scale_and_shift(
     return a, mean_y - a * mean_x
 
 
-def geometry_loss(fragments: Fragments, targets: Targets, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq. (6) over M_t: (normal term, depth term in m). ``fragments``: renders of ``frames`` at the targets' size."""
+def geometry_loss(fragments: Fragments, targets: Targets) -> tuple[Tensor, Tensor]:
+    """Eq. (6) over M_t: (normal term, depth term in m). ``fragments``: renders of the targets' frames at their size."""
     pixels = targets.size**2
     index, group = fragments.index, fragments.index // pixels
-    weight = (targets.confidence[frames] * targets.mask[frames]).flatten().index_select(0, index)
+    weight = (targets.confidence * targets.mask).flatten().index_select(0, index)
     norm = weight.sum().clamp_min(1.0)
-    wanted = targets.normals[frames].reshape(-1, 3).index_select(0, index)
+    wanted = targets.normals.reshape(-1, 3).index_select(0, index)
     cosine = (fragments.normals * wanted).sum(-1)
     normal = (weight * ((1 - cosine) + 0.5 * (fragments.normals - wanted).abs().sum(-1))).sum() / norm
 
-    estimate = targets.depth[frames].flatten().index_select(0, index)
+    estimate = targets.depth.flatten().index_select(0, index)
     depth = fragments.depth
     with torch.no_grad():
         value = 1 / depth if targets.disparity else depth
-        a, b = scale_and_shift(value, estimate, weight, group, len(frames))
+        a, b = scale_and_shift(value, estimate, weight, group, targets.frames)
         metres = depth.square() if targets.disparity else torch.ones_like(depth)
         residual = (value - (a[group] * estimate + b[group])) * metres
         robust = weight / (1 + (residual / DEPTH_CLAMP).square())
-        a, b = scale_and_shift(value, estimate, robust, group, len(frames))
+        a, b = scale_and_shift(value, estimate, robust, group, targets.frames)
     value = 1 / depth if targets.disparity else depth
     residual = ((value - (a[group] * estimate + b[group])) * metres).abs().clamp_max(DEPTH_CLAMP)
     return normal, (weight * residual).sum() / norm
 
 
-def silhouette_loss(coverage: Tensor, targets: Targets, frames: Tensor, valid: Tensor) -> Tensor:
-    """L_sil: mean |A - mask| over valid pixels. coverage (B, h, w) with edge gradients, valid (B, h, w) in 0..1."""
-    return (valid * (coverage - targets.mask[frames]).abs()).sum() / valid.sum().clamp_min(1.0)
+def silhouette_loss(coverage: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
+    """L_sil: mean |A - mask| over valid pixels. coverage (B, h, w) with edge gradients; mask, valid (B, h, w) 0..1."""
+    return (valid * (coverage - mask).abs()).sum() / valid.sum().clamp_min(1.0)
 
 
 class _Quadratic(torch.autograd.Function):
@@ -119,6 +119,7 @@ class OffsetEnergy:
         self.n = laplacian.shape[0]
         self.bilaplacian = to_torch(laplacian.T @ laplacian).to(device)
         self.strain = to_torch(strain).to(device)
+        self.stiffness = torch.from_numpy(strain.diagonal()).float().to(device)
         self.average = to_torch(sp.identity(self.n) - laplacian).to(device)
 
     def __call__(self, offset: Tensor, magnitude: float = 0.0, smoothness: float = 0.0, strain: float = 0.0) -> Tensor:
@@ -138,12 +139,7 @@ class OffsetEnergy:
         return flat.view_as(field)
 
 
-def weighted_terms(terms: dict[str, Tensor], s: Proxy, coarse: bool) -> Tensor:
-    """The data terms' weighted sum; stage (c) trusts landmarks and depth more than the later ones."""
-    weight = {
-        "landmark": s.w_landmark_coarse if coarse else s.w_landmark,
-        "normal": s.w_normal,
-        "depth": s.w_depth_coarse if coarse else s.w_depth,
-        "silhouette": s.w_silhouette,
-    }
+def weighted_terms(terms: dict[str, Tensor], s: Proxy) -> Tensor:
+    """The data terms' weighted sum."""
+    weight = {"landmark": s.w_landmark, "normal": s.w_normal, "depth": s.w_depth, "silhouette": s.w_silhouette}
     return sum(weight[name] * value for name, value in terms.items())

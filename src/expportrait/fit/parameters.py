@@ -57,10 +57,12 @@ class HeadParameters:
 
     def translation(self, frames: Tensor | slice = slice(None)) -> Tensor:
         """(B, 3) position of the neck joint in camera space, m."""
-        scale = self.log_scale[frames].exp()
-        x, y = (self.place[frames] * self.size).unbind(-1)
-        focal = self.log_focal.exp().expand_as(x)
-        return scale.unsqueeze(-1) * torch.stack([x, -y, -focal], -1)
+        return self.place_in_space(*self.place[frames].unbind(-1), self.log_scale[frames], self.log_focal)
+
+    def place_in_space(self, x: Tensor, y: Tensor, log_scale: Tensor, log_focal: Tensor) -> Tensor:
+        """(..., 3) m of the neck joint: ``x``, ``y``, ``log_scale`` (...,) and ``log_focal`` as in the fields."""
+        focal = log_focal.exp().expand_as(x)
+        return log_scale.exp().unsqueeze(-1) * torch.stack([x * self.size, -y * self.size, -focal], -1)
 
     def camera(self, size: int | None = None) -> Camera:
         """The clip's camera, for the image resampled to ``size`` pixels a side (default: the full one)."""

@@ -15,6 +15,7 @@ from expportrait.render import Camera
 from expportrait.store import Store, StoreWriter
 
 STEPS = 2**17  # a metre: dynamic offsets are rounded to 8 micrometres, which halves what they take
+BLOCK = 16  # frames of D_t in memory
 TERMS = ("total", "landmark", "normal", "depth", "silhouette")
 
 
@@ -26,12 +27,15 @@ def save_proxy(out: StoreWriter, fit: ProxyFit, head: Head) -> None:
     out.array("pose", p.pose().numpy(), unit="rad", joints=list(head.JOINTS))
     out.array("translation", p.translation().numpy(), unit="m", pivot="neck joint")
     out.array("static_offset", fit.static.cpu().numpy(), unit="m", masked="m_s applied")
-    dynamic = np.rint(fit.dynamic.cpu().numpy() * STEPS) / STEPS
-    out.array("dynamic_offset", dynamic.astype(np.float16), unit="m", masked="m_d applied")
+    starts = range(0, len(fit.dynamic), BLOCK)
+    blocks = (packable(fit.dynamic[first : first + BLOCK].cpu().numpy()) for first in starts)
+    out.array("dynamic_offset", blocks, frames=len(fit.dynamic), unit="m", masked="m_d applied")
     out.array("dynamic_vertices", fit.dynamic_vertices.cpu().numpy().astype(np.int32))
     out.array("landmark_error", fit.errors["landmark"].cpu().numpy(), unit="inter-ocular distances")
     out.array("normal_error", fit.errors["normal_deg"].cpu().numpy(), unit="degrees")
     out.array("overlap", fit.errors["overlap"].cpu().numpy(), unit="intersection over union with the mask")
+    if fit.frame_weight is not None:
+        out.array("frame_weight", fit.frame_weight.cpu().numpy(), meaning="share that the frame's own estimates had")
     loss = np.array([[step.get(term, np.nan) for term in TERMS] for _, step in fit.losses], np.float32)
     out.array("loss", loss, terms=list(TERMS))
     stages: list[tuple[str, int]] = []
@@ -45,6 +49,11 @@ def save_proxy(out: StoreWriter, fit: ProxyFit, head: Head) -> None:
         loss_stage=stages,
         conventions="metres; camera at the origin looking along -z, y up; axis-angle; principal point at the centre",
     )
+
+
+def packable(offsets: np.ndarray) -> np.ndarray:
+    """Offsets, m, rounded to ``STEPS``."""
+    return (np.rint(offsets * STEPS) / STEPS).astype(np.float16)
 
 
 @dataclass

@@ -1,10 +1,17 @@
-"""What the estimators say of a clip, held at the resolution that a fit stage works at."""
+"""What the estimators say of a clip: a few frames at a time, at the resolution that a fit stage works at."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from expportrait.fit.frames import FrameFile
+from expportrait.store import Store, decode_normals
+
+BLOCK = 8  # frames at full size in memory
 
 
 @dataclass
@@ -29,13 +36,20 @@ class Targets:
     def size(self) -> int:
         return self.mask.shape[-1]
 
+    def block(self, frames: slice) -> "Targets":
+        """Some of the frames."""
+        return Targets(*(x[frames] for x in self.maps()), self.disparity)
+
+    def maps(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.normals, self.depth, self.mask, self.confidence
+
     def resized(self, size: int) -> "Targets":
         """Area-averaged to ``size``; what straddles the mask's edge counts by the part inside."""
         if size == self.size:
             return self
 
-        def shrink(x: Tensor) -> Tensor:  # frame by frame, so that a long clip needs no second full-size copy
-            return torch.cat([F.interpolate(frame[None], (size, size), mode="area") for frame in x])
+        def shrink(x: Tensor) -> Tensor:
+            return F.interpolate(x, (size, size), mode="area")
 
         weight = self.mask.clamp_min(1e-6).unsqueeze(1)
         area = shrink(weight)
@@ -45,5 +59,71 @@ class Targets:
         return Targets(normals, depth, shrink(self.mask.unsqueeze(1)).squeeze(1), confidence, self.disparity)
 
     def to(self, device: torch.device | str) -> "Targets":
-        moved = (x.to(device) for x in (self.normals, self.depth, self.mask, self.confidence))
-        return Targets(*moved, self.disparity)
+        return Targets(*(x.to(device) for x in self.maps()), self.disparity)
+
+
+class TargetSource(Protocol):
+    """A clip's estimates: ``Targets`` in memory, or ``StoredTargets``."""
+
+    disparity: bool
+
+    @property
+    def frames(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def block(self, frames: slice) -> Targets: ...
+
+
+class StoredTargets:
+    """The estimates in a geometry store, read when asked for."""
+
+    def __init__(self, geometry: Store):
+        self._maps = [geometry.lazy(name) for name in ("normals", "depth", "mask", "confidence")]
+        self.disparity = geometry.attrs["depth_space"] == "disparity"
+        self.frames, self.size = self._maps[2].shape[:2]
+
+    def block(self, frames: slice) -> Targets:
+        normals, depth, mask, confidence = (np.asarray(x[frames]) for x in self._maps)
+        return Targets(
+            torch.from_numpy(decode_normals(normals)),
+            torch.from_numpy(depth.astype(np.float32)),
+            torch.from_numpy(mask.astype(np.float32) / 255),
+            torch.from_numpy(confidence.astype(np.float32) / 255),
+            self.disparity,
+        )
+
+
+class TargetFile:
+    """A clip's estimates at one size, on disk. ``file[frames]`` gives those of a mini-batch."""
+
+    TYPES = (torch.float16, torch.float32, torch.uint8, torch.uint8)
+
+    def __init__(self, frames: int, size: int, disparity: bool, device: torch.device | str = "cpu"):
+        self.frames, self.size, self.disparity, self.device = frames, size, disparity, device
+        shapes = ((size, size, 3), (size, size), (size, size), (size, size))
+        self._maps = [FrameFile(frames, shape, kind) for shape, kind in zip(shapes, self.TYPES, strict=True)]
+
+    def __setitem__(self, frames: slice, targets: Targets) -> None:
+        for file, values in zip(self._maps, targets.maps(), strict=True):
+            file[frames] = (values * 255).round() if file.dtype == torch.uint8 else values
+
+    def __getitem__(self, frames: Tensor | slice) -> Targets:
+        read = (file[frames].to(self.device) for file in self._maps)
+        return Targets(*(x / 255 if x.dtype == torch.uint8 else x.float() for x in read), self.disparity)
+
+    def masks(self, frames: Tensor | slice) -> Tensor:
+        """(B, size, size) 0..1."""
+        return self._maps[2][frames].to(self.device) / 255
+
+
+def target_files(source: TargetSource, sizes: set[int], device: torch.device | str) -> dict[int, TargetFile]:
+    """A clip's estimates at every size that a fit needs; full-size frames are read once, a few at a time."""
+    files = {size: TargetFile(source.frames, size, source.disparity, device) for size in sizes}
+    for first in range(0, source.frames, BLOCK):
+        frames = slice(first, min(first + BLOCK, source.frames))
+        block = source.block(frames)
+        for size, file in files.items():
+            file[frames] = block.resized(size)
+    return files

@@ -73,6 +73,12 @@ class Surface:
             moved = torch.addcmul(moved, axis, value)
         return moved.transpose(1, 2)
 
+    def rows(self, points: Tensor) -> "Surface":
+        """Some of the points."""
+        return replace(
+            self, **{f.name: None if (x := getattr(self, f.name)) is None else x[points] for f in fields(self)}
+        )
+
     def to(self, device: torch.device | str) -> "Surface":
         return replace(
             self, **{f.name: None if (x := getattr(self, f.name)) is None else x.to(device) for f in fields(self)}

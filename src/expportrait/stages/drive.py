@@ -14,7 +14,7 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.store import load_proxy, save_proxy
-from expportrait.fit.targets import Targets
+from expportrait.fit.targets import StoredTargets
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.manifest import Row
@@ -22,7 +22,6 @@ from expportrait.stage import Clip, Outcome, Stage, whole_state
 from expportrait.stage import run as run_stage
 from expportrait.stages.control import BLOCK, render_maps
 from expportrait.stages.proxy import STAGE as PROXY
-from expportrait.stages.proxy import targets_of
 from expportrait.store import StoreWriter
 from expportrait.transfer.drive import driven, motion, still, transferred
 from expportrait.transfer.model import Transfer
@@ -57,16 +56,15 @@ def stage(settings: Drive) -> Stage:
 def fit_target(clip: Clip, out: StoreWriter) -> None:
     """The target's head from its reference frame alone: stage ``proxy`` with T = 1."""
     s, head, frame = clip.settings.proxy, clip.tools, clip.settings.drive.reference
-    landmarks, targets = clip.parents["landmarks"], targets_of(clip.parents["geometry"])
+    landmarks, targets = clip.parents["landmarks"], StoredTargets(clip.parents["geometry"])
     check_frame(frame, targets.frames)
     start = None
     if s.init == "file":
         tracked = read_tracked(Path(s.init_dir) / f"{clip.row.clip}.npz", head, targets.frames, targets.size)
         start = at(tracked, frame)
     one = slice(frame, frame + 1)
-    maps = (targets.normals, targets.depth, targets.mask, targets.confidence)
     points, confidence = (torch.from_numpy(landmarks[name][one]) for name in ("points", "confidence"))
-    fitter = ProxyFitter(head, Targets(*(x[one] for x in maps), targets.disparity), points, confidence, s, clip.backend)
+    fitter = ProxyFitter(head, targets.block(one), points, confidence, s, clip.backend)
     with clip.bar("fit", fitter.planned_steps(start)) as bar:
         fit = fitter.run(start, lambda stage, loss: bar.update())
     save_proxy(out, fit, head)

@@ -5,18 +5,17 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 
 from expportrait.errors import ClipError
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.store import save_proxy
-from expportrait.fit.targets import Targets
+from expportrait.fit.targets import StoredTargets
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.stage import Clip, Stage
-from expportrait.store import Store, StoreWriter, decode_normals
+from expportrait.store import StoreWriter
 
 
 def load(settings: SimpleNamespace, device: str) -> Head:
@@ -24,21 +23,10 @@ def load(settings: SimpleNamespace, device: str) -> Head:
     return load_head(h.file, h.subdivisions, h.shape_components, h.expression_components).to(device)
 
 
-def targets_of(geometry: Store) -> Targets:
-    """A clip's estimates as tensors; normals stay float32 only for the stage's own sizes (see Targets.resized)."""
-    return Targets(
-        normals=torch.from_numpy(decode_normals(geometry["normals"])),
-        depth=torch.from_numpy(geometry["depth"].astype(np.float32)),
-        mask=torch.from_numpy(geometry["mask"].astype(np.float32) / 255),
-        confidence=torch.from_numpy(geometry["confidence"].astype(np.float32) / 255),
-        disparity=geometry.attrs["depth_space"] == "disparity",
-    )
-
-
 def process(clip: Clip, out: StoreWriter) -> None:
     s, head = clip.settings.proxy, clip.tools
     landmarks = clip.parents["landmarks"]
-    targets = targets_of(clip.parents["geometry"])
+    targets = StoredTargets(clip.parents["geometry"])
     points = torch.from_numpy(landmarks["points"])
     confidence = torch.from_numpy(landmarks["confidence"])
     start = None
@@ -67,7 +55,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
 
 STAGE = Stage(
     name="proxy",
-    version=1,
+    version=2,
     sections=("proxy", "head"),
     parents=("crop", "landmarks", "geometry"),
     process=process,

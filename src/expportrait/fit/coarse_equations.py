@@ -1,0 +1,132 @@
+"""The coarse head's residuals in one frame and their derivatives by all that may move: the rows of a linear system.
+
+The unknowns of a frame (``own``): expression, six rotations, place, log scale. Of the clip (``shared``): shape, four
+rotations of the shoulders, log focal length. Rotations turn in their own frame, in rad.
+"""
+
+import torch
+from torch import Tensor
+
+from expportrait.fit.clip_model import ClipModel
+from expportrait.fit.landmarks import ROBUST
+from expportrait.fit.parameters import CLIP_JOINTS, FRAME_JOINTS
+from expportrait.fit.rotation import axis_angle_to_matrix, sixd_to_matrix
+from expportrait.fit.seen import Seen, least_squares, look, mesh_edges
+from expportrait.head import Surface
+
+
+class CoarseEquations:
+    """Residuals and derivatives of one clip at image size ``size``; offsets count where ``dense``."""
+
+    def __init__(self, model: ClipModel, size: int, dense: bool):
+        self.model, self.size, self.dense = model, size, dense
+        head = model.head
+        self.own = head.n_expression + 3 * FRAME_JOINTS + 3
+        self.shared = head.n_shape + 3 * CLIP_JOINTS + 1
+        self.edges = mesh_edges(head.faces)  # the dense mesh begins with the coarse one's vertices
+        self.faces = head.dense_faces if dense else head.faces
+        self.losses = dict.fromkeys(("landmark", "normal", "depth", "silhouette"), 0.0)
+
+    def joints(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Joint transforms (B, 10, 3, 4) and their derivatives (B, 10, 3, 4, own + shared)."""
+        p, head = self.model.parameters, self.model.head
+        e, turns = head.n_expression, 3 * FRAME_JOINTS
+        sixd = torch.cat([p.rotation[frames], p.shoulders.expand(len(frames), -1, -1)], 1)
+        place = torch.cat([p.place[frames], p.log_scale[frames, None]], -1)
+
+        def transforms(step: Tensor, sixd: Tensor, expression: Tensor, place: Tensor) -> Tensor:
+            own, shared = step[: self.own], step[self.own :]
+            turn = torch.cat([own[e : e + turns], shared[head.n_shape : -1]]).view(-1, 3)
+            x, y, log_scale = (place + own[-3:]).unbind(-1)
+            translation = p.place_in_space(x, y, log_scale, p.log_focal + shared[-1])
+            pose = sixd_to_matrix(sixd) @ axis_angle_to_matrix(turn)
+            shape = p.shape + shared[: head.n_shape]
+            return head.transforms(shape, (expression + own[:e])[None], pose[None], translation[None])[0]
+
+        arguments = (sixd.new_zeros(self.own + self.shared), sixd, p.expression[frames], place)
+        derive = torch.func.vmap(torch.func.jacfwd(transforms), (None, 0, 0, 0))
+        return torch.func.vmap(transforms, (None, 0, 0, 0))(*arguments), derive(*arguments)
+
+    def derivative(self, surface: Surface, canonical: Tensor, transforms: Tensor, change: Tensor) -> Tensor:
+        """(n, 3, own + shared) of the posed points whose canonical places are (n, 3)."""
+        n, head = len(canonical), self.model.head
+        homogeneous = torch.cat([canonical, canonical.new_ones(n, 1)], 1)
+        weights = (surface.weights[:, :, None] * homogeneous[:, None]).flatten(1)  # (n, 10 * 4)
+        out = (weights @ change.transpose(1, 2).reshape(weights.shape[1], -1)).view(n, 3, change.shape[-1])
+        linear = (surface.weights @ transforms[:, :, :3].flatten(1)).view(n, 3, 3)
+        out[..., : head.n_expression] += linear @ surface.expression_basis
+        out[..., self.own : self.own + head.n_shape] += linear @ surface.shape_basis
+        return out
+
+    def gram(self, t: int, transforms: Tensor, change: Tensor) -> Tensor:
+        """(P + 1, P + 1) float64 on the CPU: J^T J of frame ``t``, with the residual as last column of J."""
+        model = self.model
+        frames = torch.tensor([t], device=model.device)
+        vertices = model.vertices(frames, self.dense)
+        rendered = model.rendered(vertices, self.size, self.dense)
+        camera, targets = model.parameters.camera(self.size), model.targets[self.size][frames]
+        trust = (model.reliable if self.dense else model.reliable_bare)[: vertices.shape[1]]
+        valid = model.valid(frames, vertices, self.size)[0] if self.dense else None  # the bare head is bald
+        seen = look(vertices[0], self.faces, self.edges, rendered, targets, camera, trust, valid)
+        offset = model.offsets(frames) if self.dense else None
+        rows = [
+            self.landmark_rows(t, transforms, change, offset),
+            *self.surface_rows(t, seen, transforms, change, offset),
+        ]
+        rows = torch.cat(rows)
+        return (rows.t() @ rows).double().cpu()
+
+    def landmark_rows(self, t: int, transforms: Tensor, change: Tensor, offset: Tensor | None) -> Tensor:
+        model, p, head = self.model, self.model.parameters, self.model.head
+        canonical = head.landmarks.canonical(p.shape, p.expression[t : t + 1], p.matrices(slice(t, t + 1)))[0]
+        if offset is not None:
+            corners = head.faces[head.landmark_faces]
+            canonical = canonical + (head.landmark_barycentric[..., None] * offset[corners]).sum(1)
+        point = head.landmarks.skin(canonical[None], transforms[None])[0]
+        jacobian = self.derivative(head.landmarks, canonical, transforms, change)
+        camera, z = p.camera(), point[:, 2:]
+        slope = camera.focal / z  # x' = cx - f x / z, y' = cy + f y / z
+        across = -slope * (jacobian[:, 0] - point[:, :1] / z * jacobian[:, 2])
+        down = slope * (jacobian[:, 1] - point[:, 1:2] / z * jacobian[:, 2])
+        pixel = camera.project(point)
+        screen = torch.stack([across, down], 1)
+        screen[..., -1] += pixel - camera.cx
+        unit = model.unit[t, 0, 0]
+        residual = (pixel - model.points[t, :, :2]) / unit
+        weight = model.weights[t] / model.weights.sum(1).mean().clamp_min(1)
+        weight = weight / (residual.square().sum(-1) + ROBUST**2).sqrt()
+        self.losses["landmark"] += float((weight * residual.square().sum(-1)).sum())
+        weight = (model.s.w_landmark_coarse * weight).sqrt()
+        return (weight[:, None, None] * torch.cat([screen / unit, residual[..., None]], -1)).flatten(0, 1)
+
+    def surface_rows(
+        self, t: int, seen: Seen, transforms: Tensor, change: Tensor, offset: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Of the normals along edges, of depth with its scale and shift projected out, and of the outline."""
+        model, p, coarse = self.model, self.model.parameters, self.model.head.coarse
+        frames, n = slice(t, t + 1), len(coarse.template)
+        mine, rim = seen.points < n, seen.rim < n
+        used = torch.cat([seen.edges.flatten(), seen.points[mine], seen.rim[rim]]).unique()
+        number = torch.zeros(n, dtype=torch.long, device=used.device)
+        number[used] = torch.arange(len(used), device=used.device)
+        canonical = coarse.canonical(p.shape, p.expression[frames], p.matrices(frames))[0]
+        canonical = (canonical if offset is None else canonical + offset[:n])[used]
+        jacobian = self.derivative(coarse.rows(used), canonical, transforms, change)
+        trust = model.trust[t]
+        for name, value in zip(("normal", "depth", "silhouette"), seen.loss(), strict=True):
+            self.losses[name] += float(trust) * value
+
+        i, j = number[seen.edges].unbind(1)
+        rows = torch.cat([torch.einsum("ek,ekp->ep", seen.across, jacobian[i] - jacobian[j]), seen.tilt[:, None]], -1)
+        rows = rows * (trust * model.s.w_normal * seen.edge_weight).sqrt()[:, None]
+
+        basis, weight = seen.basis[mine], seen.depth_weight[mine]
+        depth = torch.cat([-jacobian[number[seen.points[mine]], 2], seen.gap[mine, None]], -1)
+        if len(depth):
+            depth = depth - basis @ least_squares(basis, weight, depth)
+        push = torch.einsum("rk,rkp->rp", seen.outward[rim], jacobian[number[seen.rim[rim]]])
+        push = (
+            torch.cat([push, seen.excess[rim, None]], -1)
+            * (trust * model.s.w_outline * seen.rim_weight[rim]).sqrt()[:, None]
+        )
+        return rows, push, depth * (trust * model.s.w_depth_coarse * weight).sqrt()[:, None]

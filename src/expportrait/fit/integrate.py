@@ -1,0 +1,177 @@
+"""Offset fields by integrating the estimated normals and depths, a linear problem where the coarse head is held still.
+
+Each frame says of each edge x_i - x_j that it sees how it should tilt, and of each vertex how deep it lies. Turned
+back to the canonical pose, these are equations in the offsets alone. For D_s their sums over the frames are one 3x3
+system an edge and a vertex, however many frames there are; for D_t each frame is solved by itself.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from expportrait.fit.clip_model import ClipModel
+from expportrait.fit.losses import MILLI, OffsetEnergy
+from expportrait.fit.newton import Tell
+from expportrait.fit.seen import Seen, look, mesh_edges
+
+STATIC_ITERATIONS, DYNAMIC_ITERATIONS = 60, 30  # of conjugate gradients
+
+
+@dataclass
+class Weights:
+    """Of one field's own terms: L_mag and L_lap (per mm^2), squared stretch."""
+
+    magnitude: float
+    laplacian: float
+    strain: float
+
+
+class System:
+    """Sums of equations in the offsets of ``n`` vertices: 3x3 blocks of ``edges`` (E, 2) and of vertices."""
+
+    def __init__(self, edges: Tensor, n: int):
+        self.edges, self.n = edges, n
+        self.of_edge, self.pull_edge = edges.new_zeros(len(edges), 3, 3).float(), edges.new_zeros(len(edges), 3).float()
+        self.of_vertex, self.pull_vertex = edges.new_zeros(n, 3, 3).float(), edges.new_zeros(n, 3).float()
+        self.free: list[Tensor] = []  # (n, 3) fields each, of unit weight, that a frame's scale and shift of depth take
+        self.key = edges[:, 0] * n + edges[:, 1]
+
+    def add(self, seen: Seen, turn: Tensor, w_normal: float, w_depth: float, w_outline: float) -> None:
+        """One frame; ``turn`` (n, 3, 3) from the canonical pose to the camera."""
+        rows = torch.searchsorted(self.key, seen.edges[:, 0] * self.n + seen.edges[:, 1])
+        across = (turn[seen.edges].mean(1).transpose(1, 2) @ seen.across[..., None])[..., 0]
+        weighted = w_normal * seen.edge_weight[:, None] * across
+        self.of_edge[rows] += weighted[:, :, None] * across[:, None]
+        self.pull_edge[rows] += seen.tilt[:, None] * weighted
+        away = -turn[seen.points, 2]
+        weighted = w_depth * seen.depth_weight[:, None] * away
+        self.of_vertex[seen.points] += weighted[:, :, None] * away[:, None]
+        self.pull_vertex[seen.points] += seen.gap[:, None] * weighted
+        outward = (turn[seen.rim].transpose(1, 2) @ seen.outward[..., None])[..., 0]
+        push = w_outline * seen.rim_weight[:, None] * outward
+        self.of_vertex[seen.rim] += push[:, :, None] * outward[:, None]
+        self.pull_vertex[seen.rim] += seen.excess[:, None] * push
+        # Scale and shift follow the offsets: what they can take up is no residual (``gap`` is already free of it).
+        if len(seen.points):
+            basis = seen.basis / seen.basis.abs().amax(0)
+            gram = w_depth * basis.t() @ (seen.depth_weight[:, None] * basis)
+            gram = gram + 1e-6 * gram.diagonal().amax() * torch.eye(2, device=gram.device)
+            taken = torch.linalg.solve_triangular(torch.linalg.cholesky(gram), basis.t(), upper=False)
+            for row in taken:
+                self.free.append(weighted.new_zeros(self.n, 3).index_copy(0, seen.points, row[:, None] * weighted))
+
+    def inside(self, vertices: Tensor) -> "System":
+        """The part that concerns the offsets of some vertices (sorted), the others held still."""
+        number = torch.full((self.n,), len(vertices), device=vertices.device)
+        number[vertices] = torch.arange(len(vertices), device=vertices.device)
+        rows = (
+            (number[self.edges] < len(vertices)).any(1) & (self.of_edge.diagonal(dim1=1, dim2=2).sum(1) > 0)
+        ).nonzero()
+        part = System(number[self.edges[rows[:, 0]]], len(vertices) + 1)
+        part.of_edge, part.pull_edge = self.of_edge[rows[:, 0]], self.pull_edge[rows[:, 0]]
+        part.of_vertex[:-1], part.pull_vertex[:-1] = self.of_vertex[vertices], self.pull_vertex[vertices]
+        part.free = [torch.cat([field[vertices], field[:1] * 0]) for field in self.free]
+        return part
+
+    def solve(
+        self, offset: Tensor, rest: Tensor, mask: Tensor, energy: OffsetEnergy, w: Weights, iterations: int
+    ) -> Tensor:
+        """(n, 3) m: the offset field after a step from ``offset`` (n, 3), by conjugate gradients.
+
+        ``rest`` (n, 3): where L_mag and strain are zero; ``mask`` (n, 1): what of the field acts.
+        """
+        i, j = self.edges.unbind(1)
+        short = self.n - energy.n  # the vertex that stands for those held still
+        pad = lambda x: torch.cat([x, x.new_zeros(short, x.shape[1])]) if short else x  # noqa: E731
+        scale = 2 / energy.n
+
+        free = torch.stack(self.free).flatten(1) if self.free else self.of_vertex.new_zeros(0, 3 * self.n)
+
+        def offset_terms(x: Tensor, moved: Tensor) -> Tensor:
+            out = w.magnitude * MILLI**2 * moved + w.strain * (energy.strain @ moved)
+            return scale * (out + w.laplacian * MILLI**2 * (energy.bilaplacian @ x)) if w.laplacian else scale * out
+
+        def data(moved: Tensor) -> Tensor:
+            moved = pad(moved)
+            along = (self.of_edge @ (moved[i] - moved[j])[..., None])[..., 0]
+            out = (self.of_vertex @ moved[..., None])[..., 0].index_add(0, i, along).index_add(0, j, -along)
+            out = out - (free.t() @ (free @ moved.flatten())).view_as(out)
+            return out[: energy.n]
+
+        pull = self.pull_vertex.index_add(0, i, self.pull_edge).index_add(0, j, -self.pull_edge)[: energy.n]
+        residual = -mask * pull - offset_terms(offset, offset - rest)
+        trace = self.of_edge.diagonal(dim1=1, dim2=2).mean(1)
+        stiffness = self.of_vertex.diagonal(dim1=1, dim2=2).mean(1).index_add(0, i, trace).index_add(0, j, trace)
+        stiffness = stiffness[: energy.n] * mask[:, 0].square() + scale * w.strain * energy.stiffness
+        stiffness = (stiffness + scale * (w.magnitude + 1.2 * w.laplacian) * MILLI**2 + 1e-12).unsqueeze(-1)
+
+        step = torch.zeros_like(residual)
+        ready = residual / stiffness
+        direction, size = ready, (residual * ready).sum()
+        for _ in range(iterations):
+            product = mask * data(mask * direction) + offset_terms(direction, direction)
+            along = size / (direction * product).sum().clamp_min(1e-30)
+            step, residual = step + along * direction, residual - along * product
+            ready = residual / stiffness
+            size, old = (residual * ready).sum(), size
+            direction = ready + size / old.clamp_min(1e-30) * direction
+        return offset + step
+
+
+class Integrator:
+    """Steps of the offset fields of one clip, at image size ``size``."""
+
+    def __init__(self, model: ClipModel, size: int):
+        self.model, self.size = model, size
+        self.edges = mesh_edges(model.head.dense_faces)
+
+    def frame(self, one: Tensor) -> tuple[Seen, Tensor]:
+        """What a frame says, and the turn (n, 3, 3) of its vertices from the canonical pose."""
+        model, p, head = self.model, self.model.parameters, self.model.head
+        vertices = model.vertices(one, dense=True)
+        rendered = model.rendered(vertices, self.size, dense=True)
+        camera, targets = p.camera(self.size), model.targets[self.size][one]
+        valid = model.valid(one, vertices, self.size)[0]
+        seen = look(vertices[0], head.dense_faces, self.edges, rendered, targets, camera, model.reliable, valid)
+        transforms = head.transforms(p.shape, p.expression[one], p.matrices(one), p.translation(one))[0]
+        return seen, (head.dense.weights @ transforms[:, :, :3].flatten(1)).view(-1, 3, 3)
+
+    @torch.no_grad()
+    def static_step(self, frames: Tensor, tell: Tell = lambda count: None) -> dict[str, float]:
+        """Move D_s to what ``frames`` say of it, with D_t held still; mean losses before the step."""
+        model, s = self.model, self.model.s
+        system, losses = System(self.edges, len(model.static_raw)), {"normal": 0.0, "depth": 0.0, "silhouette": 0.0}
+        for one in frames.to(model.device).split(1):
+            seen, turn = self.frame(one)
+            share = float(model.trust[one]) / len(frames)
+            system.add(seen, turn, share * s.w_normal, share * s.w_depth, share * s.w_outline)
+            losses = {name: losses[name] + share * x for name, x in zip(losses, seen.loss(), strict=True)}
+            tell(1)
+        weights = Weights(s.w_static_magnitude, s.w_static_laplacian, s.w_strain)
+        model.static_raw = system.solve(
+            model.static_raw, model.static_start, model.static_mask, model.static_energy, weights, STATIC_ITERATIONS
+        )
+        return losses
+
+    @torch.no_grad()
+    def dynamic_step(self, tell: Tell = lambda count: None) -> dict[str, float]:
+        """Move every frame's D_t to what the frame says of it, with D_s held still."""
+        model, s = self.model, self.model.s
+        weights = Weights(s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain)
+        losses = {"normal": 0.0, "depth": 0.0, "silhouette": 0.0}
+        for one in torch.arange(model.frames, device=model.device).split(1):
+            seen, turn = self.frame(one)
+            trust = float(model.trust[one])
+            system = System(self.edges, len(model.static_raw))
+            system.add(seen, turn, trust * s.w_normal, trust * s.w_depth, 0.0)
+            before = model.dynamic[one][0]
+            after = system.inside(model.face).solve(
+                before, torch.zeros_like(before), model.dynamic_mask, model.dynamic_energy, weights, DYNAMIC_ITERATIONS
+            )
+            model.dynamic.move(one, (after - before)[None])
+            losses = {
+                name: losses[name] + trust / model.frames * x for name, x in zip(losses, seen.loss(), strict=True)
+            }
+            tell(1)
+        return losses
