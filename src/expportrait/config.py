@@ -136,7 +136,7 @@ class Proxy(Section):
     landmark_steps: int = Field(
         200, ge=1, description="(b) steps on shape, expression, all joints and focal length too"
     )
-    coarse_passes: int = Field(3, ge=0, description="(c) Gauss-Newton steps on the coarse surface; 0 keeps it still")
+    coarse_passes: int = Field(2, ge=0, description="(c) Gauss-Newton steps on the coarse surface; 0 keeps it still")
     static_passes: int = Field(3, ge=0, description="(d) rounds of a step of the static offsets and one of the head")
     dynamic_passes: int = Field(
         1, ge=0, description="(e) rounds of a step of the static and one of the dynamic offsets"
