@@ -44,4 +44,4 @@ def test_control_maps_cover_the_face(results, clip):
     assert len(coverage) == len(points) >= 10
     for frame, face in zip(coverage, points, strict=True):
         x, y = np.clip(face.astype(int), 0, 511).T
-        assert (frame[y, x] > 0).mean() > 0.98
+        assert (frame[y, x] > 0).mean() > 0.96
