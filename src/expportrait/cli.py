@@ -33,6 +33,7 @@ from expportrait.options import (
     select_pairs,
 )
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES
+from expportrait.weights import fetch_weights
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -237,6 +238,7 @@ if sys.argv[1:2] == ["head"]:  # importing the head loads torch
         head.command(_name)(getattr(import_module("expportrait.head.commands"), _name))
 
 app.add_typer(importing, name="import")
+app.command("fetch-weights")(fetch_weights)
 
 
 def _version(wanted: bool) -> None:
