@@ -167,5 +167,5 @@ def test_files_are_named_by_their_checksum(estimators, david_files):
     assert set(estimators["david"].files) == {"normals", "depth", "mask"}
     assert all(len(digest) == 64 for digest in estimators["david"].files.values())
     both = {"model": david_files["depth"], "normals": david_files["normals"]}
-    with pytest.raises(UserError, match="geometry.model does all"):
+    with pytest.raises(UserError, match=r"geometry\.model does all"):
         load_estimator("david", HeadSettings(), GeometrySettings(**both), "cpu")
