@@ -327,7 +327,15 @@ class Evaluate(Section):
 
     stride: int = Field(4, ge=1, description="every so many frames are measured")
     lpips: Literal["alex", "vgg", "squeeze"] | None = Field(
-        None, description="network of LPIPS, by the package lpips; empty: not available"
+        None, description="network of LPIPS, by the package lpips; empty: by the next two, or not available"
+    )
+    lpips_backbone: Path | None = Field(None, description="LPIPS by own code: AlexNet's weights, torchvision's file")
+    lpips_linear: Path | None = Field(None, description="LPIPS by own code: its linear layers for alex, version 0.1")
+    tracker: Literal["own", "smirk", "deep3d"] = Field(
+        "own", description="what AED, APD and jaw rest on: the own tracker, or coefficient files of one of these"
+    )
+    tracks: Path | None = Field(
+        None, description="smirk, deep3d: folder of those files, one a video (docs/estimators.md)"
     )
     arcface: Path | None = Field(None, description="ArcFace network for CSIM (ONNX); empty: not available")
 

@@ -17,8 +17,11 @@ class OnnxNetwork:
     ``provider``: what it really runs on. ``fixed``: the file's batch size, None where any will do.
     """
 
-    def __init__(self, file: Path, key: str, side: int, device: str = "cpu"):
-        """``key``: the setting that named the file, for messages. Raises UserError where it is no such network."""
+    def __init__(self, file: Path, key: str, side: int, device: str = "cpu", whose: str = "one"):
+        """``key``: the setting that named the file, and ``whose`` interface is wanted, for messages.
+
+        Raises UserError where it is no such network.
+        """
         try:
             import onnxruntime
         except ImportError:
@@ -40,7 +43,7 @@ class OnnxNetwork:
         shape = inputs[0].shape
         if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not _fits(shape, (None, 3, side, side)):
             found = ", ".join(f"{i.name} {i.shape} {i.type}" for i in inputs)
-            raise UserError(f"{key}: {file} takes {found}, not one tensor(float) of (N, 3, {side}, {side})")
+            raise UserError(f"{key}: {file} takes {found}, not {whose} tensor(float) of (N, 3, {side}, {side})")
         self.file, self.key, self.side = file, key, side
         self.input = inputs[0].name
         self.provider = self._session.get_providers()[0]
