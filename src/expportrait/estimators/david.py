@@ -15,6 +15,7 @@ The interface is read from microsoft/DAViD at 20a3eb6 (runtime/, demo.py, model_
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from expportrait.errors import UserError
@@ -50,8 +51,7 @@ class DavidEstimator(DenseEstimator):
         self.runs_on = next(iter(self.networks.values())).provider
 
     def raw(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images = np.stack([resized(frame, (SIDE, SIDE)) for frame in frames])
-        images = images[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32) / 255
+        images = cv2.dnn.blobFromImages([resized(frame, (SIDE, SIDE)) for frame in frames], 1 / 255, swapRB=True)
         if "model" in self.networks:
             depth, normals, mask = self.networks["model"](images)
         else:
