@@ -6,8 +6,8 @@ from scipy.io import savemat
 
 from expportrait.config import Evaluate
 from expportrait.errors import ClipError, UserError
-from expportrait.metrics.motion import aed, apd, jaw
-from expportrait.metrics.pair import read_tracks
+from expportrait.metrics.motion import Landmarks, aed, apd, jaw
+from expportrait.metrics.pair import Tools, measure, read_tracks
 
 ABOUT = {"pair": "ann__bob", "target": "ann", "driver": "bob"}
 
@@ -80,3 +80,20 @@ def test_files_that_do_not_fit_are_the_pairs_reason(files):
     with pytest.raises(UserError, match=r"evaluate.tracker is smirk: set evaluate.tracks"):
         read(None)
     assert read(None, "own") is None
+
+
+class Finder:
+    """A tracker that sees a face everywhere and may not be asked for its own fit."""
+
+    def detect(self, frames):
+        count = len(frames)
+        return Landmarks(np.zeros((count, 478, 3), np.float32), np.ones(count, bool), np.ones((count, 478), np.float32))
+
+
+def test_numbers_and_their_record_come_from_the_files(files):
+    made = np.zeros((3, 64, 64, 3), np.uint8)
+    scores = measure(Tools(Finder(), None, None), made, made, made[0], own=False, tracks=read(files))
+    row = scores["generated"].fields()
+    assert (row["aed"], row["apd"], row["jaw"]) == pytest.approx((0.5, 0.1, 0.05))
+    assert scores["copy reference"].fields()["aed"] == pytest.approx(2.0)
+    assert row["backends"]["apd"]["backend"] == "coefficient files of smirk, given by the user"
