@@ -10,6 +10,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated
 
@@ -126,7 +127,7 @@ def chunks(url: str) -> Iterator[tuple[int, bytes]]:
             whole = int(answer.headers.get("Content-Length") or 0)
             while piece := answer.read(CHUNK):
                 yield whole, piece
-    except OSError as error:  # of urllib's too
+    except (OSError, HTTPException) as error:  # urllib's own are OSErrors
         raise UserError(
             f"{url} cannot be reached ({getattr(error, 'reason', error)}): download it on a machine with a network and "
             "copy it here"
@@ -140,12 +141,16 @@ def download(known: KnownFile, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f"{known.url.rsplit('/', 1)[1]}.part"
         whole = got = 0
-        with part.open("wb") as stream, bar(None, known.name) as shown:
-            for whole, piece in chunks(known.url):
-                shown.total = whole // CHUNK or None
-                stream.write(piece)
-                got += len(piece)
-                shown.update(got // CHUNK - shown.n)
+        try:
+            with part.open("wb") as stream, bar(None, known.name) as shown:
+                for whole, piece in chunks(known.url):
+                    shown.total = whole // CHUNK or None
+                    stream.write(piece)
+                    got += len(piece)
+                    shown.update(got // CHUNK - shown.n)
+        except BaseException:  # an interrupt too
+            part.unlink(missing_ok=True)
+            raise
         if whole and got != whole:
             part.unlink()
             raise UserError(f"{known.url}: {got} of {whole} bytes came, try again")

@@ -47,11 +47,11 @@ class SapiensEstimator(DenseEstimator):
     @torch.inference_mode()
     def raw(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         images = np.stack([cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR) for frame in frames])
-        images = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float()
+        images = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).contiguous().float()
         mean, deviation = (torch.tensor(v, device=self.device)[:, None, None] for v in (MEAN, DEVIATION))
         images = (images - mean) / deviation
         normals, depth, parts = (self._run(name, images) for name in ("normals", "depth", "mask"))
-        mask = 1 - parts.softmax(1)[:, 0]
+        mask = (parts[:, 1:].logsumexp(1) - parts[:, 0]).sigmoid()  # 1 - softmax's share of the background
         return tuple(x.float().cpu().numpy() for x in (normals.permute(0, 2, 3, 1), depth[:, 0], mask))
 
     def _run(self, name: str, images: torch.Tensor) -> torch.Tensor:
