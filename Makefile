@@ -1,11 +1,12 @@
-# make setup   install everything into .venv (once)
-# make demo    run the whole pipeline on the demo's clips
-# make test    check style, workflow and behaviour
+# make setup       install everything into .venv (once)
+# make demo        run the whole pipeline on the demo's clips
+# make test        check style, workflow and behaviour
+# make test-slurm  run the workflow on a Slurm that is installed and started for it; needs root
 
 VENV := .venv
 SETUP := $(VENV)/.complete
 
-.PHONY: setup demo test
+.PHONY: setup demo test test-slurm
 setup: $(SETUP)
 
 $(SETUP): requirements.txt pyproject.toml
@@ -36,3 +37,6 @@ test: setup
 	$(VENV)/bin/snakefmt --check Snakefile rules
 	$(VENV)/bin/snakemake --lint
 	$(VENV)/bin/pytest
+
+test-slurm: setup
+	@$(VENV)/bin/python -m tests.slurm

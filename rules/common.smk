@@ -11,7 +11,7 @@ from expportrait.configfile import overlay, read_config, read_yaml
 from expportrait.errors import UserError
 from expportrait.manifest import digest, mixed_splits, read_manifest, shard_counts, shards
 from expportrait.pairs import pair_count, pair_shards, read_pairs
-from expportrait.stages import PER_CLIP, PER_PAIR, version
+from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, version
 
 
 def checked(function, *args):
@@ -111,11 +111,27 @@ def indexes_of(stage, *members):
     return inputs
 
 
+def memory(megabytes):
+    """Of a job. A retry gets as much again, since memory is what most often kills one; it needs no more time, since it
+    goes on where the job before it stopped."""
+    return lambda wildcards, attempt: megabytes * attempt
+
+
 def stage_version(stage):
     """Bumped in the stage's source when equal settings give another result."""
     return f"{stage} {version(stage)}"
 
 
+def unwritable():
+    """Folders of results that cannot be written, which Snakemake would tell at length."""
+    folders = [CONFIG.results, *(CONFIG.results / stage for stage in (*STAGES, "logs"))]
+    return [str(folder) for folder in folders if folder.exists() and not os.access(folder, os.W_OK)]
+
+
 onstart:
+    for folder in unwritable():
+        sys.exit(
+            f"expportrait: {folder} cannot be written: is its file system read-only, or is it somebody else's?"
+        )
     for person in mixed_splits(ROWS):
         logger.warning(f"{CONFIG.manifest}: {person} stands in two splits; test scores say little about new people")

@@ -14,7 +14,7 @@ rule drive:
         "../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=12000,
+        mem_mb=memory(12000),
         runtime=480,
     params:
         manifest=MANIFEST,

@@ -12,7 +12,7 @@ rule evaluate:
         "../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=240,
     params:
         manifest=MANIFEST,

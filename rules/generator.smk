@@ -12,7 +12,7 @@ rule generator:
         "../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=64000,
+        mem_mb=memory(64000),
         runtime=2880,
     params:
         manifest=MANIFEST,

@@ -12,7 +12,7 @@ rule geometry:
         "../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=480,
     params:
         manifest=MANIFEST,

@@ -11,7 +11,7 @@ rule landmarks:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=120,
     params:
         manifest=MANIFEST,

@@ -1,5 +1,5 @@
 rule latents:
-    """Render the fitted heads as latents maps, registered to the frames."""
+    """Encode windows of each clip through the video codec, for the generator."""
     input:
         crop="<results>/crop/{shard}.json",
         files=settings_files("latents"),
@@ -11,7 +11,7 @@ rule latents:
         "../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=480,
     params:
         manifest=MANIFEST,

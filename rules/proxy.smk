@@ -13,7 +13,7 @@ rule proxy:
         "../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=12000,
+        mem_mb=memory(12000),
         runtime=960,
     params:
         manifest=MANIFEST,

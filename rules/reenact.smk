@@ -13,7 +13,7 @@ rule reenact:
         "../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=12000,
+        mem_mb=memory(12000),
         runtime=480,
     params:
         manifest=MANIFEST,

@@ -14,7 +14,7 @@ rule report:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=120,
     params:
         manifest=MANIFEST,

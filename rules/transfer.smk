@@ -11,7 +11,7 @@ rule transfer:
         "../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=720,
     params:
         manifest=MANIFEST,

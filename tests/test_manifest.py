@@ -158,7 +158,7 @@ def test_an_added_clip_moves_no_other():
 
 
 def test_default_number_of_shards():
-    assert [default_shards(n) for n in (1, 90, 91, 181, 182, 400, 16000)] == [1, 1, 2, 2, 4, 8, 256]
+    assert [default_shards(n) for n in (1, 181, 182, 362, 363, 800, 16000)] == [1, 1, 2, 2, 4, 8, 128]
 
 
 def test_digest_follows_what_the_pixels_depend_on():

@@ -1,6 +1,11 @@
 import errno
 import json
 import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +14,8 @@ import pytest
 from expportrait.config import Config, Crop, HeadSettings, Landmarks
 from expportrait.errors import ClipError, MachineFault, StageBroken, UserError
 from expportrait.faults import machine_fault
+from expportrait.heal import mark
+from expportrait.heartbeat import read_heartbeat
 from expportrait.manifest import Row
 from expportrait.stage import Outcome, Stage, read_index, run, state, write_index
 from expportrait.store import Store
@@ -249,19 +256,64 @@ def test_a_store_with_a_missing_chunk_is_remade(bench):
     assert bench.run() == ["b"]
 
 
-def test_a_damaged_parent_fails_the_clip_with_advice_and_is_tried_again(bench):
+def flip(results, clip="b"):
+    """Change a byte of the data: the file's size stays."""
+    file = results / "crop" / f"{clip}.zarr" / "x" / "c" / "0"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 255
+    file.write_bytes(data)
+
+
+def lose(results, clip="b"):
+    shutil.rmtree(results / "crop" / f"{clip}.zarr")
+
+
+def behead(results, clip="b"):
+    (results / "crop" / f"{clip}.zarr" / "zarr.json").write_text("{")
+
+
+@pytest.mark.parametrize("harm", [damage, flip, lose, behead])
+def test_a_damaged_parent_is_nobodys_fault_and_is_made_anew(bench, harm):
+    results = bench.config.results
+    crop, landmarks = results / "crop" / "d-0000.json", results / "landmarks"
     bench.run()
-    damage(bench.config.results)
+    write_index(crop, bench.index)
+    harm(results)
 
     def process(clip, out):
         bench.done.append(clip.title)
         out.array("y", clip.parents["crop"]["x"])
 
     stage = Stage("landmarks", 1, ("landmarks",), ("crop",), process)
-    bench.run(stage)
-    assert bench.statuses() == ["ok", "failed", "ok"] and "--forcerun" in bench.index["b"].why
-    bench.run()
+    with pytest.raises(MachineFault, match=r"damaged stores, the first one: .*b\.zarr .*Run snakemake again"):
+        bench.run(stage)
+    assert not crop.exists(), "or Snakemake would take crop for done"
+    assert sorted(path.name for path in landmarks.iterdir()) == ["a.zarr", "c.zarr"], "what could be done is done"
+    assert bench.run() == ["b"] and bench.run() == []
     assert bench.run(stage) == ["b"] and bench.statuses() == ["ok"] * 3
+    assert not [*(results / "crop").glob("*.damaged")]
+
+
+def test_a_store_that_was_wrongly_doubted_is_kept(bench):
+    bench.run()
+    mark(bench.config.results / "crop" / "b.zarr", "could not be read from node 7")
+    assert bench.run() == [] and bench.statuses() == ["ok"] * 3
+    assert not [*(bench.config.results / "crop").glob("*.damaged")]
+
+
+def test_a_job_waits_for_one_that_a_killed_run_left_behind(bench, tmp_path):
+    file = tmp_path / "logs" / "crop" / "d-0000.progress.json"
+    code = "import sys, time; from pathlib import Path; from expportrait.heartbeat import Heartbeat; " \
+           "Heartbeat(Path(sys.argv[1]), 'crop', 'd-0000', 3); print(flush=True); time.sleep(60)"  # fmt: skip
+    with subprocess.Popen([sys.executable, "-c", code, str(file)], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        threading.Timer(1, other.kill).start()
+        began = time.monotonic()
+        index = run(bench.crop, bench.rows, bench.config, shard="d-0000")
+        assert time.monotonic() - began > 0.9 and len(index) == 3
+    beat = read_heartbeat(file)
+    assert (beat["done"], beat["total"], beat["computed"], beat["counts"]) == (3, 3, 3, {"ok": 3})
+    assert beat["ended"] and beat["alive"] is False
 
 
 def test_models_are_loaded_once_and_only_when_there_is_work(bench):

@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from expportrait import store as module
+from expportrait.errors import MachineFault
 from expportrait.store import Store, StoreError, StoreWriter, decode_normals, encode_normals, layout
 
 
@@ -190,3 +192,22 @@ def test_normals_survive_eight_bits():
     assert angle.mean() < 0.3 and angle.max() < 0.5
     np.testing.assert_allclose(np.linalg.norm(decode_normals(codes), axis=1), 1, atol=1e-6)
     assert not decode_normals(encode_normals(np.zeros((2, 3)))).any()
+
+
+def test_another_writer_in_the_very_moment(path, tmp_path, monkeypatch):
+    theirs, rename = tmp_path / "theirs.zarr", Path.rename
+    write(theirs, key="theirs", x=np.zeros(3))
+
+    def late(self, target):
+        if self.name.endswith(".tmp") and theirs.exists():
+            rename(theirs, path)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    write(path, key="mine", x=np.ones(3))
+    assert Store(path).check().attrs["key"] == "mine" and [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_what_cannot_be_written_is_the_machines_fault(path):
+    with pytest.raises(MachineFault, match=r"a\.zarr cannot be written: Permission denied"), module.writing(path):
+        raise PermissionError(13, "Permission denied")

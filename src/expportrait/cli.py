@@ -33,6 +33,7 @@ from expportrait.options import (
     select_pairs,
 )
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES
+from expportrait.status import commands
 from expportrait.weights import fetch_weights
 
 app = typer.Typer(
@@ -71,7 +72,8 @@ def _per_clip(name: str) -> None:
         config = configuration(manifest, results, settings, sets)
         stage, where = load_stage(name).STAGE, choose_device(device)
         for part, rows in select(config, shard, number, clip).items():
-            _write(config.results / name / f"{part}.json", run(stage, rows, config, where, backend), whole=not clip)
+            index = run(stage, rows, config, where, backend, "" if clip else part)
+            _write(config.results / name / f"{part}.json", index, whole=not clip)
 
     app.command(name, help=f"{_title(name)} Writes RESULTS/{name}/CLIP.zarr.")(command)
 
@@ -93,7 +95,7 @@ def _per_pair(name: str) -> None:
         stage, where = load_stage(name), choose_device(device)
         clips = read_manifest(config.manifest)
         for part, rows in select_pairs(config, shard, number, pair).items():
-            index = stage.run(rows, clips, config, where, backend)
+            index = stage.run(rows, clips, config, where, backend, "" if pair else part)
             _write(config.results / name / f"{part}.json", index, whole=not pair)
 
     app.command(name, help=f"{_title(name)} Writes RESULTS/{name}/TARGET__DRIVER.zarr.")(command)
@@ -190,6 +192,8 @@ for _name in STAGES:
         _training(_name)
 app.command("evaluate", help=f"{_title('evaluate')} Writes RESULTS/evaluate/table.json.")(_evaluate)
 app.command("report")(_report)
+for _name in ("status", "watch", "retry", "prune"):
+    app.command(_name)(getattr(commands, _name))
 
 
 show = typer.Typer(no_args_is_help=True, help="Films and mesh files of one clip's results.")
@@ -252,6 +256,17 @@ def _top(version: Annotated[bool, typer.Option("--version", callback=_version, i
     pass
 
 
+def _mark_damaged(error: Exception) -> None:
+    """A store that something which stands on all clips could not read. Raises MachineFault where it is that."""
+    from expportrait.faults import machine_fault
+    from expportrait.heal import mark
+    from expportrait.store import StoreError
+
+    if isinstance(error, StoreError) and error.path is not None and not machine_fault(error):
+        mark(error.path, str(error))
+        raise MachineFault(f"{error}. Run snakemake again: it makes that store anew") from error
+
+
 def main() -> None:
     """Entry point: mistakes and faults end in one sentence; a bug keeps its traceback."""
     from expportrait.faults import machine_faults
@@ -262,7 +277,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave through the clean-up
     try:
         with machine_faults():
-            app()
+            try:
+                app()
+            except Exception as error:
+                _mark_damaged(error)
+                raise
     except (UserError, StageBroken) as error:
         sys.exit(f"expportrait: {error}")
     except MachineFault as error:

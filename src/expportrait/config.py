@@ -153,6 +153,13 @@ class Proxy(Section):
     patience: int = Field(4, ge=1, description="stop a stage early after so many passes without improvement ...")
     tolerance: float = Field(0.002, ge=0, description="... by this fraction of the loss")
 
+    offsets: Literal["both", "dynamic", "none"] = Field(
+        "both", description="offset fields fitted; less than both is an ablation: D_t alone, or the coarse head"
+    )
+    disentangle: bool = Field(
+        True,
+        description="masks m_s and m_d and zero-mean D_t (3.1.3); false is an ablation: both fields act everywhere",
+    )
     static_on_face: float = Field(1.0, ge=0, le=1, description="m_s on the face for clips; hair, neck, clothes have 1")
     static_on_face_single: float = Field(0.1, ge=0, le=1, description="m_s on the face where one image is all there is")
     max_growth: float = Field(0.06, ge=0, description="farthest that hair and clothes start from the bare head, m")
@@ -367,7 +374,7 @@ class Config(Section):
         None, description="table target,driver; empty: each test clip by itself and by one of another person"
     )
     shards: dict[str, Annotated[int, Field(ge=1), BeforeValidator(_digits)]] = Field(
-        {}, description="data set: number of its shards; where absent, about 64 clips a shard"
+        {}, description="data set: number of its shards; where absent, about 128 clips a shard"
     )
     demo: Demo = Demo()
     head: HeadSettings = HeadSettings()

@@ -15,7 +15,7 @@ from expportrait.errors import UserError
 REQUIRED = ("clip", "dataset", "source")
 COLUMNS = (*REQUIRED, "start", "end", "box", "person", "split", "rev", "fps")
 SPLITS = ("train", "val", "test")
-CLIPS_A_SHARD = 64
+CLIPS_A_SHARD = 128
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
 
 
@@ -149,7 +149,7 @@ def shards(rows: list[Row], configured: dict[str, int]) -> dict[str, list[Row]]:
 
 
 def default_shards(clips: int) -> int:
-    """The power of two nearest to clips / 64, so that it changes only when a data set doubles."""
+    """The power of two nearest to clips / 128, so that it changes only when a data set doubles."""
     return 2 ** max(0, round(math.log2(clips / CLIPS_A_SHARD)))
 
 

@@ -2,8 +2,8 @@
 
 import re
 import sys
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -26,18 +26,37 @@ class _Lines:
         sys.stderr.flush()
 
 
-def bar(total: int | None = None, desc: str = "", items: Iterable | None = None) -> tqdm:
-    """A tqdm bar on stderr."""
+class _Bar(tqdm):
+    heard: Callable[[str], None] | None = None
+
+    def refresh(self, *arguments: Any, **options: Any) -> None:
+        super().refresh(*arguments, **options)
+        if self.heard is not None:
+            self.heard(f"{self.desc.removesuffix(': ')}: {self.n} of {self.total or '?'}")
+
+
+def bar(
+    total: int | None = None,
+    desc: str = "",
+    items: Iterable | None = None,
+    heard: Callable[[str], None] | None = None,
+) -> tqdm:
+    """A tqdm bar on stderr. ``heard`` is told how far it is whenever the bar is drawn."""
     if sys.stderr.isatty():
-        return tqdm(items, desc, total, leave=False, dynamic_ncols=True)
-    form = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} to go{postfix}"
-    return tqdm(items, desc, total, leave=False, file=_Lines(), bar_format=form, mininterval=SECONDS, delay=SECONDS,
-                miniters=1, position=0)  # fmt: skip
+        made = _Bar(items, desc, total, leave=False, dynamic_ncols=True)
+    else:
+        form = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} to go{postfix}"
+        made = _Bar(items, desc, total, leave=False, file=_Lines(), bar_format=form, mininterval=SECONDS,
+                    delay=SECONDS, miniters=1, position=0)  # fmt: skip
+    made.heard = heard
+    return made
 
 
-def progress(items: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
+def progress(
+    items: Iterable[T], total: int | None = None, desc: str = "", heard: Callable[[str], None] | None = None
+) -> Iterable[T]:
     """``items``, with their progress on stderr."""
-    return bar(total, desc, items)
+    return bar(total, desc, items, heard)
 
 
 def say(text: str) -> None:

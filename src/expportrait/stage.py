@@ -19,11 +19,13 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from expportrait.config import Config
-from expportrait.errors import ClipError, StageBroken, UserError
+from expportrait.errors import ClipError, MachineFault, StageBroken, UserError
 from expportrait.faults import machine_fault, machine_faults
+from expportrait.heal import listed, mark, marker
+from expportrait.heartbeat import Heartbeat, wait_for_another
 from expportrait.manifest import Row
 from expportrait.progress import bar, progress, say
-from expportrait.store import Store, StoreError, StoreWriter
+from expportrait.store import Store, StoreError, StoreWriter, writing
 
 T = TypeVar("T")
 
@@ -60,14 +62,15 @@ class Clip:
     device: str
     backend: str = "auto"
     title: str = ""
+    heard: Callable[[str], None] | None = None  # told how far the bars are
 
     def progress(self, items: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
         """``items``, with their progress on stderr."""
-        return progress(items, total, f"{self.title}: {desc}" if desc else self.title)
+        return progress(items, total, f"{self.title}: {desc}" if desc else self.title, self.heard)
 
     def bar(self, desc: str, total: int | None = None) -> tqdm:
         """A bar to be moved by hand."""
-        return bar(total, f"{self.title}: {desc}")
+        return bar(total, f"{self.title}: {desc}", heard=self.heard)
 
 
 @dataclass(frozen=True)
@@ -80,35 +83,53 @@ class Outcome:
 
 
 def run(
-    stage: Stage, rows: list[Row], config: Config, device: str = "cpu", backend: str = "auto"
+    stage: Stage, rows: list[Row], config: Config, device: str = "cpu", backend: str = "auto", shard: str = ""
 ) -> dict[str, Outcome]:
     """Bring the clips up to date; returns their index. What is done stays done, however this ends.
 
-    Raises MachineFault, UserError, or StageBroken when more than max(2, half of the clips) fail unforeseen.
+    ``shard``: its name, under which ``expportrait watch`` sees the work. Raises MachineFault, also for stores that are
+    damaged, UserError, or StageBroken when more than max(2, half of the clips) fail unforeseen.
     """
-    runner = _Runner(stage, config, device, backend)
+    file = config.results / "logs" / stage.name / f"{shard}.progress.json" if shard else None
+    if file:
+        wait_for_another(file)
+    beat = Heartbeat(file, stage.name, shard, len(rows))
+    runner = _Runner(stage, config, device, backend, beat)
     index: dict[str, Outcome] = {}
-    with machine_faults():
-        for row in progress(rows, len(rows), stage.name):
-            outcome = index[row.clip] = runner.outcome(row)
-            if outcome.status != "ok":
-                say(f"{stage.name} {row.clip}: {outcome.status}: {outcome.why}")
-            if runner.unforeseen > max(2, len(rows) / 2):
-                raise StageBroken(f"{stage.name}: {runner.unforeseen} of {len(index)} clips failed in unforeseen "
-                                  f"ways, so the stage must be wrong; the last one: {outcome.why}")  # fmt: skip
-    counts = Counter(outcome.status for outcome in index.values())
-    counts["computed"] = runner.computed
-    say(f"{stage.name}: " + ", ".join(f"{counts[name]} {name}" for name in ("ok", "failed", "skipped", "computed")))
+    counts: Counter[str] = Counter()
+    ended = False
+    try:
+        with machine_faults():
+            for row in progress(rows, len(rows), stage.name):
+                beat.tell(now=row.clip, step="")
+                outcome = index[row.clip] = runner.outcome(row)
+                counts[outcome.status] += 1
+                beat.tell(done=len(index), counts=dict(counts), computed=runner.computed, seconds=runner.seconds)
+                if outcome.status != "ok":
+                    say(f"{stage.name} {row.clip}: {outcome.status}: {outcome.why}")
+                if runner.unforeseen > max(2, len(rows) / 2):
+                    raise StageBroken(f"{stage.name}: {runner.unforeseen} of {len(index)} clips failed in unforeseen "
+                                      f"ways, so the stage must be wrong; the last one: {outcome.why}")  # fmt: skip
+        ended = True
+    finally:
+        beat.end(ended)
+    done = ", ".join(f"{counts[name]} {name}" for name in ("ok", "failed", "skipped", *["waits"] * ("waits" in counts)))
+    say(f"{stage.name}: {done}, {runner.computed} computed")
+    if runner.damaged:
+        raise MachineFault(f"{stage.name}: damaged stores, the first one: {runner.damaged[0]}. Run snakemake again: it "
+                           "makes them anew, and what is done stays done")  # fmt: skip
     return index
 
 
 class _Runner:
-    def __init__(self, stage: Stage, config: Config, device: str, backend: str):
-        self.stage, self.config, self.device, self.backend = stage, config, device, backend
+    def __init__(self, stage: Stage, config: Config, device: str, backend: str, beat: Heartbeat):
+        self.stage, self.config, self.device, self.backend, self.beat = stage, config, device, backend, beat
         self.settings = SimpleNamespace(**{name: getattr(config, name) for name in stage.sections})
         self.home = config.results / stage.name
         self.tools: Any = None
         self.unforeseen = self.computed = 0
+        self.seconds = 0.0  # spent on those computed
+        self.damaged: list[str] = []
 
     def stores(self, row: Row) -> dict[str, Path]:
         """Where the parents of a clip are."""
@@ -119,8 +140,12 @@ class _Runner:
 
     def outcome(self, row: Row) -> Outcome:
         """The clip's state after doing what is needed, recorded beside its store."""
-        record = self.home / f"{row.clip}.failed.json"
-        parents = {name: state(path.parent, path.stem) for name, path in self.stores(row).items()}
+        record, path = self.home / f"{row.clip}.failed.json", self.home / f"{row.clip}.zarr"
+        paths = self.stores(row)
+        parents = {name: state(store.parent, store.stem) for name, store in paths.items()}
+        for name, store in paths.items():
+            if parents[name].status == "failed" and parents[name].key is None and (why := _unreadable(store)):
+                return self._broken(store, why)
         parents |= {name: whole_state(self.config.results / name) for name in self.stage.whole}
         for name, parent in parents.items():
             if parent.status != "ok":
@@ -128,9 +153,11 @@ class _Runner:
                 write_json(record, asdict(Outcome("skipped", None, why)))
                 return Outcome("skipped", None, why)
         key = clip_key(self.stage, row, self.config, {name: parent.key for name, parent in parents.items()})
+        doubt = marker(path)
         with suppress(StoreError):
-            if Store(self.home / f"{row.clip}.zarr").check().attrs.get("key") == key:
+            if Store(path).check(read=doubt.exists()).attrs.get("key") == key:
                 record.unlink(missing_ok=True)
+                doubt.unlink(missing_ok=True)
                 return Outcome("ok", key)
         known = _read_record(record)
         if known is not None and known.get("key") == key and not known.get("retry"):
@@ -140,11 +167,20 @@ class _Runner:
         except ClipError as error:
             write_json(record, asdict(outcome := Outcome("failed", key, error.reason)) | {"retry": error.retry})
             return outcome
+        except StoreError as error:
+            return self._broken(error.path, str(error))
         record.unlink(missing_ok=True)
+        doubt.unlink(missing_ok=True)
         return Outcome("ok", key)
 
+    def _broken(self, parent: Path, why: str) -> Outcome:
+        """A parent's store is damaged, which is nobody's fault: it is marked, nothing is recorded of this clip."""
+        mark(parent, why)
+        self.damaged.append(why)
+        return Outcome("waits", None, why)
+
     def _compute(self, row: Row, key: str) -> None:
-        """Make the store. Raises ClipError for whatever is the clip's trouble, foreseen or not."""
+        """Make the store. Raises ClipError for whatever is the clip's trouble, StoreError for a damaged parent."""
         stage, started = self.stage, time.monotonic()
         title = f"{stage.name} {row.clip}"
         if self.tools is None and stage.load is not None:
@@ -154,20 +190,33 @@ class _Runner:
             settings = {name: getattr(self.config, name).model_dump(mode="json") for name in stage.sections}
             attrs = {"stage": stage.name, "version": stage.version, "clip": row.clip, "settings": settings}
             with StoreWriter(self.home / f"{row.clip}.zarr", attrs | {"key": key}) as out:
-                clip = Clip(row, parents, self.settings, self.tools, self.device, self.backend, title)
+                clip = Clip(row, parents, self.settings, self.tools, self.device, self.backend, title, self._heard)
                 stage.process(clip, out)
         except (ClipError, UserError):
             raise
         except Exception as error:
-            if machine_fault(error):
+            damaged = isinstance(error, StoreError) and error.path in self.stores(row).values()
+            if machine_fault(error) or damaged:
                 raise
-            if isinstance(error, StoreError):
-                raise ClipError(f"{error}; `snakemake --forcerun` of its stage remakes it", retry=True) from error
             self.unforeseen += 1
             say(f"{title}:\n{traceback.format_exc()}")
             raise ClipError(f"unforeseen {type(error).__name__}: {error}", retry=True) from error
         self.computed += 1
+        self.seconds += time.monotonic() - started
         say(f"{title}: done in {time.monotonic() - started:.1f} s")
+
+    def _heard(self, step: str) -> None:
+        self.beat.tell(step=step)
+
+
+def _unreadable(store: Path) -> str:
+    """Why a store cannot be read that is there, or that an index promises; empty where none is due."""
+    try:
+        return "" if "key" in Store(store).attrs else f"{store} is damaged: it has no key"
+    except StoreError as error:
+        if machine_fault(error):
+            raise
+        return str(error) if store.exists() or listed(store.parent, store.stem) else ""
 
 
 def clip_key(stage: Stage, row: Row, config: Config, parents: dict[str, str | None]) -> str:
@@ -210,10 +259,12 @@ def whole_state(home: Path) -> Outcome:
 
 def write_json(file: Path, data: Any) -> None:
     """Sorted, and never seen half-written."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", "utf-8")
-    temporary.replace(file)
+    with writing(file):
+        temporary.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", "utf-8")
+        temporary.replace(file)
 
 
 def write_index(file: Path, index: dict[str, Outcome]) -> None:

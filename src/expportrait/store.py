@@ -4,11 +4,13 @@ A store is written into a temporary sibling and renamed when complete, so one th
 Format and codecs: docs/artifacts.md.
 """
 
+import errno
 import math
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +22,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from expportrait import videocodec
+from expportrait.errors import MachineFault
 
 CONVENTIONS = (
     "metres; y up, z towards the viewer, x to the subject's left; pixel centres at half-integers, row 0 at the top; "
@@ -31,7 +34,20 @@ _SOFTWARE = ("expportrait", "numpy", "torch", "zarr", "mediapipe", "opencv-pytho
 
 
 class StoreError(Exception):
-    """A store is missing, unreadable or incomplete; it has to be made again."""
+    """A store is missing, unreadable or incomplete. ``path``: which, where it has to be made again."""
+
+    def __init__(self, message: str, path: Path | None = None):
+        super().__init__(message)
+        self.path = path
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What goes wrong while results are written is the machine's fault: raised as MachineFault."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineFault(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 class StoreWriter:
@@ -46,9 +62,10 @@ class StoreWriter:
         self._streams: list[Stream] = []
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(self.path)
-        self._group = zarr.create_group(self._temporary, overwrite=True)
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(self.path)
+            self._group = zarr.create_group(self._temporary, overwrite=True)
         return self
 
     def array(
@@ -61,7 +78,8 @@ class StoreWriter:
             attributes["unit"] = unit
         if frames is None:
             whole = np.asarray(data)
-            self._create(name, whole.shape, whole.dtype, attributes)[...] = whole
+            with writing(self.path):
+                self._create(name, whole.shape, whole.dtype, attributes)[...] = whole
             return
         stream = None
         for block in data:
@@ -75,7 +93,9 @@ class StoreWriter:
     ) -> "Stream":
         """An array of ``frames`` frames of ``shape``, to be appended block by block. ``qp``: packed as video, with
         losses (``videocodec``)."""
-        self._streams.append(Stream(self._create(name, (frames, *shape), np.dtype(dtype), attributes, qp), name))
+        with writing(self.path):
+            array = self._create(name, (frames, *shape), np.dtype(dtype), attributes, qp)
+        self._streams.append(Stream(array, name))
         return self._streams[-1]
 
     def attrs(self, **values: Any) -> None:
@@ -104,14 +124,20 @@ class StoreWriter:
     def _finish(self) -> None:
         for stream in self._streams:
             stream.close()
-        self._group.attrs.update({"conventions": CONVENTIONS, "software": software()} | self._attrs)
-        if self.path.exists():
+        with writing(self.path):
+            self._group.attrs.update({"conventions": CONVENTIONS, "software": software()} | self._attrs)
             old = self.path.with_name(self._temporary.name + ".old")
-            self.path.rename(old)
-            self._temporary.rename(self.path)
+            while True:  # another writer may put the same store there in between
+                with suppress(FileNotFoundError):
+                    self.path.rename(old)
+                try:
+                    self._temporary.rename(self.path)
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                    shutil.rmtree(old, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
-        else:
-            self._temporary.rename(self.path)
 
 
 class Stream:
@@ -143,7 +169,8 @@ class Stream:
 
     def _flush(self) -> None:
         if self._held:
-            self._array[self._written : self._written + self._count] = np.concatenate(self._held)
+            with writing(Path(str(self._array.store_path))):
+                self._array[self._written : self._written + self._count] = np.concatenate(self._held)
         self._written += self._count
         self._held, self._count = [], 0
 
@@ -178,7 +205,7 @@ class Store:
         except Exception as error:
             raise _damaged(self.path, error) from error
         if not complete:
-            raise StoreError(f"{self.path} is damaged: chunks of {name!r} are missing")
+            raise StoreError(f"{self.path} is damaged: chunks of {name!r} are missing", self.path)
         return array
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -188,10 +215,16 @@ class Store:
         except Exception as error:
             raise _damaged(self.path, error) from error
 
-    def check(self) -> Self:
-        """Look for missing chunks in every array, without reading them."""
+    def check(self, read: bool = False) -> Self:
+        """Look for missing chunks in every array, without reading them; with ``read``, for damaged ones as well."""
         for name in self.names():
-            self.lazy(name)
+            array = self.lazy(name)
+            step = (array.shards or array.chunks or (1,))[0]
+            for start in range(0, array.shape[0] if array.shape else 1, step) if read else ():
+                try:
+                    _ = array[start : start + step] if array.shape else array[()]
+                except Exception as error:
+                    raise _damaged(self.path, error) from error
         return self
 
 
@@ -245,11 +278,12 @@ def _remove_leftovers(path: Path) -> None:
     """Temporary siblings of writers on this machine that were killed; a living writer's is left alone."""
     for leftover in path.parent.glob(f".{path.name}.{socket.gethostname()}.*.tmp*"):
         pid = int(leftover.name.removesuffix(".old").removesuffix(".tmp").rsplit(".", 1)[-1])
-        if pid == os.getpid() or not _alive(pid):
+        if pid == os.getpid() or not alive(pid):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this machine has that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -261,5 +295,5 @@ def _alive(pid: int) -> bool:
 
 def _damaged(path: Path, error: Exception) -> StoreError:
     if not path.exists():
-        return StoreError(f"{path} does not exist")
-    return StoreError(f"{path} is damaged: {type(error).__name__}: {error}")
+        return StoreError(f"{path} does not exist", path)
+    return StoreError(f"{path} is damaged: {type(error).__name__}: {error}", path)

@@ -134,3 +134,25 @@ def test_a_wrong_tracking_file_names_its_key(head: Head, truth: Truth, tmp_path,
 def test_hem_is_one_loop_below_the_neck(head: Head) -> None:
     assert 40 < len(hem(head)) < 600
     assert (head.coarse.template[hem(head), 1] < head.joint_template[0, 1]).all()
+
+
+@pytest.mark.parametrize("offsets", ["none", "dynamic"])
+def test_ablations_leave_out_what_they_say(head: Head, offsets: str) -> None:
+    truth = make_truth(head, 3)
+    short = {"static_passes": 1, "dynamic_passes": 1, "final_passes": 0, "min_steps": 4, "coarse_passes": 1}
+    settings = QUICK.model_copy(update=short | {"offsets": offsets})
+    fit = fit_proxy(head, truth.targets, truth.points, torch.ones(3), settings)
+    assert fit.static.abs().max() == 0
+    hair = truth.static.norm(dim=-1) > 0.018
+    grown = fit.offset(slice(None))[:, hair].norm(dim=-1)
+    assert grown.max() == 0 if offsets == "none" else grown.mean() > 0.005
+
+
+def test_without_disentanglement_both_fields_act_everywhere(head: Head) -> None:
+    truth = make_truth(head, 3)
+    short = {"static_passes": 1, "dynamic_passes": 4, "final_passes": 0, "min_steps": 8, "coarse_passes": 1}
+    settings = QUICK.model_copy(update=short | {"disentangle": False})
+    fit = fit_proxy(head, truth.targets, truth.points, torch.ones(3), settings)
+    hair = truth.static.norm(dim=-1) > 0.018
+    assert torch.isin(hair.nonzero().squeeze(-1), fit.dynamic_vertices).all()
+    assert fit.dynamic.mean(0).abs().max() > 1e-6

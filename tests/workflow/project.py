@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from expportrait.config import SECTIONS as ALL_SECTIONS
-
 ROOT = Path(__file__).parents[2]
 COPIED = ("Snakefile", "rules", "profiles", "envs", "config.yaml")
 MANIFEST = """\
@@ -19,6 +17,7 @@ hopper-talk,demo,data/demo/hopper-talk.mp4,hopper,train
 """
 
 LIGHT = """\
+import os
 import sys
 import time
 from dataclasses import replace
@@ -32,20 +31,32 @@ import numpy as np
 from expportrait import cli
 from expportrait.errors import ClipError
 from expportrait import stage as loop
+from expportrait.config import SECTIONS, Config
 from expportrait.stages import version
+from expportrait.stages.contracts import TARGETS, contracts, generator_key, transfer_key
 
-SECTIONS, PARENTS = @STAGES@
+STAGES = contracts(Config())
+
+
+class OutOfMemoryError(RuntimeError):
+    "As torch names it."
 
 
 def process(clip, out):
     orders = Path("orders", clip.row.clip)
     order = orders.read_text().split() if orders.exists() else []
     if order[:1] == [clip.title.split()[0]]:
+        out.array("half", np.ones(3))
         if order[1] == "wait":
-            Path("waiting").touch()
-            time.sleep(60)
-        errors = {"reject": ClipError("ordered"), "crash": ValueError("ordered"), "full": OSError(28, "disk full")}
-        raise errors[order[1]]
+            Path("waiting").write_text(str(os.getpid()))
+            while not Path("go").exists():
+                time.sleep(0.1)
+        else:
+            memory = OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+            raise {"reject": ClipError("ordered"), "crash": ValueError("ordered"), "gpu": memory,
+                   "full": OSError(28, "disk full")}[order[1]]
+    for parent in clip.parents.values():
+        assert parent["x"].sum() == 3
     with open("work.log", "a") as log:
         log.write(clip.title + "\\n")
     out.array("x", np.ones(3))
@@ -60,32 +71,46 @@ def make(clip, out, settings, device):
 
 def train(name, rows, config):
     home, log = config.results / name, Path("work.log")
-    states = {f"{p} {row.clip}": loop.state(config.results / p, row.clip) for p in PARENTS[name] for row in rows
-              if row.split == "train"}
-    keys = {who: state.key for who, state in states.items() if state.status == "ok"}
-    key = loop.content_key(name, version(name), config.identity(SECTIONS[name], ""), keys)
+    keys = {}
+    for row in sorted(rows, key=lambda row: row.clip):
+        states = {parent: loop.state(config.results / parent, row.clip) for parent in STAGES[name].parents}
+        if all(state.status == "ok" for state in states.values()):
+            keys[row.clip] = {parent: state.key for parent, state in states.items()}
+    train = {row.clip for row in rows if row.split == "train"}
+    done = {"status": "ok", "why": "", "clips": {clip: of for clip, of in keys.items() if clip in train}}
+    if name == "transfer":
+        done["clips"] = {clip: of["proxy"] for clip, of in done["clips"].items()}
+        done["evaluated"] = {clip: of["proxy"] for clip, of in keys.items() if clip not in train}
+        done["key"] = transfer_key(config, done["clips"])
+    else:
+        done["key"] = generator_key(config, done["clips"], [])
     model = home / "model"
-    if not model.exists() or model.read_text() != key:
+    if not model.exists() or model.read_text() != done["key"]:
         with log.open("a") as lines:
             lines.write(name + "\\n")
         home.mkdir(parents=True, exist_ok=True)
-        model.write_text(key)
-    loop.write_json(home / "index.json", {"status": "ok", "key": key, "why": ""})
+        model.write_text(done["key"])
+    loop.write_json(home / "index.json", done)
 
 
 def evaluate(pairs, config, device):
+    stage = STAGES["evaluate"]
+    for target, driver in pairs:
+        name = f"{target}__{driver}"
+        parents = stage.others(SimpleNamespace(clip=name, extra={"target": target, "driver": driver}))
+        keys = {who: loop.state(config.results / home, clip).key for who, (home, clip) in parents.items()}
+        key = loop.content_key("evaluate", stage.version, config.identity(stage.sections, ""), keys)
+        loop.write_json(config.results / "evaluate" / "pairs" / f"{name}.json", {"key": key})
     loop.write_json(config.results / "evaluate" / "table.json", pairs)
 
 
-def others(name):
-    def parents(pair):
-        found = {}
-        for parent in PARENTS[name]:
-            clips = {"drive": [pair.clip], "transfer": []}.get(parent, [*pair.extra.values()])
-            found |= {f"{parent} {clip}": (parent, clip) for clip in clips}
-        return found
-
-    return parents
+def drive(pairs, rows, config, *rest):
+    if config.drive.target_proxy == "image":
+        names = {pair.extra["target"] for pair in pairs}
+        only = config.model_copy(update={"drive": type(config.drive)(reference=config.drive.reference)})
+        heads = replace(STAGES[TARGETS], process=process)
+        loop.run(heads, [row for row in rows if row.clip in names], only, *rest)
+    return loop.run(replace(contracts(config)["drive"], process=process), pairs, config, *rest)
 
 
 def build(rows, results, settings, shards, pair_shards):
@@ -96,49 +121,20 @@ def build(rows, results, settings, shards, pair_shards):
 
 
 def load_stage(name):
-    stage = loop.Stage(name, version(name), SECTIONS[name], PARENTS[name], process)
-    whole = {"drive": ("transfer",), "reenact": ("generator",)}.get(name)
-    run = evaluate if name == "evaluate" else lambda rows, config, device: train(name, rows, config)
-    if whole:
-        stage = replace(stage, whole=whole, others=others(name))
-        run = lambda pairs, rows, config, *rest: loop.run(stage, pairs, config, *rest)
+    stage = STAGES.get(name) or loop.Stage(name, version(name), sections[name], (), None)
+    stage = replace(stage, process=process)
+    run = {
+        "evaluate": evaluate,
+        "drive": drive,
+        "reenact": lambda pairs, rows, config, *rest: loop.run(stage, pairs, config, *rest),
+    }.get(name, lambda rows, config, device: train(name, rows, config))
     return SimpleNamespace(STAGE=stage, make=make, build=build, run=run)
 
 
+sections = {"demo": ("demo",), "report": SECTIONS}
 cli.load_stage, cli.choose_device = load_stage, lambda device: "cpu"
 cli.main()
 """
-
-PARENTS = {
-    "demo": (),
-    "crop": (),
-    "landmarks": ("crop",),
-    "geometry": ("crop", "landmarks"),
-    "proxy": ("crop", "landmarks", "geometry"),
-    "control": ("proxy",),
-    "latents": ("crop",),
-    "transfer": ("proxy",),
-    "drive": ("proxy", "transfer"),
-    "generator": ("latents", "control"),
-    "reenact": ("drive", "crop"),
-    "evaluate": ("reenact", "crop"),
-    "report": (),
-}
-SECTIONS = {
-    "demo": ("demo",),
-    "crop": ("crop",),
-    "landmarks": ("landmarks",),
-    "geometry": ("geometry", "head"),
-    "proxy": ("proxy", "head"),
-    "control": ("control", "head"),
-    "latents": ("latents",),
-    "transfer": ("transfer", "head"),
-    "drive": ("drive", "control", "head"),
-    "generator": ("generator",),
-    "reenact": ("latents", "reenact"),
-    "evaluate": ("evaluate",),
-    "report": ALL_SECTIONS,
-}
 
 
 class Project:
@@ -157,9 +153,7 @@ class Project:
         package = folder / "src" / "expportrait"
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
-        (package / "__main__.py").write_text(
-            LIGHT.replace("@SRC@", str(ROOT / "src")).replace("@STAGES@", f"{SECTIONS}, {PARENTS}")
-        )
+        (package / "__main__.py").write_text(LIGHT.replace("@SRC@", str(ROOT / "src")))
         return cls(folder)
 
     def copy(self, folder: Path) -> "Project":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -46,11 +47,12 @@ def test_an_unforeseen_error_is_recorded_and_tried_again(disturbed):
     assert disturbed.work() == ["landmarks bob"]
 
 
-def test_a_full_disk_fails_the_job_and_is_never_the_clips_fault(disturbed):
-    order(disturbed, "bob", "landmarks full")
+@pytest.mark.parametrize(("what", "said"), [("full", "OSError"), ("gpu", "OutOfMemoryError: CUDA out of memory")])
+def test_a_fault_of_the_machine_fails_the_job_and_is_never_the_clips(disturbed, what, said):
+    order(disturbed, "bob", f"landmarks {what}")
     done = disturbed.snakemake(LANDMARKS, "--configfile", "over.yaml")
     assert done.returncode != 0
-    assert "expportrait: the machine failed, nothing is wrong with the clips: OSError" in done.stdout
+    assert "expportrait: the machine failed, nothing is wrong with the clips: " + said in done.stdout
     assert "Traceback" not in done.stdout
     assert not (disturbed.folder / "results/landmarks/bob.failed.json").exists()
     (disturbed.folder / "orders/bob").unlink()
@@ -58,22 +60,140 @@ def test_a_full_disk_fails_the_job_and_is_never_the_clips_fault(disturbed):
     assert disturbed.work() == ["landmarks ann", "landmarks bob"], "ann was kept, only bob done in the second run"
 
 
-def test_a_kill_in_the_middle_of_a_shard_costs_one_clip(disturbed):
-    order(disturbed, "bob", "landmarks wait")
-    command = disturbed.command(LANDMARKS, "--configfile", "over.yaml")
-    run = subprocess.Popen(command, cwd=disturbed.folder, env=disturbed.environment(), start_new_session=True,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    until = time.monotonic() + 60
-    while not (disturbed.folder / "waiting").exists():
-        assert time.monotonic() < until and run.poll() is None
+def start(project, *arguments):
+    """A run in the background, in a process group of its own."""
+    command = project.command(*arguments, "--configfile", "over.yaml")
+    (project.folder / "over.log").touch()
+    with (project.folder / "over.log").open("a") as log:
+        return subprocess.Popen(command, cwd=project.folder, env=project.environment(), start_new_session=True,
+                                stdout=log, stderr=subprocess.STDOUT)  # fmt: skip
+
+
+def until(run, condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end and run.poll() is None
         time.sleep(0.1)
+
+
+def started(project):
+    """A run that stands still in the middle of bob's landmarks; and the number of the job's process."""
+    order(project, "bob", "landmarks wait")
+    run, waiting = start(project, LANDMARKS), project.folder / "waiting"
+    until(run, lambda: waiting.exists() and waiting.read_text())
+    left = [path.name for path in (project.folder / "results/landmarks").glob(".bob.zarr.*")]
+    assert len(left) == 1, "in mid-write"
+    return run, int(waiting.read_text())
+
+
+def finish(project):
+    """Let the clip go on, and run again."""
+    (project.folder / "go").touch()
+    project.run(LANDMARKS, "--configfile", "over.yaml")
+    assert project.work() == ["landmarks ann", "landmarks bob"], "ann before the kill, bob after it, each once"
+    assert not list((project.folder / "results/landmarks").glob(".*"))
+    assert project.plan(LANDMARKS, "--configfile", "over.yaml") == {}
+
+
+def test_a_kill_of_everything_costs_one_clip(disturbed):
+    run, _ = started(disturbed)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    left = [path.name for path in (disturbed.folder / "results/landmarks").glob(".bob.zarr.*")]
-    assert len(left) == 1
-    (disturbed.folder / "orders/bob").unlink()
     disturbed.run("--unlock")
+    finish(disturbed)
+
+
+def test_a_kill_of_a_job_costs_one_clip(disturbed):
+    run, job = started(disturbed)
+    os.kill(job, signal.SIGKILL)
+    assert run.wait() != 0
+    finish(disturbed)
+
+
+def test_after_a_kill_of_snakemake_alone_the_next_run_waits_for_its_job(disturbed):
+    run, job = started(disturbed)
+    run.kill()
+    run.wait()
+    disturbed.run("--unlock")
+    again = start(disturbed, LANDMARKS)
+    said = f"landmarks films-0000: process {job} of another run is at work on it; waiting"
+    until(again, lambda: said in disturbed.read("over.log"))
+    (disturbed.folder / "go").touch()
+    assert again.wait() == 0
+    finish(disturbed)
+
+
+def test_a_second_run_in_the_same_folder_is_turned_away(disturbed):
+    run, _ = started(disturbed)
+    second = disturbed.snakemake(LANDMARKS, "--configfile", "over.yaml")
+    assert second.returncode != 0 and "Directory cannot be locked" in second.stdout
+    assert "Traceback" not in second.stdout
+    (disturbed.folder / "go").touch()
+    assert run.wait() == 0
+    finish(disturbed)
+
+
+def test_a_damaged_store_is_found_marked_and_healed(disturbed):
+    chunk = disturbed.folder / "results/crop/bob.zarr/x/c/0"
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 255
+    chunk.write_bytes(data)
+    done = disturbed.snakemake(LANDMARKS, "--configfile", "over.yaml")
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    assert "landmarks: damaged stores, the first one: results/crop/bob.zarr is damaged" in done.stdout
+    assert not list(disturbed.folder.glob("results/*/*.failed.json")), "not the clip's fault"
+    assert not (disturbed.folder / LANDMARKS).exists()
+    assert disturbed.work() == ["landmarks ann"]
     disturbed.run(LANDMARKS, "--configfile", "over.yaml")
-    assert disturbed.work() == ["landmarks ann", "landmarks bob"], "ann before the kill, bob after it, each once"
-    assert not list((disturbed.folder / "results/landmarks").glob(".bob.zarr.*"))
-    assert disturbed.plan(LANDMARKS, "--configfile", "over.yaml") == {}
+    assert disturbed.work() == ["crop bob", "landmarks bob"]
+
+
+def test_after_a_failed_job_the_next_run_goes_on_though_nothing_has_changed(project):
+    order(project, "bob", "landmarks full")
+    (project.folder / "results/landmarks/bob.zarr/zarr.json").unlink()
+    assert project.snakemake("--forcerun", "landmarks").returncode != 0
+    (project.folder / "orders/bob").unlink()
+    assert project.plan()["landmarks"] == 1
+    project.run()
+    assert project.work() == ["landmarks bob"]
+
+
+@pytest.fixture
+def mounted(disturbed):
+    """Mounts something over results/landmarks; skips where that is not allowed."""
+    folder, mounts = disturbed.folder / "results/landmarks", []
+
+    def mount(*options):
+        done = subprocess.run(["mount", *options, "tmpfs", str(folder)], capture_output=True, text=True)
+        if done.returncode and not mounts:
+            pytest.skip(f"file systems can be mounted by root only: {done.stderr.strip()}")
+        assert done.returncode == 0, done.stderr
+        mounts.append(folder)
+
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount")
+    yield mount
+    if mounts:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full(disturbed, mounted):
+    mounted("-t", "tmpfs", "-o", "size=20k")
+    done = disturbed.snakemake(LANDMARKS, "--configfile", "over.yaml")
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    assert "cannot be written: No space left on device" in done.stdout
+    assert not list((disturbed.folder / "results/landmarks").glob("*.json"))
+    mounted("-o", "remount,size=10m")
+    disturbed.run(LANDMARKS, "--configfile", "over.yaml")
+    work = disturbed.work()
+    assert work.count("landmarks ann") == 1 and {*work} == {"landmarks ann", "landmarks bob"}, "what fitted was kept"
+
+
+def test_a_folder_that_cannot_be_written(disturbed, mounted):
+    mounted("-t", "tmpfs", "-o", "ro")
+    done = disturbed.snakemake(LANDMARKS, "--configfile", "over.yaml")
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    assert "expportrait: results/landmarks cannot be written: is its file system read-only" in done.stdout
+    mounted("-o", "remount,rw")
+    disturbed.run(LANDMARKS, "--configfile", "over.yaml")
+    assert disturbed.work() == ["landmarks ann", "landmarks bob"]

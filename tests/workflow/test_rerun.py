@@ -87,7 +87,7 @@ def test_pairs_are_made_when_asked_for(project):
     assert project.plan("--config", "pairs=pairs.csv") == {}, "what the manifest has by default, written out"
     project.write("pairs.csv", "target,driver\nbob,bob\nann,hopper-talk\n")
     project.run("--config", "pairs=pairs.csv")
-    assert project.work() == ["drive ann__hopper-talk", "reenact ann__hopper-talk"]
+    assert project.work() == ["drive ann__hopper-talk", "drive/targets ann", "reenact ann__hopper-talk"]
 
 
 def test_copied_offsets_need_no_transfer_module(project):

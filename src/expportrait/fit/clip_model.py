@@ -49,8 +49,12 @@ class ClipModel:
         self.unit = interocular(points).clamp_min(1)[:, None, None]
         on_face = settings.static_on_face if self.frames > 1 else settings.static_on_face_single
         self.static_mask = head.static_mask(on_face).unsqueeze(-1)
-        self.face = torch.nonzero(head.dynamic_mask > 1e-3).squeeze(-1)
-        self.dynamic_mask = head.dynamic_mask[self.face].unsqueeze(-1)
+        facial = head.dynamic_mask
+        if not settings.disentangle or settings.offsets == "dynamic":  # ablations: D_t has to do hair and clothes too
+            facial = head.free
+            self.static_mask = facial.unsqueeze(-1)
+        self.face = torch.nonzero(facial > 1e-3).squeeze(-1)
+        self.dynamic_mask = facial[self.face].unsqueeze(-1)
         n = len(head.dense.template)
         faces = head.dense_faces.cpu().numpy()
         smooth, strain = laplacian(faces, n), strain_matrix(faces, head.dense.template.cpu().numpy())

@@ -93,7 +93,8 @@ class ProxyFitter(ClipModel):
             rate = STATIC_LATE_RATE if dynamic else STATIC_RATE
             slots["static"] = Slot(self.static_raw, rate, False, shared_moment=True)
         if dynamic:
-            slots["dynamic"] = Slot(self.dynamic_raw, DYNAMIC_RATE, True, shared_moment=True)
+            rate = DYNAMIC_RATE if s.offsets == "both" else STATIC_RATE
+            slots["dynamic"] = Slot(self.dynamic_raw, rate, True, shared_moment=True)
             self.has_dynamic = True
         adam = ClipAdam(slots)
         batches = list(self.batches(passes))
@@ -158,6 +159,8 @@ class ProxyFitter(ClipModel):
     @torch.no_grad()
     def recentre(self) -> None:
         """Move the mean of m_d D_t into m_s D_s where m_s allows it (section 3.1.3: D_t is zero-mean)."""
+        if not self.s.disentangle or self.s.offsets != "both":
+            return
         room = self.static_mask[self.face]
         share = torch.where(room > 0.05, torch.ones_like(room), torch.zeros_like(room))
         mean = self.dynamic_raw.mean(0) * share
@@ -198,13 +201,19 @@ class ProxyFitter(ClipModel):
             self.parameters = start
         if s.coarse_passes:
             self.guarded("coarse", s.coarse_passes, s.coarse_size, SETTLE, False, False)
-        self.start_static()
-        if s.static_passes:
-            self.guarded("static", s.static_passes, s.coarse_size, REFINE, True, False)
-        if s.dynamic_passes:
-            self.guarded("dynamic", s.dynamic_passes, s.fine_size, SETTLE, True, True)
-        if s.final_passes:
-            self.stage("final", s.final_passes, s.fine_size, {}, True, True)
+        static, dynamic = s.offsets == "both", s.offsets != "none"
+        if dynamic:
+            self.start_static()
+        if not static:  # D_t alone starts where D_s would, and learns as fast
+            self.dynamic_raw += self.static_raw[self.face]
+            self.static_raw.zero_()
+            self.has_dynamic = dynamic
+        if s.static_passes and dynamic:
+            self.guarded("static", s.static_passes, s.coarse_size, REFINE, static, not static)
+        if s.dynamic_passes and dynamic:
+            self.guarded("dynamic", s.dynamic_passes, s.fine_size, SETTLE, static, True)
+        if s.final_passes and dynamic:
+            self.stage("final", s.final_passes, s.fine_size, {}, static, True)
         fit = ProxyFit(
             self.parameters.copy(),
             (self.static_mask * self.static_raw).detach(),

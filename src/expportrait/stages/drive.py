@@ -32,14 +32,16 @@ def load(settings: SimpleNamespace, device: str) -> Head:
     return load_head(*settings.head.model_dump().values()).to(device)
 
 
-def run(pairs: list[Row], rows: list[Row], config: Config, device: str, backend: str = "auto") -> dict[str, Outcome]:
+def run(
+    pairs: list[Row], rows: list[Row], config: Config, device: str, backend: str = "auto", shard: str = ""
+) -> dict[str, Outcome]:
     """Bring ``pairs`` (rows of ``pairs.read_pairs``) up to date; returns their index. ``rows``: the manifest's."""
     if config.drive.target_proxy == "image":
         names = {pair.extra["target"] for pair in pairs}
         # only the frame and the fit count for a target: other settings of drive must not fit it again
         only = config.model_copy(update={"drive": Drive(reference=config.drive.reference)})
-        run_stage(TARGETS, [row for row in rows if row.clip in names], only, device, backend)
-    return run_stage(stage(config.drive), pairs, config, device, backend)
+        run_stage(TARGETS, [row for row in rows if row.clip in names], only, device, backend, shard)
+    return run_stage(stage(config.drive), pairs, config, device, backend, shard)
 
 
 def stage(settings: Drive) -> Stage:

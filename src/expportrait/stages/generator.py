@@ -15,10 +15,10 @@ from expportrait.generator.model import ModelConfig
 from expportrait.generator.train import control_sensitivity, train
 from expportrait.manifest import Row
 from expportrait.progress import say
-from expportrait.stage import Stage, content_key, state, write_json
+from expportrait.stage import Stage, state, write_json
+from expportrait.stages.contracts import generator_key
 
 STAGE = Stage(name="generator", version=1, sections=("generator",), parents=("latents", "control"), process=None)
-NOT_IN_KEY = {"base", "save_every", "keep", "checkpointing", "attention"}  # how it is computed; base: by its content
 
 
 def run(rows: list[Row], config: Config, device: str) -> Path:
@@ -36,8 +36,7 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
     if not chosen:
         raise UserError(f"no clip of the split train has both latents and control maps in {config.results}: "
                         "see why in the indexes of these stages, or in the report")  # fmt: skip
-    settings = s.model_dump(mode="json", exclude_defaults=True, exclude=NOT_IN_KEY)
-    key = content_key(STAGE.name, STAGE.version, {"generator": settings, "base": weight_files(s.base)}, chosen)
+    key = generator_key(config, chosen, weight_files(s.base))
     index, done = home / "index.json", {"status": "ok", "key": key, "why": "", "clips": chosen}
     if finished(home) == key:
         say(f"generator: {home / 'model'} is up to date")

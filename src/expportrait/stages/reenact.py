@@ -27,9 +27,11 @@ from expportrait.video.write import write_mp4
 PANEL = 256  # px, least side of the videos' pictures: smaller ones are enlarged, so that players show them
 
 
-def run(pairs: list[Row], rows: list[Row], config: Config, device: str, backend: str = "auto") -> dict[str, Outcome]:
+def run(
+    pairs: list[Row], rows: list[Row], config: Config, device: str, backend: str = "auto", shard: str = ""
+) -> dict[str, Outcome]:
     """Bring ``pairs`` (rows of ``pairs.read_pairs``) up to date; returns their index."""
-    return run_stage(STAGE, pairs, config, device, backend)
+    return run_stage(STAGE, pairs, config, device, backend, shard)
 
 
 def load(settings: SimpleNamespace, device: str) -> Codec:

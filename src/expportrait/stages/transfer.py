@@ -11,13 +11,13 @@ from expportrait.errors import UserError
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.manifest import Row
 from expportrait.progress import progress, say
-from expportrait.stage import Stage, content_key, state, write_json
+from expportrait.stage import Stage, state, write_json
+from expportrait.stages.contracts import transfer_key
 from expportrait.transfer.data import FittedClips
 from expportrait.transfer.model import Transfer, TransferConfig
 from expportrait.transfer.train import evaluate, train
 
 STAGE = Stage(name="transfer", version=1, sections=("transfer", "head"), parents=("proxy",), process=None)
-NOT_IN_KEY = {"save_every"}
 
 
 def run(rows: list[Row], config: Config, device: str) -> Path:
@@ -34,8 +34,7 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
     if not chosen:
         raise UserError(f"no clip of the split train has a fitted head in {config.results / 'proxy'}: see why in that "
                         "stage's indexes, or in the report")  # fmt: skip
-    settings = s.model_dump(mode="json", exclude_defaults=True, exclude=NOT_IN_KEY)
-    key = content_key(STAGE.name, STAGE.version, {"transfer": settings}, chosen)
+    key = transfer_key(config, chosen)
     evaluated = {clip: fitted[clip] for clips in groups.values() for clip in clips}
     done = {"status": "ok", "key": key, "why": "", "clips": chosen, "evaluated": evaluated}
     index = home / "index.json"

@@ -18,7 +18,7 @@ from expportrait.config import Transfer as Settings
 from expportrait.errors import ClipError, UserError
 from expportrait.fit.store import load_proxy
 from expportrait.head import Head
-from expportrait.store import Store, StoreError
+from expportrait.store import Store
 from expportrait.transfer.model import JAW, face_rows, motion_of, person_features, shared_features
 
 CACHE_BYTES = 4 << 30  # of offsets kept in memory
@@ -73,7 +73,7 @@ class FittedClips:
         for name in progress if progress is not None else sorted(proxies):
             try:
                 fitted = load_proxy(Store(proxies[name]).check(), head)
-            except (ClipError, StoreError) as error:
+            except ClipError as error:
                 raise UserError(str(error)) from None
             person = person_features(head, fitted.neutral(), self.rows)
             self.clips[name] = FittedClip(proxies[name], motion_of(fitted.expression, fitted.pose[:, JAW]), person)

@@ -1,0 +1,79 @@
+"""What each stage reads and stands on, without its code, which would load torch. A test compares it with the stages."""
+
+from pathlib import Path
+from typing import Any
+
+from expportrait.config import Config, Drive
+from expportrait.manifest import Row
+from expportrait.stage import Stage, content_key
+from expportrait.stages import version
+
+TARGETS = "drive/targets"  # made by the jobs of drive: the heads of the targets, each from one frame
+NOT_IN_KEY = {  # how it is computed; base counts by its content
+    "transfer": {"save_every"},
+    "generator": {"base", "save_every", "keep", "checkpointing", "attention"},
+}
+
+
+def contracts(config: Config) -> dict[str, Stage]:
+    """Name -> the stage without its code, in the order of the pipeline; these settings also say who stands on whom.
+
+    ``drive/targets`` is of clips, ``evaluate`` of pairs; ``transfer`` and ``generator`` make one thing of all clips.
+    """
+
+    def driving(pair: Row) -> dict[str, tuple[str, str]]:
+        fitted = TARGETS if config.drive.target_proxy == "image" else "proxy"
+        return {"target": (fitted, pair.extra["target"]), "driver": ("proxy", pair.extra["driver"])}
+
+    def reenacting(pair: Row) -> dict[str, tuple[str, str]]:
+        return {"drive": ("drive", pair.clip)} | {name: ("crop", pair.extra[name]) for name in ("target", "driver")}
+
+    def measuring(pair: Row) -> dict[str, tuple[str, str]]:
+        crops = {f"crop {pair.extra[name]}": ("crop", pair.extra[name]) for name in ("target", "driver")}
+        return {f"reenact {pair.clip}": ("reenact", pair.clip)} | crops
+
+    def stage(name: str, sections: tuple[str, ...], *parents: str, **more: Any) -> Stage:
+        return Stage(name, version(name), sections, parents, None, **more)
+
+    whole = ("transfer",) if config.drive.offsets == "transfer" else ()
+    stages = (
+        stage("crop", ("crop",)),
+        stage("landmarks", ("landmarks",), "crop"),
+        stage("geometry", ("geometry", "head"), "crop", "landmarks"),
+        stage("proxy", ("proxy", "head"), "crop", "landmarks", "geometry"),
+        stage("control", ("control", "head"), "proxy"),
+        stage("latents", ("latents",), "crop"),
+        stage("transfer", ("transfer", "head"), "proxy"),
+        Stage(TARGETS, 100 * version("drive") + version("proxy"), ("drive", "proxy", "head"),
+              ("landmarks", "geometry"), None),
+        stage("drive", ("drive", "control", "head"), "proxy", "transfer", whole=whole, others=driving),
+        stage("generator", ("generator",), "latents", "control"),
+        stage("reenact", ("latents", "reenact"), "drive", "crop", whole=("generator",), others=reenacting),
+        stage("evaluate", ("evaluate",), "reenact", "crop", others=measuring),
+    )  # fmt: skip
+    if config.drive.target_proxy != "image":
+        stages = tuple(one for one in stages if one.name != TARGETS)
+    return {one.name: one for one in stages}
+
+
+def settings_of(name: str, config: Config) -> Config:
+    """The settings as that stage takes them: a target's head depends on its frame and on nothing else of drive."""
+    return config.model_copy(update={"drive": Drive(reference=config.drive.reference)}) if name == TARGETS else config
+
+
+def transfer_key(config: Config, chosen: dict[str, str]) -> str:
+    """Key of the transfer module. ``chosen``: clip -> key of its proxy, of the fitted clips of the split train."""
+    settings = config.transfer.model_dump(mode="json", exclude_defaults=True, exclude=NOT_IN_KEY["transfer"])
+    return content_key("transfer", version("transfer"), {"transfer": settings}, chosen)
+
+
+def generator_key(config: Config, chosen: dict[str, dict[str, str]], base: list[str]) -> str:
+    """Key of the generator. ``chosen``: clip -> keys of its latents and its control maps; ``base``: sha256 of
+    the pretrained weights' files."""
+    settings = config.generator.model_dump(mode="json", exclude_defaults=True, exclude=NOT_IN_KEY["generator"])
+    return content_key("generator", version("generator"), {"generator": settings, "base": base}, chosen)
+
+
+def home_of(results: Path, name: str) -> Path:
+    """Where a stage keeps its things; those of ``evaluate`` are JSON files in a folder of their own."""
+    return results / name / "pairs" if name == "evaluate" else results / name

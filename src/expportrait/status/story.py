@@ -1,0 +1,116 @@
+"""One clip's story: what each stage has of it and why, and where its logs and pictures are."""
+
+import json
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+
+from expportrait.errors import UserError
+from expportrait.stage import Stage
+from expportrait.stages.contracts import TARGETS, home_of, settings_of
+from expportrait.status.survey import Cell, Survey
+from expportrait.store import Store, StoreError
+
+
+def story(survey: Survey, clip: str) -> str:
+    """All stages of a clip, or of a pair (``<target>__<driver>``), in text. Reads the clip's stores to the end.
+
+    Raises UserError for a clip that is not there.
+    """
+    rows = {row.clip: row for row in survey.rows}
+    known = [*rows, *(pair.clip for pair in survey.pairs)]
+    if clip not in known:
+        close = get_close_matches(clip, known, n=1)
+        raise UserError(
+            f"{survey.config.manifest} has no clip {clip!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+        )
+    lines = [clip]
+    if clip in rows:
+        row = rows[clip]
+        part = (
+            f", {row.start or 0:g} to {row.end if row.end is not None else 'its end'} s" if row.start or row.end else ""
+        )
+        there = "" if row.path.exists() else " (it is not there)"
+        lines.append(
+            f"  source {row.path}{there}{part}; person {row.person}, split {row.split}, data set {row.dataset}"
+        )
+    for name, stage in survey.stages.items():
+        cell = survey.cells[name].get(clip)
+        if cell is not None:
+            lines += _stage(survey, stage, clip, cell)
+    pairs = [pair.clip for pair in survey.pairs if clip in pair.extra.values()]
+    if pairs:
+        lines.append(f"  pairs with it: {', '.join(pairs)}")
+    media = survey.config.results / "report" / "media" / clip
+    if media.is_dir():
+        lines.append(f"  pictures {media}: {', '.join(sorted(path.name for path in media.iterdir()))}")
+    return "\n".join(lines)
+
+
+def _stage(survey: Survey, stage: Stage, clip: str, cell: Cell) -> list[str]:
+    home = home_of(survey.config.results, stage.name)
+    lines = [f"  {stage.name}: {cell.status}" + (f", {cell.why}" if cell.why else "")]
+    if cell.status == "stale":
+        lines.append(f"    because {_difference(survey, stage, home / f'{clip}.zarr')}")
+    elif cell.status == "ok" and (changes := _changes(survey, stage, home / f"{clip}.zarr")):
+        lines.append(f"    though {changes}: a default changed under the same version of the stage")
+    for file in (
+        home / f"{clip}.zarr",
+        home / f"{clip}.failed.json",
+        home / f"{clip}.json",
+        *sorted(home.glob(f"{clip}.*mp4")),
+    ):
+        if file.exists():
+            lines.append(f"    {_described(file)}")
+    where = "drive" if stage.name == TARGETS else stage.name
+    for shard, members in survey.shards(where).items():
+        log = survey.config.results / "logs" / where / f"{shard}.log"
+        if any(clip in (member.clip, member.extra.get("target")) for member in members):
+            lines.append(f"    log {log}" + ("" if log.exists() else " (none yet)"))
+    return lines
+
+
+def _described(path: Path) -> str:
+    if path.suffix != ".zarr":
+        return str(path)
+    files = [file for file in path.rglob("*") if file.is_file()]
+    size = f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB in {len(files)} files"
+    try:
+        store = Store(path)
+        for name in store.names():
+            _ = store[name]
+    except StoreError as error:
+        return f"{path}: {size}, DAMAGED: {error}; `expportrait retry --clip {path.stem}` has it made again"
+    return f"{path}: {size}, whole"
+
+
+def _difference(survey: Survey, stage: Stage, store: Path) -> str:
+    """Why the key is another one, as far as the store's own attributes tell."""
+    if not _attributes(store):
+        return "what an earlier run recorded was for other settings, rows or parents"
+    return _changes(survey, stage, store) or (
+        "an earlier stage changed, or a file named in the settings"
+        if stage.parents
+        else "the row changed, or its source"
+    )
+
+
+def _attributes(store: Path) -> dict:
+    with suppress(OSError, ValueError, KeyError):
+        return json.loads((store / "zarr.json").read_bytes())["attributes"]
+    return {}
+
+
+def _changes(survey: Survey, stage: Stage, store: Path) -> str:
+    """Settings and version that the store was made with, where today's are others."""
+    attributes = _attributes(store)
+    now, then = settings_of(stage.name, survey.config), attributes.get("settings", {})
+    changes = [
+        f"{section}.{name} was {then[section].get(name)!r} and is {value!r}"
+        for section in stage.sections
+        for name, value in getattr(now, section).model_dump(mode="json").items()
+        if section in then and then[section].get(name) != value
+    ]
+    if attributes and attributes.get("version") != stage.version:
+        changes.append(f"the stage's version was {attributes.get('version')} and is {stage.version}")
+    return "; ".join(changes)

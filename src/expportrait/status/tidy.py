@@ -1,0 +1,172 @@
+"""Trying failed clips again, and removing what no row and no key needs. Both keep to the folders of known stages."""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from expportrait.errors import UserError
+from expportrait.heal import drop_indexes, indexes, marker
+from expportrait.heartbeat import read_heartbeats
+from expportrait.stages import PER_CLIP
+from expportrait.stages.contracts import TARGETS, home_of
+from expportrait.status.survey import ALL, Cell, Survey, on_disk
+from expportrait.store import writing
+
+DAY = 86400.0
+_TEMPORARY = re.compile(r"\..+\.tmp(\.old)?")
+_WORK = re.compile(r"work-[0-9a-f]{32}")
+_FILES = re.compile(r"(.+?)(\.failed\.json|\.damaged|\.zarr|\.side\.mp4|\.mp4)")
+
+
+@dataclass(frozen=True)
+class Waste:
+    """Something to be removed, and why."""
+
+    path: Path
+    why: str
+    bytes: int
+
+
+def check_idle(results: Path) -> None:
+    """Raises UserError while jobs or a Snakemake may be at work on the results."""
+    for beat in read_heartbeats(results):
+        recent = time.time() - beat["updated"] < 600
+        if beat["alive"] or (beat["alive"] is None and recent):
+            raise UserError(f"process {beat['pid']} on {beat['host']} is at work on {beat['stage']} {beat['shard']}: "
+                            "wait for its end, or stop it")  # fmt: skip
+    with suppress(OSError):
+        if any(Path(".snakemake", "locks").iterdir()):
+            raise UserError("a Snakemake is at work in this folder, or was killed: wait for its end, or "
+                            "`snakemake --unlock`")  # fmt: skip
+
+
+def to_retry(
+    survey: Survey, stages: Iterable[str] = (), reason: str = "", clips: Iterable[str] = ()
+) -> list[tuple[str, str, Cell]]:
+    """(stage, clip, cell) of failed and damaged ones; of a clip's pairs too. ``reason``: part of the text, any case."""
+    stages, clips = set(stages), set(clips)
+    parts = {pair.clip: {pair.clip, *pair.extra.values()} for pair in survey.pairs}
+    damaged = [found for found in survey.having("missing") if "damaged" in found[2].why]
+    return [
+        (stage, clip, cell)
+        for stage, clip, cell in (*survey.having("failed"), *damaged)
+        if (not stages or stage in stages)
+        and reason.lower() in cell.why.lower()
+        and (not clips or clips & parts.get(clip, {clip}))
+    ]
+
+
+def retry(survey: Survey, chosen: Iterable[tuple[str, str, Cell]]) -> list[Path]:
+    """Forget these failures; returns the indexes that were deleted, which is what makes Snakemake run their jobs."""
+    by_stage: dict[str, set[str]] = {}
+    for stage, clip, cell in chosen:
+        home = home_of(survey.config.results, stage)
+        with writing(home):
+            if cell.status == "failed":
+                (home / f"{clip}.failed.json").unlink(missing_ok=True)
+            else:
+                marker(home / f"{clip}.zarr").write_text(cell.why + "\n", "utf-8")
+        by_stage.setdefault(stage, set()).add(clip)
+    dropped = []
+    for stage, clips in by_stage.items():
+        if stage == TARGETS:  # made by the jobs of drive
+            stage, clips = "drive", {p.clip for p in survey.pairs if p.extra["target"] in clips}
+        dropped += drop_indexes(survey.config.results / stage, clips)
+    return dropped
+
+
+def waste(survey: Survey, stale: bool = False, now: float | None = None) -> list[Waste]:
+    """What no row needs; with ``stale`` also stores of another key than today's. Raises UserError where the manifest
+    has nothing to do with the results."""
+    results, now = survey.config.results, now or time.time()
+    found, used, alien = [], 0, 0
+    for stage in survey.stages:
+        home, needed = home_of(results, stage), survey.cells[stage]
+        of = "clip of the manifest" if stage in (*PER_CLIP, TARGETS) else "pair"
+        obsolete = _obsolete_indexes(survey, stage, home)
+        for path in _inside(home):
+            if _TEMPORARY.fullmatch(path.name):
+                if now - _newest(path) > DAY:
+                    found.append((path, "left behind by a job that was killed"))
+            elif ALL in needed:
+                if (
+                    _WORK.fullmatch(path.name)
+                    and path.name[5:] not in _current(home, needed[ALL])
+                    and now - _newest(path) > DAY
+                ):
+                    found.append((path, "checkpoints of an earlier training"))
+            elif path in obsolete:
+                found.append((path, "index of a shard that is no more"))
+            elif (match := _FILES.fullmatch(path.name)) or (stage == "evaluate" and path.suffix == ".json"):
+                clip = match[1] if match else path.stem
+                cell = needed.get(clip)
+                used, alien = used + (cell is not None), alien + (cell is None)
+                if cell is None:
+                    found.append((path, f"no {of}"))
+                elif stale and path.suffix == ".zarr" and _key_differs(home, clip, cell):
+                    found.append((path, "made from other settings, rows or parents"))
+    found += _media(survey)
+    if alien and not used:
+        raise UserError(f"nothing in {results} belongs to {survey.config.manifest}: is this the right manifest?")
+    return [Waste(path, why, _size(path)) for path, why in found]
+
+
+def remove(things: Iterable[Waste]) -> None:
+    for thing in things:
+        with writing(thing.path):
+            if thing.path.is_dir():
+                shutil.rmtree(thing.path)
+            else:
+                thing.path.unlink(missing_ok=True)
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """What lies in a folder; links lead elsewhere and are left alone."""
+    if folder.is_dir():
+        yield from sorted(path for path in folder.iterdir() if not path.is_symlink())
+
+
+def _obsolete_indexes(survey: Survey, stage: str, home: Path) -> set[Path]:
+    table = survey.shards(stage)
+    return {file for file in indexes(home) if table and file.stem not in table and file.stem not in survey.cells[stage]}
+
+
+def _current(home: Path, cell: Cell) -> set[str | None]:
+    with suppress(OSError, ValueError):
+        return {cell.key, cell.found, json.loads((home / "index.json").read_bytes()).get("key")}
+    return {cell.key, cell.found}
+
+
+def _key_differs(home: Path, clip: str, cell: Cell) -> bool:
+    """Against the key in the store itself; a clip that is skipped or failed today needs no store."""
+    there = on_disk(home, clip, {f"{clip}.zarr"})
+    return there is not None and (there.key != cell.key or cell.status == "failed")
+
+
+def _media(survey: Survey) -> Iterator[tuple[Path, str]]:
+    known = {row.clip for row in (*survey.rows, *survey.pairs)}
+    for path in _inside(survey.config.results / "report" / "media"):
+        if path.name not in known and not path.name.startswith("."):
+            yield path, "pictures of a clip that is no more"
+        elif _TEMPORARY.fullmatch(path.name) and time.time() - _newest(path) > DAY:
+            yield path, "left behind by a job that was killed"
+
+
+def _newest(path: Path) -> float:
+    """When anything in it was last written, Unix s."""
+    with suppress(OSError):
+        return max(file.stat().st_mtime for file in (path, *path.rglob("*")))
+    return time.time()
+
+
+def _size(path: Path) -> int:
+    """Bytes on the disk."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(os.stat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names)

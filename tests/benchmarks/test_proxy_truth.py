@@ -1,0 +1,165 @@
+"""The benchmark's own truth and figures: known answers for known cases."""
+
+import numpy as np
+import pytest
+import scipy.ndimage as ndi
+import torch
+from benchmarks.proxy_truth import true_start
+from benchmarks.truth_clips import Clip, make_clip
+from benchmarks.truth_motion import make_motion
+from benchmarks.truth_observe import interocular, observe
+from benchmarks.truth_person import HAIR_RMS, activations, ground_of, make_person, rms
+from benchmarks.truth_scores import (
+    align,
+    angles,
+    disentanglement,
+    identity_correlation,
+    jitter,
+    score_clip,
+    similarity,
+)
+
+from expportrait.estimators.head_landmarks import load_head
+from expportrait.fit.proxy import ProxyFit
+from expportrait.head import Head
+
+FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def head() -> Head:
+    torch.set_num_threads(1)
+    return load_head(None, 1, 20, 40)
+
+
+@pytest.fixture(scope="module")
+def clip(head: Head) -> Clip:
+    return make_clip(head, 3, 1, FRAMES)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def perfect(head: Head, clip: Clip, share: float = 1.0) -> ProxyFit:
+    """A fit with the true unknowns, and ``share`` of the true offsets."""
+    everywhere = torch.arange(len(clip.static))
+    offsets = (share * torch.from_numpy(x.astype(np.float32)) for x in (clip.static, clip.dynamic))
+    return ProxyFit(true_start(head, clip), *offsets, everywhere)
+
+
+def test_the_truth_itself_scores_perfectly(head: Head, clip: Clip) -> None:
+    scores = score_clip(head, perfect(head, clip), clip)
+    for name in ("surface_face_mm", "surface_rest_mm", "vertex_face_mm", "landmark_iod", "gaze_deg", "leakage"):
+        assert scores[name] == pytest.approx(0, abs=0.05), name
+    assert scores["normal_deg"] < 0.3  # the truth is kept as int8
+    assert scores["normal_missed"] < 1e-3
+    for name in ("jitter_ratio", "dynamic_truth", "dynamic_size"):
+        assert scores[name] == pytest.approx(1, abs=0.01), name
+
+
+def test_missing_offsets_are_seen(head: Head, clip: Clip) -> None:
+    scores = score_clip(head, perfect(head, clip, 0.0), clip)
+    assert scores["normal_deg"] > 4
+    assert scores["surface_rest_mm"] > 1.5
+    assert scores["surface_face_mm"] > 0.5
+
+
+def test_what_one_view_cannot_know_costs_nothing(clip: Clip) -> None:
+    weight = clip.visible.astype(float)
+    ray = (weight[..., None] * clip.vertices).sum(1) / weight.sum(1)[:, None]
+    ray /= np.linalg.norm(ray, axis=-1, keepdims=True)
+    deeper = 0.8 * clip.vertices + np.linspace(-0.2, 0.3, FRAMES)[:, None, None] * ray[:, None]
+    assert np.abs(align(deeper, clip.vertices, weight) - clip.vertices).max() < 1e-4
+    sideways = clip.vertices + np.array([0.004, 0, 0])
+    assert np.abs(align(sideways, clip.vertices, weight) - clip.vertices).mean() > 1e-3
+
+
+def test_leakage_of_a_known_case(rng: np.random.Generator) -> None:
+    static, dynamic = rng.normal(size=(50, 3)), rng.normal(size=(8, 50, 3))
+    dynamic -= dynamic.mean(0)
+    where = np.arange(50) < 40
+    scores = disentanglement(dynamic + 0.3 * static, dynamic, static, np.ones(50), where)
+    assert scores["leakage"] == pytest.approx(0.09)
+    size = np.linalg.norm(0.3 * static[where], axis=-1).mean() / np.linalg.norm(dynamic[:, where], axis=-1).mean()
+    assert scores["mean_dynamic"] == pytest.approx(size)
+    assert scores["dynamic_truth"] == pytest.approx(1)
+    absent = disentanglement(0 * dynamic, dynamic, static, np.ones(50), where)
+    assert absent["dynamic_truth"] == absent["dynamic_size"] == 0
+
+
+def test_identity_ignores_place_turn_and_size(rng: np.random.Generator) -> None:
+    mean = rng.normal(size=(400, 3))
+    a, b = mean + 0.05 * rng.normal(size=(2, 400, 3))
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    turn *= np.sign(np.linalg.det(turn))
+    everywhere = np.ones(400, bool)
+    assert identity_correlation(a, 1.3 * a @ turn + [1, 2, 3], mean, everywhere) == pytest.approx(1, abs=1e-6)
+    assert abs(identity_correlation(a, b, mean, everywhere)) < 0.2
+    assert identity_correlation(a, 2 * mean - similarity(a, mean), mean, everywhere) < -0.95
+    assert np.allclose(similarity(0.7 * mean @ turn + 4, mean), mean)
+
+
+def test_jitter_is_acceleration() -> None:
+    t = np.arange(5.0)[:, None, None]
+    assert jitter(np.repeat(3 * t, 2, -1), np.ones((5, 1), bool)) == pytest.approx(0)
+    assert jitter(np.concatenate([t**2, 0 * t], -1), np.ones((5, 1), bool)) == pytest.approx(2)
+
+
+def test_offset_fields_have_the_stated_size(head: Head) -> None:
+    g, sizes = ground_of(head), []
+    for seed in range(3):
+        person = make_person(head, seed)
+        assert np.array_equal(person.static, make_person(head, seed).static)
+        assert rms(person.static, person.hair > 0.5) == pytest.approx(np.mean(HAIR_RMS), abs=0.006)
+        assert rms(person.static, g.face * g.free > 0.5) == pytest.approx(0.002, rel=0.15)
+        assert np.abs(person.static[g.free == 0]).max() == 0
+        motion = make_motion((seed, 1), 60)
+        moved = person.dynamic(activations(motion.units, motion.jaw))
+        size = np.linalg.norm(moved, axis=-1)
+        sizes.append(size[size > 3e-4])
+        assert size[:, g.dynamic == 0].max() == 0
+        basis = np.linalg.qr(head.dense.expression_basis.numpy().reshape(-1, head.n_expression))[0]
+        flat = (moved - moved.mean(0)).reshape(60, -1)
+        assert ((flat @ basis) ** 2).sum() < 0.6 * (flat**2).sum()  # outside the blendshapes
+    assert 0.0007 < np.sqrt((np.concatenate(sizes) ** 2).mean()) < 0.0013
+
+
+def test_equal_faces_have_equal_offsets(head: Head) -> None:
+    person = make_person(head, 1)
+    a, b = make_motion((1, 0), 20), make_motion((1, 1), 20)
+    together = {name: np.concatenate([a.units[name], b.units[name]]) for name in a.units}
+    moved = person.dynamic(activations(together, np.concatenate([a.jaw, b.jaw])))
+    assert np.allclose(moved[:20], person.dynamic(activations(a.units, a.jaw)), atol=1e-7)
+
+
+def test_clean_observations_are_the_truth_up_to_depth_units(clip: Clip) -> None:
+    targets, points, confidence = observe(clip, (3, 1), noisy=False)
+    assert torch.equal(points, torch.from_numpy(clip.landmarks.astype(np.float32)))
+    assert confidence.min() == 1
+    assert np.array_equal(targets.mask.numpy() > 0.5, clip.mask)
+    seen, true = targets.depth.numpy()[clip.mask], clip.depth[clip.mask]
+    assert abs(np.corrcoef(seen, true)[0, 1]) > 0.999
+    assert abs(seen.mean() - true.mean()) > 1e-2
+
+
+def test_noisy_observations_have_the_stated_errors(head: Head) -> None:
+    clip = make_clip(head, 2, 0, 20)
+    targets, points, confidence = observe(clip, (2, 0), noisy=True)
+    lost = confidence.numpy().min(1) < 1
+    assert lost.sum() == 1  # 5 % of 20
+    off = (points.numpy() - clip.landmarks)[~lost][..., :2] / interocular(clip.landmarks)[~lost, None, None]
+    assert np.sqrt((off**2).sum(-1).mean()) == pytest.approx(0.01, rel=0.1)
+    for t in (0, 10):
+        estimate, mask = targets.mask[t].numpy() > 0.5, clip.mask[t]
+        edge = np.where(mask, ndi.distance_transform_edt(mask), ndi.distance_transform_edt(~mask))
+        moved = edge[estimate != mask]
+        assert 1 < moved.max() <= 4
+        deep = mask & (edge > 8)
+        tilt = angles(targets.normals[t].numpy(), clip.normals[t] / 127.0)[deep]
+        assert 2 < np.sqrt((tilt**2).mean()) < 6  # the bias of 3 degrees, and blurred detail
+        a, b = targets.depth[t].numpy()[deep].astype(float), clip.depth[t][deep].astype(float)
+        slope, shift = np.polyfit(a, b, 1)
+        spread = np.diff(np.quantile(clip.depth[clip.mask], [0.02, 0.98]))[0]
+        assert 0.005 < np.std(slope * a + shift - b) / spread < 0.04

@@ -1,0 +1,210 @@
+"""What ``status`` says, against what runs do; ``retry``, ``prune``, ``watch``."""
+
+import json
+import os
+import time
+from collections import Counter
+
+import pytest
+import typer
+
+from expportrait.errors import UserError
+from expportrait.heartbeat import Heartbeat
+from expportrait.options import configuration
+from expportrait.stages import PER_CLIP, STAGES
+from expportrait.status import commands
+from expportrait.status.survey import survey
+from expportrait.status.text import general, plan, table, todo
+
+TRAINED = {"transfer", "drive/targets", "drive", "generator", "reenact", "evaluate"}
+LANDMARKS = "results/landmarks/films-0000.json"
+
+
+def look(project, *sets, deep=False):
+    folder = project.folder
+    return survey(configuration(folder / "data_manifest.csv", folder / "results", None, [*sets]), deep)
+
+
+@pytest.fixture
+def say(project, capsys):
+    """A command's output."""
+
+    def command(name, **options):
+        given = {"manifest": project.folder / "data_manifest.csv", "results": project.folder / "results"}
+        getattr(commands, name)(**given | options)
+        return capsys.readouterr().out
+
+    return command
+
+
+def add(project, name="new"):
+    project.write(
+        "data_manifest.csv", project.read("data_manifest.csv") + f"{name},films,films/{name}.mp4,{name},train\n"
+    )
+
+
+def fail(project, clip, why="no face in films/bob.mp4: 3 of 60 frames"):
+    """As if landmarks had refused the clip, with the key that it has."""
+    index = json.loads(project.read(LANDMARKS))
+    index[clip] |= {"status": "failed", "why": why}
+    project.write(LANDMARKS, json.dumps(index))
+    project.write(f"results/landmarks/{clip}.failed.json", json.dumps(index[clip]))
+
+
+def test_a_finished_run_has_nothing_to_do(finished):
+    seen = look(finished, deep=True)
+    assert [*seen.stages] == [s for s in [*STAGES[:8], "drive/targets", *STAGES[8:]] if s not in ("demo", "report")]
+    assert {cell.status for cells in seen.cells.values() for cell in cells.values()} == {"ok"}
+    assert plan(seen) == "A run would compute nothing."
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ("crop.scale=2.5", {*PER_CLIP, *TRAINED}),
+        ("proxy.batch=5", {"proxy", "control", *TRAINED}),
+        ("drive.pose=relative", {"drive", "reenact", "evaluate"}),
+        ("drive.offsets=copy", {"drive", "reenact", "evaluate"}),
+        ("generator.steps=9", {"generator", "reenact", "evaluate"}),
+        ("generator.save_every=9", set()),
+        ("report.size=99", set()),
+    ],
+)
+def test_stale_is_what_a_changed_setting_makes_stale(finished, change, stages):
+    seen = look(finished, change)
+    assert {stage for stage, _, _ in seen.having("stale")} == stages == {*todo(seen)}
+
+
+def test_what_is_said_is_what_a_run_does(project):
+    add(project)
+    said = todo(look(project))
+    assert {stage: said[stage] for stage in (*PER_CLIP, "transfer")} == dict.fromkeys((*PER_CLIP, "transfer"), 1)
+    project.run()
+    done = Counter(line.split()[0] for line in project.work())
+    del said["evaluate"]  # its work is not written down
+    assert done == said and todo(look(project)) == {}
+
+
+def test_failures_reach_their_children_and_are_tried_again_when_asked(project, say):
+    fail(project, "bob")
+    seen = look(project)
+    assert seen.cells["landmarks"]["bob"].status == "failed"
+    assert seen.cells["proxy"]["bob"] == ("skipped", None, "landmarks: no face in films/bob.mp4: 3 of 60 frames",
+                                          seen.cells["proxy"]["bob"].found)  # fmt: skip
+    text = say("status")
+    assert "no face in films/bob.mp4: 3 of 60 frames" in text and "bob" in text
+    assert say("retry", reason="too small").startswith("No failure is like that")
+    assert say("retry", reason="NO FACE", dry_run=True) == "landmarks 1 would be tried again\n"
+    assert (project.folder / "results/landmarks/bob.failed.json").exists()
+    assert (
+        say("retry", reason="NO FACE", clip=["bob"]) == "landmarks 1 will be tried again by the next run: snakemake\n"
+    )
+    assert not (project.folder / "results/landmarks/bob.failed.json").exists()
+    (project.folder / "results/landmarks/bob.zarr/zarr.json").unlink()  # there is none where a clip failed
+    project.run(LANDMARKS)
+    assert project.work() == ["landmarks bob"] and todo(look(project)) == {}
+
+
+@pytest.mark.parametrize("options", [{}, {"stage": ["landmark"], "everything": True}])
+def test_retry_wants_to_know_what(say, options):
+    with pytest.raises(UserError, match=r"say which failures|there is no stage 'landmark'"):
+        say("retry", **options)
+
+
+def test_one_clips_story(project, say):
+    fail(project, "ann", "too dark")
+    text = say("status", clip="ann", sets=["crop.scale=2.5"])
+    assert "because crop.scale was 2.2 and is 2.5" in text and "results/logs/crop/films-0000.log" in text
+    assert "pairs with it: bob__bob, bob__" in say("status", clip="bob")
+    assert "landmarks: failed, too dark" in say("status", clip="ann")
+    chunk = project.folder / "results/crop/bob.zarr/x/c/0"
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"x")
+    assert "DAMAGED" in say("status", clip="bob")
+    with pytest.raises(UserError, match="has no clip 'an'; did you mean 'ann'"):
+        say("status", clip="an")
+
+
+def test_deep_sees_stores_that_are_gone(project, say):
+    (project.folder / "results/crop/bob.zarr/x/c/0").unlink()
+    assert todo(look(project)) == {} and todo(look(project, deep=True)) == {"crop": 1}
+    assert say("retry", deep=True) == "crop 1 will be tried again by the next run: snakemake\n"
+    project.run("results/crop/films-0000.json")
+    assert project.work() == ["crop bob"]
+
+
+def test_json(project, say):
+    fail(project, "bob")
+    told = json.loads(say("status", as_json=True))
+    assert told["stages"]["landmarks"] == {"ok": 2, "failed": 1, "skipped": 0, "stale": 0, "missing": 0}
+    assert told["not_ok"]["bob"]["control"]["status"] == "skipped"
+
+
+def test_prune_takes_what_no_row_needs_and_nothing_else(project, say):
+    folder, results = project.folder, project.folder / "results"
+    lines = project.read("data_manifest.csv").splitlines(keepends=True)
+    project.write("data_manifest.csv", "".join(line for line in lines if not line.startswith("hopper")))
+    old, new = results / "crop/.ann.zarr.node.1.tmp", results / "crop/.bob.zarr.node.1.tmp"
+    work = [results / f"generator/work-{digit * 32}" for digit in "ab"]
+    for path in (old, new, *work, results / "mine/hopper-talk.zarr", results / "report/media/hopper-talk"):
+        path.mkdir(parents=True)
+    for path in (old, work[0]):
+        os.utime(path, (0, time.time() - 2 * 86400))
+    (results / "crop/link.zarr").symlink_to(folder / "src")
+    before = {*folder.rglob("*")}
+    text = say("prune", dry_run=True)
+    assert "no clip of the manifest" in text and "generator/work-a" in text and before == {*folder.rglob("*")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer, "confirm", lambda *_, **__: (_ for _ in ()).throw(typer.Abort))
+        with pytest.raises(typer.Abort):
+            say("prune")
+    assert before == {*folder.rglob("*")}
+    say("prune", yes=True)
+    gone = {path for path in before if not os.path.lexists(path)}
+    tops = {str(path.relative_to(results)) for path in gone if path.parent not in gone}
+    clip = {f"{stage}/{name}" for stage in PER_CLIP for name in ("hopper-talk.zarr", "demo-0000.json")}
+    pair = {"reenact/bob__hopper-talk.zarr", "drive/bob__hopper-talk.zarr", "evaluate/pairs/bob__hopper-talk.json"}
+    rest = {"crop/.ann.zarr.node.1.tmp", f"generator/{work[0].name}", "report/media/hopper-talk"}
+    assert tops == clip | pair | rest
+    assert say("prune", yes=True).startswith("Nothing in")
+
+
+def test_prune_takes_stale_stores_only_when_asked(project, say):
+    assert say("prune", sets=["control.maps=[depth]"], yes=True).startswith("Nothing in")
+    say("prune", sets=["control.maps=[depth]"], stale=True, yes=True)
+    assert not list(project.folder.glob("results/control/*.zarr"))
+    assert len(list(project.folder.glob("results/proxy/*.zarr"))) == 3
+
+
+def test_prune_refuses_a_manifest_of_other_clips(project, say):
+    project.write("data_manifest.csv", "clip,dataset,source\nother,films,other.mp4\n")
+    with pytest.raises(UserError, match="is this the right manifest"):
+        say("prune", yes=True)
+
+
+def test_watching(project, say):
+    add(project)
+    file = project.folder / "results/logs/proxy/films-0000.progress.json"
+    beat = Heartbeat(file, "proxy", "films-0000", 10)
+    beat.data |= {
+        "done": 4,
+        "computed": 2,
+        "seconds": 60.0,
+        "counts": {"ok": 3, "failed": 1},
+        "now": "carl",
+        "step": "fit: 3 of 9",
+    }
+    beat._write()
+    text = say("watch", once=True)
+    line = next(line.split() for line in text.splitlines() if line.startswith("proxy") and "films" in line)
+    assert line[1:6] == ["films-0000", "4", "10", "1", "30.0"] and "3 min" in text and "fit: 3 of 9" in text
+    page = project.read("results/report/status.html")
+    assert '<meta http-equiv="refresh"' in page and "films-0000" in page and "http://" not in page
+    with pytest.raises(UserError, match="is at work on proxy films-0000"):
+        say("prune", yes=True, sets=["crop.scale=3"], stale=True)
+    beat.end()
+    assert "No job is at work." in say("watch", once=True)
+
+
+def test_text():
+    assert general("no face in /a/b c.mp4: 3 of 60 frames, 0.25 s") == "no face in … c.mp4: N of N frames, N s"
+    assert table([("a", "n"), ("long", "1,200"), ("b", "3")]) == "a         n\nlong  1,200\nb         3"
