@@ -34,6 +34,7 @@ from expportrait.options import (
 )
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES
 from expportrait.status import commands
+from expportrait.weights import fetch_weights
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -241,6 +242,7 @@ if sys.argv[1:2] == ["head"]:  # importing the head loads torch
         head.command(_name)(getattr(import_module("expportrait.head.commands"), _name))
 
 app.add_typer(importing, name="import")
+app.command("fetch-weights")(fetch_weights)
 
 
 def _version(wanted: bool) -> None:

@@ -119,7 +119,13 @@ class Landmarks(Section):
 class GeometrySettings(Section):
     """Normals, depth and mask of head and shoulders."""
 
-    estimator: Literal["embedded"] = Field("embedded", description="which estimator; embedded needs no weights")
+    estimator: Literal["david", "sapiens", "embedded"] = Field(
+        "david", description="which estimator; the first two need files (docs/estimators.md), embedded does not"
+    )
+    model: Path | None = Field(None, description="david: its multi-task network (ONNX), instead of the next three")
+    normals: Path | None = Field(None, description="david (ONNX), sapiens (TorchScript): network of surface normals")
+    depth: Path | None = Field(None, description="david, sapiens: network of relative depth")
+    mask: Path | None = Field(None, description="david: network of the foreground; sapiens: of body parts")
     grid: int = Field(96, ge=32, le=512, description="embedded: cells a side on which normals and depth are solved")
 
 
@@ -329,7 +335,15 @@ class Evaluate(Section):
 
     stride: int = Field(4, ge=1, description="every so many frames are measured")
     lpips: Literal["alex", "vgg", "squeeze"] | None = Field(
-        None, description="network of LPIPS, by the package lpips; empty: not available"
+        None, description="network of LPIPS, by the package lpips; empty: by the next two, or not available"
+    )
+    lpips_backbone: Path | None = Field(None, description="LPIPS by own code: AlexNet's weights, torchvision's file")
+    lpips_linear: Path | None = Field(None, description="LPIPS by own code: its linear layers for alex, version 0.1")
+    tracker: Literal["own", "smirk", "deep3d"] = Field(
+        "own", description="what AED, APD and jaw rest on: the own tracker, or coefficient files of one of these"
+    )
+    tracks: Path | None = Field(
+        None, description="smirk, deep3d: folder of those files, one a video (docs/estimators.md)"
     )
     arcface: Path | None = Field(None, description="ArcFace network for CSIM (ONNX); empty: not available")
 
@@ -420,7 +434,9 @@ SECTIONS = tuple(name for name, field in Config.model_fields.items() if isinstan
 
 def _require(path: Path, where: str) -> None:
     if not path.exists():
-        raise UserError(f"{where}: {path} does not exist")
+        from expportrait.weights import comes_from
+
+        raise UserError(f"{where}: {path} does not exist{comes_from(where, path)}")
 
 
 def _hashed(value: Any, clip: str, where: str) -> Any:

@@ -1,17 +1,19 @@
 """LPIPS and CSIM with the user's networks: here small stand-ins with known answers."""
 
 import sys
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import helper
 from skimage.data import astronaut
 
 from expportrait.errors import UserError
+from expportrait.metrics.backbone import LAYERS
 from expportrait.metrics.identity import FIVE, TEMPLATE, ArcFace, aligned, csim
-from expportrait.metrics.perceptual import Lpips
+from expportrait.metrics.perceptual import Lpips, OwnLpips
 
 
 class Distance(torch.nn.Module):
@@ -44,30 +46,18 @@ def test_lpips_without_the_package_is_one_sentence(monkeypatch):
         Lpips("alex")
 
 
-class Session:
-    """As onnxruntime's: a network whose embedding is the mean colour of the face."""
-
-    def __init__(self, file, providers):
-        if "picture" in Path(file).name:
-            raise ValueError("no protobuf")
-        self.shape = ["N", 3, 112, 112] if "face" in Path(file).name else [1, 112, 112, 3]
-
-    def get_inputs(self):
-        return [SimpleNamespace(name="data", shape=self.shape)]
-
-    def run(self, outputs, feed):
-        assert outputs is None and feed["data"].dtype == np.float32 and feed["data"].shape == (1, 3, 112, 112)
-        assert feed["data"].min() >= -1 and feed["data"].max() <= 1
-        return [feed["data"].mean((2, 3))]
-
-
 @pytest.fixture
-def network(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "onnxruntime", module := ModuleType("onnxruntime"))
-    module.InferenceSession = Session
+def network(tmp_path):
+    """A network of ArcFace's interface whose embedding is the mean colour of the face."""
 
-    def network(name):
-        (tmp_path / name).write_bytes(b"weights")
+    def network(name, shape=("N", 3, 112, 112), flat=True):
+        nodes = [helper.make_node("GlobalAveragePool", ["data"], ["mean"])]
+        nodes += [helper.make_node("Flatten", ["mean"], ["fc1"])] if flat else []
+        last, out = ("fc1", [shape[0], 3]) if flat else ("mean", [shape[0], 3, 1, 1])
+        values = [helper.make_tensor_value_info(*v) for v in (("data", 1, shape), (last, 1, out))]
+        graph = helper.make_graph(nodes, "stand-in", values[:1], values[1:])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+        onnx.save(model, str(tmp_path / name))
         return ArcFace(tmp_path / name)
 
     return network
@@ -90,7 +80,7 @@ def test_csim_is_the_cosine_of_the_faces_embeddings(network):
     np.testing.assert_allclose(np.linalg.norm(a, axis=1), 1)
     missing = arcface.embed(frames[:2], where[:2], np.array([True, False]))
     np.testing.assert_array_equal(np.isnan(csim(a, missing)), [False, True])
-    assert "sha256" in arcface.backend("the true frame")["backend"]
+    assert len(arcface.backend("the true frame")["weights"]["arcface"]) == 64
 
 
 def test_faces_are_turned_scaled_and_moved_onto_the_template():
@@ -105,11 +95,85 @@ def test_faces_are_turned_scaled_and_moved_onto_the_template():
     assert np.abs(upright - double).mean() < 6
 
 
-def test_files_that_are_no_arcface_are_one_sentence(network, monkeypatch):
-    with pytest.raises(UserError, match=r"picture.png is not an ONNX network: no protobuf"):
-        network("picture.png")
-    with pytest.raises(UserError, match=r"other.onnx takes \[1, 112, 112, 3\], not ArcFace's \(N, 3, 112, 112\)"):
-        network("other.onnx")
+def test_faces_in_one_batch_or_one_by_one_embed_alike(network):
+    frames = np.random.default_rng(0).integers(0, 256, (4, 200, 200, 3), np.uint8)
+    where, found = np.repeat(points(TEMPLATE + 40), 4, 0), np.ones(4, bool)
+    together = network("many.onnx").embed(frames, where, found)
+    np.testing.assert_allclose(network("one.onnx", (1, 3, 112, 112)).embed(frames, where, found), together, atol=1e-6)
+    assert np.isnan(network("many.onnx").embed(frames, where, ~found)).all()
+
+
+def test_files_that_are_no_arcface_are_one_sentence(network, tmp_path, monkeypatch):
+    (tmp_path / "picture.png").write_bytes(b"picture")
+    with pytest.raises(UserError, match=r"picture.png is not an ONNX network"):
+        ArcFace(tmp_path / "picture.png")
+    with pytest.raises(
+        UserError, match=r"other.onnx takes data \[1, 3, 128, 128\].*, not ArcFace's .*\(N, 3, 112, 112\)"
+    ):
+        network("other.onnx", (1, 3, 128, 128))
+    with pytest.raises(UserError, match="not a network of embeddings"):
+        network("maps.onnx", flat=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match="needs onnxruntime: `pip install onnxruntime`"):
         network("face.onnx")
+
+
+@pytest.fixture(scope="module")
+def lpips_files(tmp_path_factory):
+    """Files of the published names and shapes, with random weights."""
+    folder, g = tmp_path_factory.mktemp("lpips"), torch.Generator().manual_seed(0)
+    features, linear = {}, {}
+    for i, (number, inside, out, kernel, *_) in enumerate(LAYERS):
+        features[f"features.{number}.weight"] = (
+            torch.randn(out, inside, kernel, kernel, generator=g) / kernel / inside**0.5
+        )
+        features[f"features.{number}.bias"] = 0.1 * torch.randn(out, generator=g)
+        linear[f"lin{i}.model.1.weight"] = torch.rand(1, out, 1, 1, generator=g)
+    features["classifier.6.weight"] = torch.zeros(2, 2)  # the file has more than is used
+    torch.save(features, folder / "alexnet.pth")
+    torch.save(linear, folder / "alex.pth")
+    return folder / "alexnet.pth", folder / "alex.pth"
+
+
+def test_own_lpips_is_the_weighted_distance_of_unit_features(lpips_files):
+    """Against the sum written out with torch's own layers."""
+    a, b = (np.random.default_rng(i).integers(0, 256, (1, 80, 72, 3), np.uint8) for i in (0, 1))
+    state, linear = (torch.load(file, weights_only=True) for file in lpips_files)
+    net = torch.nn.Sequential()
+    for number, inside, out, kernel, stride, padding, pooled in LAYERS:
+        if pooled:
+            net.append(torch.nn.MaxPool2d(3, 2))
+        conv = torch.nn.Conv2d(inside, out, kernel, stride, padding)
+        conv.load_state_dict({name: state[f"features.{number}.{name}"] for name in ("weight", "bias")})
+        net.extend([conv, torch.nn.ReLU()])
+    expected = 0.0
+    x, y = (
+        (torch.from_numpy(v).permute(0, 3, 1, 2) / 127.5 - 1 - torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
+        / torch.tensor([0.458, 0.448, 0.450])[:, None, None]
+        for v in (a, b)
+    )
+    level = 0
+    with torch.no_grad():
+        for layer in net:
+            x, y = layer(x), layer(y)
+            if isinstance(layer, torch.nn.ReLU):
+                unit = [v / v.pow(2).sum(1, keepdim=True).sqrt() for v in (x, y)]
+                weight = linear[f"lin{level}.model.1.weight"].view(1, -1, 1, 1)
+                expected += float((weight * (unit[0] - unit[1]) ** 2).sum(1).mean())
+                level += 1
+    measure = OwnLpips(*lpips_files)
+    assert level == 5
+    np.testing.assert_allclose(measure(a, b), [expected], rtol=1e-4)
+    assert measure(a, a)[0] == 0
+    assert set(measure.backend()["weights"]) == {"backbone", "linear"}
+
+
+def test_other_files_than_those_of_lpips_are_refused(lpips_files, tmp_path):
+    backbone, linear = lpips_files
+    with pytest.raises(UserError, match=r"alex.pth has no features.0.weight .* not torchvision's AlexNet"):
+        OwnLpips(linear, linear)
+    (tmp_path / "x.pth").write_text("<html>")
+    with pytest.raises(UserError, match=r"lpips_linear: .*x.pth is not a file of torch weights"):
+        OwnLpips(backbone, tmp_path / "x.pth")
+    with pytest.raises(UserError, match="set both or neither"):
+        OwnLpips(backbone, None)

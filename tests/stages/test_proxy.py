@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CLIPS.is_dir(), reason="t
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     rows = [Row(clip, "real", name, CLIPS / name, start=2.0, end=2.4) for clip, name in NAMES.items()]
-    config = Config(results=folder)
+    config = Config(results=folder, geometry={"estimator": "embedded"})
     for stage in (crop, landmarks, geometry, proxy, control):
         index = run(stage.STAGE, rows, config)
         assert {outcome.status for outcome in index.values()} == {"ok"}, index

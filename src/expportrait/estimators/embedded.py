@@ -49,6 +49,7 @@ class EmbeddedEstimator(GeometryEstimator):
         distance = torch.cdist(head.coarse.template, head.landmarks.template)
         self.nearest = distance.argmin(1)  # landmark of each coarse vertex, for the points' certainty
         self.segmenter = SelfieSegmenter()
+        self.files, self.runs_on = {}, str(head.faces.device)
 
     def _part(self, *names: str) -> Tensor:
         """(n_c,) bool: coarse vertices of these regions. A dense mesh's first vertices are the coarse ones."""

@@ -31,12 +31,14 @@ class Geometry:
 
 
 class GeometryEstimator(ABC):
-    """One estimator, loaded once a shard. A subclass gives ``batches`` and the four facts that go into the store."""
+    """One estimator, loaded once a shard. A subclass gives ``batches`` and the facts that go into the store."""
 
     name: str
     version: int
     depth_space: str
     statement: str  # what the maps are worth, one or two sentences, for whoever opens the store
+    files: dict[str, str]  # sha256 of the user's files by the setting that names them; empty where none are needed
+    runs_on: str  # device, or onnxruntime's provider
 
     @abstractmethod
     def batches(
@@ -65,4 +67,13 @@ def load_estimator(name: str, head: HeadSettings, settings: GeometrySettings, de
 
         loaded = load_head(head.file, head.subdivisions, head.shape_components, head.expression_components)
         return EmbeddedEstimator(loaded.to(device), settings.grid)
+    given = {key: getattr(settings, key) for key in ("model", "normals", "depth", "mask")}
+    if name == "david":
+        from expportrait.estimators.david import DavidEstimator, david_files
+
+        return DavidEstimator(david_files(given), device)
+    if name == "sapiens":
+        from expportrait.estimators.sapiens import SapiensEstimator, sapiens_files
+
+        return SapiensEstimator(sapiens_files(given), device)
     raise UserError(f"geometry.estimator: no estimator is called {name!r}")

@@ -1,19 +1,19 @@
 """CSIM: cosine similarity of ArcFace embeddings (Deng et al. 2019), by the user's weights. Without them, no number."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 from skimage.transform import SimilarityTransform, warp
 
-from expportrait.errors import UserError
+from expportrait.estimators.onnx_network import OnnxNetwork
 
 NOT_AVAILABLE = (
     "not available: CSIM needs a face recognition network, which is not shipped; take an ArcFace model of "
-    "InsightFace as an ONNX file (licence: non-commercial research), install onnxruntime and set evaluate.arcface to "
-    "the file"
+    "InsightFace as an ONNX file (licence: non-commercial research; `expportrait fetch-weights arcface`) and set "
+    "evaluate.arcface to the file"
 )
 SIDE = 112  # px, of ArcFace's input
+BATCH = 32  # faces a call
 # Where ArcFace expects the subject's right eye, left eye, nose tip, right and left mouth corner in its input, px.
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
@@ -24,35 +24,27 @@ FIVE = [468, 473, 1, 61, 291]  # the same points among MediaPipe's 478
 class ArcFace:
     """Embeddings by a 112x112 RGB ArcFace network in ONNX, values (v - 127.5) / 127.5."""
 
-    def __init__(self, file: Path):
+    def __init__(self, file: Path, device: str = "cpu"):
         """Raises UserError where the file is no such network, or onnxruntime is missing."""
-        try:
-            import onnxruntime
-        except ImportError:
-            raise UserError(f"evaluate.arcface: {file} needs onnxruntime: `pip install onnxruntime`") from None
-        try:
-            self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        except Exception as error:  # its own kinds, one for every way a file can be wrong
-            raise UserError(f"evaluate.arcface: {file} is not an ONNX network: {error}") from None
-        self._input, shape = self._session.get_inputs()[0].name, self._session.get_inputs()[0].shape
-        if list(shape[1:]) != [3, SIDE, SIDE]:
-            raise UserError(f"evaluate.arcface: {file} takes {shape}, not ArcFace's (N, 3, {SIDE}, {SIDE})")
-        self._sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        self._network = OnnxNetwork(file, "evaluate.arcface", SIDE, device, "ArcFace's")
+        self._network.expect((None, None), what="a network of embeddings")
 
     def embed(self, frames: np.ndarray, points: np.ndarray, found: np.ndarray) -> np.ndarray:
         """Frames (T, H, W, 3) u8, landmarks (T, 478, 2+) px, found (T,) -> unit rows (T, D), NaN where not found."""
-        rows = [self._embed(f, p) if ok else None for f, p, ok in zip(frames, points, found, strict=True)]
-        size = next((len(row) for row in rows if row is not None), 1)
-        return np.stack([np.full(size, np.nan) if row is None else row for row in rows])
-
-    def _embed(self, frame: np.ndarray, points: np.ndarray) -> np.ndarray:
-        face = np.rint(aligned(frame, points[FIVE, :2])).astype(np.float32)
-        values = self._session.run(None, {self._input: (face.transpose(2, 0, 1)[None] - 127.5) / 127.5})[0][0]
-        return values / np.linalg.norm(values)
+        if not found.any():
+            return np.full((len(found), 1), np.nan)
+        faces = np.stack([np.rint(aligned(f, p[FIVE, :2])) for f, p in zip(frames[found], points[found], strict=True)])
+        inputs = (faces.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
+        parts = [self._network(inputs[first : first + BATCH])[0] for first in range(0, len(inputs), BATCH)]
+        values = np.concatenate(parts)
+        rows = np.full((len(found), values.shape[1]), np.nan)
+        rows[found] = values / np.linalg.norm(values, axis=1, keepdims=True)
+        return rows
 
     def backend(self, against: str) -> dict:
         return {
-            "backend": f"ArcFace, ONNX file with sha256 {self._sha256}",
+            "backend": f"ArcFace, ONNX file {self._network.file.name}, by onnxruntime",
+            "weights": {"arcface": self._network.sha256},
             "against": against,
             "norm": "cosine of unit embeddings, faces aligned by MediaPipe's iris, nose and mouth points",
             "unit": "none, 1 is equal",

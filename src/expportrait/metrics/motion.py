@@ -5,8 +5,10 @@ settings stand on one ruler.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
+import mediapipe
 import numpy as np
 import torch
 
@@ -15,7 +17,9 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.fit.landmarks import fit_landmarks
 from expportrait.fit.parameters import HeadParameters
+from expportrait.weights import sha256
 
+MESH = Path(mediapipe.__file__).parent / "modules" / "face_landmark" / "face_landmark_with_attention.tflite"
 SIZE = 512  # px, side of the frames that the tracker sees; others are resized
 # Every setting that the landmark fit reads. No temporal terms: sampled frames are seconds apart, and smoothing would
 # hide the very jitter that a generated clip may have.
@@ -78,7 +82,8 @@ class Tracker:
         common = {
             "backend": "own tracker",
             "landmarks": f"MediaPipe, 478 points, frames resized to {SIZE} px",
-            "head": f"open head, sha256 {self.head.sha256}",
+            "head": "open head",
+            "weights": {"head": self.head.sha256, "landmarks": sha256(MESH)},
             "shape": "one for driver and result" if one_shape else "one for the driver, one for the target",
             "norm": "L1",
             "fit": FIT,

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from expportrait.config import Evaluate
-from expportrait.metrics import identity, image, motion, perceptual
+from expportrait.errors import ClipError, UserError
+from expportrait.metrics import coefficients, identity, image, motion, perceptual
 
 RUN, COPY = "generated", "copy reference"
 METHODS = (RUN, COPY)
@@ -21,14 +22,20 @@ class Tools:
     """Trackers and networks, loaded once; None where the user's weights are not there."""
 
     tracker: motion.Tracker
-    lpips: perceptual.Lpips | None
+    lpips: perceptual.Lpips | perceptual.OwnLpips | None
     arcface: identity.ArcFace | None
 
     @classmethod
     def load(cls, s: Evaluate, device: str) -> "Tools":
         """Raises UserError where what the settings ask for cannot be had."""
         lpips = perceptual.Lpips(s.lpips, device) if s.lpips else None
-        arcface = identity.ArcFace(s.arcface) if s.arcface else None
+        if s.lpips_backbone or s.lpips_linear:
+            if lpips is not None:
+                raise UserError(
+                    "evaluate.lpips and evaluate.lpips_backbone are two ways to one number: set one of them"
+                )
+            lpips = perceptual.OwnLpips(s.lpips_backbone, s.lpips_linear, device)
+        arcface = identity.ArcFace(s.arcface, device) if s.arcface else None
         return cls(motion.Tracker(), lpips, arcface)
 
 
@@ -60,15 +67,48 @@ class Scores:
                 f"{self.no_face['driver']} of the driver")  # fmt: skip
 
 
-def measure(tools: Tools, made: np.ndarray, driving: np.ndarray, portrait: np.ndarray, own: bool) -> dict[str, Scores]:
+@dataclass
+class Tracks:
+    """Coefficients of the user's tracker, of the frames measured: of the result, the driver and the portrait."""
+
+    tracker: str
+    moves: tuple[motion.Motion, motion.Motion, motion.Motion]
+    backends: dict[str, dict]
+
+
+def read_tracks(s: Evaluate, about: dict, frames: list[int], reference: int, count: int) -> Tracks | None:
+    """None with the own tracker. Raises UserError for settings, ClipError for files that are not there."""
+    if s.tracker == "own":
+        return None
+    if s.tracks is None:
+        raise UserError(f"evaluate.tracker is {s.tracker}: set evaluate.tracks to the folder of its files")
+    lengths = {"pair": count, "driver": count, "target": reference + 1}
+    result, driver, target = (
+        coefficients.read_track(s.tracks, about[who], s.tracker, length) for who, length in lengths.items()
+    )
+    widths = {track.motion.expression.shape[1] for track in (result, driver, target)}
+    if len(widths) > 1:
+        raise ClipError(
+            f"evaluate.tracks: files of {about['pair']} with {sorted(widths)} coefficients: of two trackers?"
+        )
+    moves = result.rows(frames), driver.rows(frames), target.rows([reference])
+    return Tracks(s.tracker, moves, coefficients.backends(s.tracker, result, driver))
+
+
+def measure(
+    tools: Tools, made: np.ndarray, driving: np.ndarray, portrait: np.ndarray, own: bool, tracks: Tracks | None = None
+) -> dict[str, Scores]:
     """Method -> scores of frames ``made`` (T, S, S, 3) u8 against the driver's, the same size.
 
     ``portrait`` (S, S, 3): the reference frame; ``own``: driver and target are one clip, so ``driving`` is the truth.
+    ``tracks``: the user's coefficients in place of the own tracker's.
     Driver and portrait have to be of the result's size: blur alone moves the tracker's figures (docs/evaluate.md).
     """
     count, tracker = len(made), tools.tracker
     result, driver, still = (tracker.detect(frames) for frames in (made, driving, portrait[None]))
-    if own:
+    if tracks:
+        of_result, of_driver, of_still = tracks.moves
+    elif own:
         of_driver, of_result, of_still = tracker.fit(driver, result, still)
     else:
         (of_driver,), (of_result, of_still) = tracker.fit(driver), tracker.fit(result, still)
@@ -83,8 +123,10 @@ def measure(tools: Tools, made: np.ndarray, driving: np.ndarray, portrait: np.nd
         no_face = {"result": int((~landmarks.found).sum()), "driver": int((~driver.found).sum())}
         one = scores[method] = Scores({}, {}, {}, no_face)
         _pictures(one, tools, images, driving, own)
-        one.values |= {name: getattr(motion, name)(moves, of_driver) for name in MOTION}
-        one.backends |= tracker.backends(own)
+        motions = tracks.backends if tracks else tracker.backends(own)
+        one.values |= {name: getattr(motion, name)(moves, of_driver) for name in motions}
+        one.backends |= motions
+        one.reasons |= {name: f"{tracks.tracker} gives no jaw" for name in MOTION if tracks and name not in motions}
         _identity(one, tools, (images, landmarks), target, own)
     return scores
 
@@ -106,6 +148,8 @@ def _pictures(one: Scores, tools: Tools, images: np.ndarray, truth: np.ndarray, 
         one.values["ssim"] = image.ssim(images, truth)
     if tools.lpips is None:
         one.reasons["lpips"] = perceptual.NOT_AVAILABLE
+    elif min(images.shape[1:3]) < tools.lpips.least:
+        one.reasons["lpips"] = f"the frames are smaller than the {tools.lpips.least} px that its network needs"
     else:
         one.values["lpips"], one.backends["lpips"] = tools.lpips(images, truth), tools.lpips.backend()
 

@@ -82,7 +82,7 @@ def backends(rows: list[dict]) -> list[tuple[str, str]]:
     kinds: dict[tuple[str, str], None] = {}
     for row in rows:
         for name, about in row["backends"].items():
-            text = "; ".join(f"{key}: {value}" for key, value in about.items() if key != "fit")
+            text = "; ".join(f"{key}: {value}" for key, value in about.items() if key not in ("fit", "files"))
             kinds[name, text] = None
     return [(label(name), text) for name, text in sorted(kinds, key=lambda kind: METRICS.index(kind[0]))]
 

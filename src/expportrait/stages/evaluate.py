@@ -9,13 +9,15 @@ import numpy as np
 from expportrait.config import Config
 from expportrait.errors import ClipError
 from expportrait.generator.data import resize
-from expportrait.metrics.pair import METHODS, METRICS, Tools, measure
+from expportrait.metrics.coefficients import file_of
+from expportrait.metrics.pair import METHODS, METRICS, Tools, measure, read_tracks
 from expportrait.metrics.table import markdown
 from expportrait.progress import progress, say
 from expportrait.stage import Stage, content_key, state, write_json
 from expportrait.store import Store, StoreError
+from expportrait.weights import sha256
 
-STAGE = Stage(name="evaluate", version=1, sections=("evaluate",), parents=("reenact", "crop"), process=None)
+STAGE = Stage(name="evaluate", version=2, sections=("evaluate",), parents=("reenact", "crop"), process=None)
 
 
 def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
@@ -55,6 +57,9 @@ def _key(config: Config, name: str, target: str, driver: str) -> str:
         if found.status != "ok":
             raise ClipError(f"{stage} {clip}: {found.why}", retry=True)
         parents[f"{stage} {clip}"] = found.key
+    if config.evaluate.tracks is not None and config.evaluate.tracker != "own":  # the pair's own is in the settings
+        files = {clip: sha256(file_of(config.evaluate.tracks, clip)) for clip in (target, driver)}
+        parents |= {f"tracks {clip}": digest for clip, digest in files.items()}
     return content_key(STAGE.name, STAGE.version, config.identity(STAGE.sections, name), parents)
 
 
@@ -80,7 +85,8 @@ def _measured(tools: Tools, config: Config, about: dict) -> dict:
         raise ClipError("the video is its reference frame and nothing else: there is nothing to measure")
     pictures, driving = (np.stack([store[t] for t in frames]) for store in (made, driver))
     portrait = resize(target[reference : reference + 1], size)[0]
-    scores = measure(tools, pictures, resize(driving, size), portrait, own)
+    tracks = read_tracks(config.evaluate, about, frames, reference, made.shape[0])
+    scores = measure(tools, pictures, resize(driving, size), portrait, own, tracks)
     about = about | {"reference": reference, "size": size, "frames": len(frames)}
     about["trained_on"] = _trained_on(results, about)
     return {

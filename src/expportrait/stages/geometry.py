@@ -6,12 +6,16 @@ import numpy as np
 
 from expportrait import videocodec
 from expportrait.estimators.geometry import Geometry, GeometryEstimator, load_estimator
+from expportrait.progress import say
 from expportrait.stage import Clip, Stage
 from expportrait.store import StoreWriter, encode_normals
 
 
 def load(settings: SimpleNamespace, device: str) -> GeometryEstimator:
-    return load_estimator(settings.geometry.estimator, settings.head, settings.geometry, device)
+    estimator = load_estimator(settings.geometry.estimator, settings.head, settings.geometry, device)
+    for key, digest in estimator.files.items():
+        say(f"geometry.{key}: {getattr(settings.geometry, key)}, sha256 {digest}, on {estimator.runs_on}")
+    return estimator
 
 
 def encode(maps: Geometry) -> dict[str, np.ndarray]:
@@ -41,6 +45,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         estimator_version=estimator.version,
         depth_space=estimator.depth_space,
         statement=estimator.statement,
+        files=estimator.files,
     )
 
 
@@ -59,7 +64,7 @@ PACKING = {
 
 STAGE = Stage(
     name="geometry",
-    version=2,
+    version=3,
     sections=("geometry", "head"),
     parents=("crop", "landmarks"),
     process=process,

@@ -1,0 +1,204 @@
+"""Files of pretrained networks that the pipeline can use and does not ship: what, from where, on which terms.
+
+Addresses and sizes are the publishers' own (README and model cards of microsoft/DAViD at 20a3eb6, lite/docs of
+facebookresearch/sapiens at 3e829ac, InsightFace's releases, torchvision's model table, the LPIPS repository).
+"""
+
+import hashlib
+import shutil
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from expportrait.errors import UserError
+from expportrait.progress import bar
+
+DAVID = "https://facesyntheticspubwedata.z6.web.core.windows.net/iccv-2025/models/"
+SAPIENS = "https://huggingface.co/facebook/sapiens/resolve/main/sapiens_lite_host/torchscript/"
+CHUNK = 1 << 20
+MIT, CC_NC = "MIT", "CC BY-NC 4.0, non-commercial"
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """``set``: the files that belong together; ``key``: the setting that names the file; ``megabytes``: as published,
+    None where it is not; ``sha256``: its first digits, as published, or empty; ``member``: its name in a zip."""
+
+    set: str
+    key: str
+    url: str
+    licence: str
+    megabytes: float | None = None
+    sha256: str = ""
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        """File name."""
+        return self.member or self.url.rsplit("/", 1)[1]
+
+
+def _david(size: str, megabytes: float) -> list[KnownFile]:
+    names = {"normals": "normal-model", "depth": "depth-model", "mask": "foreground-segmentation-model"}
+    return [
+        KnownFile(f"david-{size}", f"geometry.{key}", f"{DAVID}{name}-vit{size[0]}16_384.onnx", MIT, megabytes)
+        for key, name in names.items()
+    ]
+
+
+def _sapiens(size: str, normals: int, depth: int, mask: str) -> list[KnownFile]:
+    files = {
+        "normals": f"normal/checkpoints/sapiens_{size}/sapiens_{size}_normal_render_people_epoch_{normals}",
+        "depth": f"depth/checkpoints/sapiens_{size}/sapiens_{size}_render_people_epoch_{depth}",
+        "mask": f"seg/checkpoints/sapiens_{size}/sapiens_{size}_goliath_best_goliath_mIoU_{mask}",
+    }
+    return [
+        KnownFile(f"sapiens-{size}", f"geometry.{key}", f"{SAPIENS}{path}_torchscript.pt2", CC_NC)
+        for key, path in files.items()
+    ]
+
+
+KNOWN = [
+    *_david("base", 428.42),
+    *_david("large", 1314.13),
+    KnownFile("david-multitask", "geometry.model", f"{DAVID}multi-task-model-vitl16_384.onnx", MIT, 1316.66),
+    *_sapiens("0.3b", 66, 100, "7673_epoch_194"),
+    *_sapiens("0.6b", 200, 70, "7777_epoch_178"),
+    *_sapiens("1b", 115, 88, "7994_epoch_151"),
+    KnownFile(
+        "arcface",
+        "evaluate.arcface",
+        "https://github.com/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip",
+        "non-commercial research",
+        member="w600k_r50.onnx",
+    ),
+    KnownFile(
+        "lpips",
+        "evaluate.lpips_backbone",
+        "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        "BSD-3-Clause",
+        sha256="7be5be79",
+    ),
+    KnownFile(
+        "lpips",
+        "evaluate.lpips_linear",
+        "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/alex.pth",
+        "BSD-2-Clause",
+    ),
+]
+SETS = tuple(dict.fromkeys(file.set for file in KNOWN))
+
+
+def source(key: str, family: str) -> str:
+    """Where the file of a setting comes from, in half a sentence: ``family`` is how its set's name begins."""
+    file = next(file for file in KNOWN if file.key == key and file.set.startswith(family))
+    return (
+        f"{file.name} (licence: {file.licence}) from {file.url}, by hand or by `expportrait fetch-weights {file.set} "
+        f"--yes`, and set {key} to it"
+    )
+
+
+def comes_from(key: str, path: Path) -> str:
+    """What a message about a missing ``path`` can add: its source by its name, else the first of those for ``key``."""
+    files = [file for file in KNOWN if file.key == key]
+    files = [file for file in files if file.name == path.name] or files
+    return f"; take {source(key, files[0].set)}" if files else ""
+
+
+def sha256(file: Path) -> str:
+    """Raises UserError where the file cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def chunks(url: str) -> Iterator[tuple[int, bytes]]:
+    """(whole size or 0, piece) of what is at ``url``. Raises UserError where it cannot be reached."""
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            whole = int(answer.headers.get("Content-Length") or 0)
+            while piece := answer.read(CHUNK):
+                yield whole, piece
+    except (OSError, HTTPException) as error:  # urllib's own are OSErrors
+        raise UserError(
+            f"{url} cannot be reached ({getattr(error, 'reason', error)}): download it on a machine with a network and "
+            "copy it here"
+        ) from None
+
+
+def download(known: KnownFile, folder: Path) -> Path:
+    """The file in ``folder``, checked; kept if it is there already. Raises UserError for what does not arrive whole."""
+    out = folder / known.name
+    if not out.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f"{known.url.rsplit('/', 1)[1]}.part"
+        whole = got = 0
+        try:
+            with part.open("wb") as stream, bar(None, known.name) as shown:
+                for whole, piece in chunks(known.url):
+                    shown.total = whole // CHUNK or None
+                    stream.write(piece)
+                    got += len(piece)
+                    shown.update(got // CHUNK - shown.n)
+        except BaseException:  # an interrupt too
+            part.unlink(missing_ok=True)
+            raise
+        if whole and got != whole:
+            part.unlink()
+            raise UserError(f"{known.url}: {got} of {whole} bytes came, try again")
+        if known.member:
+            _extract(part, known, out)
+        else:
+            part.replace(out)
+    if not sha256(out).startswith(known.sha256):
+        raise UserError(f"{out} is not what was published: its sha256 does not begin with {known.sha256}; delete it")
+    return out
+
+
+def _extract(archive: Path, known: KnownFile, out: Path) -> None:
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            inside = next((n for n in zipped.namelist() if n.rsplit("/", 1)[-1] == known.member), None)
+            if inside is None:
+                raise UserError(f"{known.url} has no {known.member}, only {', '.join(zipped.namelist())}")
+            with zipped.open(inside) as source, out.with_suffix(".part").open("wb") as target:
+                shutil.copyfileobj(source, target)
+    except zipfile.BadZipFile:
+        raise UserError(f"{known.url} gave no zip file") from None
+    finally:
+        archive.unlink()
+    out.with_suffix(".part").replace(out)
+
+
+def fetch_weights(
+    sets: Annotated[list[str] | None, typer.Argument(help="Sets of files; none: all are listed.")] = None,
+    to: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("weights"),
+    yes: Annotated[bool, typer.Option("--yes", help="Download; else only say what and from where.")] = False,
+) -> None:
+    """Pretrained networks that are not shipped: list them, or download and check them. Licences are their own."""
+    unknown = sorted({*(sets or ())} - {*SETS})
+    if unknown:
+        raise UserError(f"fetch-weights: no set is called {', '.join(unknown)}, only {', '.join(SETS)}")
+    if yes and not sets:
+        raise UserError(f"fetch-weights --yes: say which sets, of {', '.join(SETS)}")
+    for known in KNOWN:
+        if sets and known.set not in sets:
+            continue
+        size = f"{known.megabytes:.0f} MB" if known.megabytes else "size not published"
+        check = f"sha256 {known.sha256}..." if known.sha256 else "no checksum published"
+        typer.echo(f"{known.set:16} {known.key:24} {known.licence}; {size}; {check}\n    {known.url}")
+        if known.member:
+            typer.echo(f"    of it {known.member}")
+        if yes:
+            file = download(known, to)
+            typer.echo(f"    {file}, sha256 {sha256(file)}\n    set {known.key}: {file}")
+    if not yes:
+        typer.echo("Nothing was downloaded; to do so: expportrait fetch-weights SET --yes [--to FOLDER]")
