@@ -1,7 +1,7 @@
 """Files of pretrained networks that the pipeline can use and does not ship: what, from where, on which terms.
 
-Addresses and sizes are the publishers' own (README and model cards of microsoft/DAViD at 20a3eb6, lite/docs of
-facebookresearch/sapiens at 3e829ac, InsightFace's releases, torchvision's model table, the LPIPS repository).
+DAViD's addresses and sizes are those of its README (microsoft/DAViD at 20a3eb6), Sapiens' are put together from its lite/docs
+(facebookresearch/sapiens at 3e829ac). None was fetched in a test, and licences are the publishers' to state: look there.
 """
 
 import hashlib
