@@ -1,7 +1,7 @@
 """Files of pretrained networks that the pipeline can use and does not ship: what, from where, on which terms.
 
-DAViD's addresses and sizes are those of its README (microsoft/DAViD at 20a3eb6), Sapiens' are put together from its lite/docs
-(facebookresearch/sapiens at 3e829ac). None was fetched in a test, and licences are the publishers' to state: look there.
+DAViD's addresses and sizes are those of its README (microsoft/DAViD at 20a3eb6); Sapiens' are put together from its
+lite/docs (facebookresearch/sapiens at 3e829ac). None was fetched in a test, and licences are the publishers' to state.
 """
 
 import hashlib

@@ -125,8 +125,6 @@ class CoarseEquations:
         if len(depth):
             depth = depth - basis @ least_squares(basis, weight, depth)
         push = torch.einsum("rk,rkp->rp", seen.outward[rim], jacobian[number[seen.rim[rim]]])
-        push = (
-            torch.cat([push, seen.excess[rim, None]], -1)
-            * (trust * model.s.w_outline * seen.rim_weight[rim]).sqrt()[:, None]
-        )
+        weight_rim = (trust * model.s.w_outline * seen.rim_weight[rim]).sqrt()
+        push = torch.cat([push, seen.excess[rim, None]], -1) * weight_rim[:, None]
         return rows, push, depth * (trust * model.s.w_depth_coarse * weight).sqrt()[:, None]
