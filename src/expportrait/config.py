@@ -186,7 +186,7 @@ class Proxy(Section):
     w_shoulders: float = Field(0.02, ge=0, description="collars and shoulders, per rad^2")
     w_static_magnitude: float = Field(1e-4, ge=0, description="L_mag, lambda_s, per mm^2")
     w_dynamic_magnitude: float = Field(2e-3, ge=0, description="L_mag, lambda_d, per mm^2")
-    w_static_laplacian: float = Field(0.002, ge=0, description="L_lap of D_s, per mm^2")
+    w_static_laplacian: float = Field(0.4, ge=0, description="L_lap of D_s, per mm^2")
     w_dynamic_laplacian: float = Field(0.02, ge=0, description="L_lap of D_t, per mm^2")
     w_strain: float = Field(0.1, ge=0, description="squared stretch of D_s: keeps chin, ears, lips from folding")
     w_dynamic_strain: float = Field(3.0, ge=0, description="the same of D_t")

@@ -18,6 +18,7 @@ from expportrait.render import Fragments, fragments
 FACE_PACE, EAR_PACE = 0.15, 0.1
 UNSEEN = 0.05  # trust in the maps of a frame without landmarks
 IN_CLOTHES = 0.2  # trust in the maps of hair and clothes where the head has none yet
+STIFF_EARS = 100  # times the strain term: ears move with the hair around them and are not stretched into it
 IN_EARS = 0.05  # trust in what the maps say of ears: folds that hide each other
 
 
@@ -63,7 +64,8 @@ class ClipModel:
         self.dynamic_mask = facial[self.face].unsqueeze(-1)
         n = len(head.dense.template)
         faces = head.dense_faces.cpu().numpy()
-        smooth, strain = laplacian(faces, n), strain_matrix(faces, head.dense.template.cpu().numpy())
+        stiff = 1 + STIFF_EARS * ears(head).cpu().numpy()
+        smooth, strain = laplacian(faces, n), strain_matrix(faces, head.dense.template.cpu().numpy(), stiff)
         rows = self.face.cpu().numpy()
         self.static_energy = OffsetEnergy(smooth, strain, device)
         self.dynamic_energy = OffsetEnergy(smooth[rows][:, rows], strain[rows][:, rows], device)

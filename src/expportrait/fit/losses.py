@@ -103,11 +103,15 @@ def to_torch(matrix: sp.spmatrix) -> Tensor:
         )
 
 
-def strain_matrix(faces: np.ndarray, vertices: np.ndarray) -> sp.csr_matrix:
-    """K with x^T K x = sum over edges of |x_i - x_j|^2 / |e_ij|^2, the squared stretch of an offset field. (n, n)."""
+def strain_matrix(faces: np.ndarray, vertices: np.ndarray, weight: np.ndarray | None = None) -> sp.csr_matrix:
+    """K with x^T K x = sum over edges of |x_i - x_j|^2 / |e_ij|^2, the squared stretch of an offset field. (n, n).
+
+    ``weight`` (n,): of the edges at a vertex, averaged over their two ends."""
     edges = adjacency(faces, len(vertices))
     i, j = edges.nonzero()
     stiffness = 1 / np.maximum(((vertices[i] - vertices[j]) ** 2).sum(1), 1e-8)
+    if weight is not None:
+        stiffness *= (weight[i] + weight[j]) / 2
     weights = sp.csr_matrix((stiffness, (i, j)), edges.shape)
     return sp.diags(np.asarray(weights.sum(1)).ravel()) - weights
 
