@@ -2,12 +2,12 @@
 
 import csv
 import hashlib
-import json
 import math
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from expportrait.errors import UserError
@@ -155,5 +155,5 @@ def default_shards(clips: int) -> int:
 
 def digest(rows: list[Row], *columns: str) -> str:
     """Changes with a clip's id or identity, and with these other columns; not with the rows' order."""
-    lines = [[row.clip, row.identity(), [getattr(row, name) for name in columns]] for row in rows]
-    return hashlib.sha256(json.dumps(sorted(lines, key=lambda line: line[0])).encode()).hexdigest()[:16]
+    lines = [(row.clip, row.identity(), *(getattr(row, name) for name in columns)) for row in rows]
+    return hashlib.sha256(repr(sorted(lines, key=itemgetter(0))).encode()).hexdigest()[:16]
