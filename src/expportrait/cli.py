@@ -32,7 +32,7 @@ from expportrait.options import (
     select,
     select_pairs,
 )
-from expportrait.stages import PER_CLIP, PER_PAIR, STAGES
+from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, TRAINED
 from expportrait.status import commands
 from expportrait.weights import fetch_weights
 
@@ -188,7 +188,7 @@ for _name in STAGES:
         _per_clip(_name)
     elif _name in PER_PAIR:
         _per_pair(_name)
-    elif _name in ("transfer", "generator"):
+    elif _name in TRAINED:
         _training(_name)
 app.command("evaluate", help=f"{_title('evaluate')} Writes RESULTS/evaluate/table.json.")(_evaluate)
 app.command("report")(_report)

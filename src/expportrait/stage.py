@@ -5,7 +5,6 @@ Beside the stores lie ``<clip>.failed.json``, why there is none, and one index a
 
 import hashlib
 import json
-import os
 import time
 import traceback
 from collections import Counter
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from expportrait.config import Config
 from expportrait.errors import ClipError, MachineFault, StageBroken, UserError
 from expportrait.faults import machine_fault, machine_faults
+from expportrait.files import replace_file
 from expportrait.heal import listed, mark, marker
 from expportrait.heartbeat import Heartbeat, wait_for_another
 from expportrait.manifest import Row
@@ -260,11 +260,7 @@ def whole_state(home: Path) -> Outcome:
 def write_json(file: Path, data: Any) -> None:
     """Sorted, and never seen half-written."""
     with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    with writing(file):
-        temporary.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", "utf-8")
-        temporary.replace(file)
+        replace_file(file, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
 
 
 def write_index(file: Path, index: dict[str, Outcome]) -> None:

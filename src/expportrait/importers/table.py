@@ -1,6 +1,7 @@
 """From clips found to the rows of a manifest, and the list of what was left out."""
 
 import csv
+import io
 import math
 import os
 import re
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 from expportrait.errors import ClipError, UserError
 from expportrait.faults import machine_fault
+from expportrait.files import replace_file
 from expportrait.importers.common import NO_BOX, Found, LeftOut, Media, Place, clip_id, split_of
 from expportrait.manifest import COLUMNS, SPLITS, read_manifest
 from expportrait.progress import progress
@@ -276,16 +278,11 @@ def _lines(left: list[LeftOut], options: Options) -> list[dict[str, str]]:
 
 
 def _write_csv(file: Path, columns: Iterable[str], rows: list[dict[str, str]]) -> None:
-    """Whole or not at all."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as text:
-            writer = csv.DictWriter(text, list(columns), restval="", extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(columns), restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_file(file, text.getvalue().encode(errors="backslashreplace"))
 
 
 def kept(reason: str) -> bool:

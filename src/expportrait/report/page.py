@@ -3,7 +3,6 @@ each other."""
 
 import csv
 import io
-import os
 import platform
 import shutil
 from collections import Counter
@@ -21,6 +20,7 @@ import expportrait
 from expportrait.config import Section
 from expportrait.errors import MachineFault
 from expportrait.faults import machine_faults
+from expportrait.files import replace_file
 from expportrait.metrics import published
 from expportrait.progress import say
 from expportrait.report.card import ERRORS, Card, make_card
@@ -188,9 +188,5 @@ def _csv(rows: list[tuple[str, ...]]) -> str:
 
 
 def _write(file: Path, text: str) -> Path:
-    """Never seen half-written."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     # a lone surrogate, as from a damaged file name, must not cost the page
-    temporary.write_text(text, "utf-8", errors="replace", newline="\n")
-    temporary.replace(file)
-    return file
+    return replace_file(file, text.encode(errors="replace"))

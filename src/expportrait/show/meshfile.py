@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from expportrait.files import replace_file
 from expportrait.render import Camera
 from expportrait.render.camera import FAR, NEAR
 
@@ -42,7 +42,7 @@ def write_ply(file: Path, mesh: Mesh) -> None:
     header = ["ply", "format binary_little_endian 1.0", "comment metres, y up, facing +z"]
     header += [f"element vertex {len(rows)}", *(f"property {word} {name}" for name, _, word in columns)]
     header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header", ""]
-    _write(file, "\n".join(header).encode() + rows.tobytes() + faces.tobytes())
+    replace_file(file, "\n".join(header).encode() + rows.tobytes() + faces.tobytes())
 
 
 def write_glb(
@@ -107,7 +107,7 @@ def write_glb(
     total = 12 + 8 + len(text) + 8 + len(binary)
     head = struct.pack("<III", 0x46546C67, 2, total)
     body = struct.pack("<II", len(text), JSON_CHUNK) + text + struct.pack("<II", len(binary), BIN_CHUNK) + binary
-    _write(file, head + body)
+    replace_file(file, head + body)
 
 
 class _Buffer:
@@ -157,15 +157,3 @@ def _linear(colours: np.ndarray) -> np.ndarray:
     x = colours / 255
     linear = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
     return np.pad(np.rint(255 * linear).astype("u1"), ((0, 0), (0, 1)), constant_values=255)
-
-
-def _write(file: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 PER_CLIP = ("crop", "landmarks", "geometry", "proxy", "control", "latents")
 PER_PAIR = ("drive", "reenact")
-WHOLE = ("transfer", "generator", "evaluate")
+TRAINED = ("transfer", "generator")  # one model of all clips
 STAGES = ("demo", *PER_CLIP, "transfer", "drive", "generator", "reenact", "evaluate", "report")
 
 

@@ -13,7 +13,7 @@ from expportrait.errors import UserError
 from expportrait.manifest import Row, read_manifest, shards
 from expportrait.pairs import pair_shards, read_pairs
 from expportrait.stage import Outcome, Stage, content_key, read_index, source_key
-from expportrait.stages import PER_CLIP, PER_PAIR
+from expportrait.stages import PER_CLIP, PER_PAIR, TRAINED
 from expportrait.stages.contracts import TARGETS, contracts, generator_key, home_of, settings_of, transfer_key
 from expportrait.store import Store, StoreError
 
@@ -78,7 +78,7 @@ def survey(config: Config, deep: bool = False) -> Survey:
     cut = shards(rows, config.shards), pair_shards(pairs, config.shards)
     seen = Survey(config, rows, pairs, *cut, contracts(config))
     for stage in seen.stages.values():
-        if stage.name in ("transfer", "generator"):
+        if stage.name in TRAINED:
             seen.cells[stage.name] = {ALL: _training(seen, stage.name)}
             continue
         found, home = _found(seen, stage.name), home_of(config.results, stage.name)

@@ -1,12 +1,12 @@
 """The run while it runs: its jobs in the terminal and on a page that renews itself."""
 
 import html
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from expportrait.files import replace_file
 from expportrait.heartbeat import read_heartbeats
 from expportrait.status.survey import Survey
 from expportrait.status.text import overview, table
@@ -119,12 +119,8 @@ def write_page(survey: Survey, text: str, every: float) -> Path:
         when=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"), stamp=round(now),
         bars="\n".join(_bar(survey, stage) for stage in survey.stages), late=max(2, round(every / 20)),
     )  # fmt: skip
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(page, "utf-8")
-        temporary.replace(file)
-    return file
+        return replace_file(file, page.encode())
 
 
 def _bar(survey: Survey, stage: str) -> str:
