@@ -11,6 +11,7 @@ from expportrait.fit.growth import LONG, ears, grow, unexplained
 from expportrait.fit.landmarks import charbonnier, interocular, landmark_error, point_weights
 from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
+from expportrait.fit.perspective import depth_shift
 from expportrait.fit.targets import TargetSource, target_files
 from expportrait.head import Head
 from expportrait.render import Fragments, fragments
@@ -161,6 +162,16 @@ class ClipModel:
             mask, covered = targets.mask * valid, rendered.image(torch.ones_like(rendered.depth)) * valid
             overlap.append((torch.minimum(mask, covered).sum() / torch.maximum(mask, covered).sum().clamp_min(1))[None])
         return {"landmark": torch.cat(landmark), "normal_deg": torch.cat(normal), "overlap": torch.cat(overlap)}
+
+    @torch.no_grad()
+    def anchor_depth(self) -> None:
+        """Take off the shift of every frame's depth, where the normals tell it (see perspective)."""
+        maps = self.targets[self.s.fine_size]
+        focal = float(self.parameters.camera(maps.size).focal)
+        for t in range(self.frames):
+            shift = depth_shift(maps[torch.tensor([t])], focal)
+            for each in self.targets.values():
+                each.shift[t] = torch.nan if shift is None else shift
 
     @torch.no_grad()
     def mark_unexplained(self, size: int) -> None:

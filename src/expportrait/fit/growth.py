@@ -11,9 +11,10 @@ from torch import Tensor
 
 from expportrait.fit.losses import adjacency
 from expportrait.fit.parameters import HeadParameters
+from expportrait.fit.seen import look, mesh_edges
 from expportrait.fit.targets import TargetFile
 from expportrait.head import Head
-from expportrait.render import vertex_normals
+from expportrait.render import fragments, vertex_normals
 
 RIM = 0.35  # |n . view| of a vertex that draws the outline
 BORDER = 4  # px beside the image's edge, where the outline is the image's and not the person's
@@ -21,6 +22,7 @@ SHRINK = 0.01  # m, deepest that the start may cut into the bare head
 STIFFNESS = 0.05  # membrane weight that carries the growth from the rim over the scalp
 LIMIT = {"scalp": 1.0}  # share of max_growth by region
 FOLDED = 0.35  # 1 - n . outward, averaged, on an ear
+COVERED = 0.01  # m before an ear, from where on it is hair that is seen
 SLOPE = 1.0  # steepest rise of hair behind the hairline
 LONG = 0.012  # m, half the thickness from which what lies outside the head is not its surface (long hair, a hat's brim)
 
@@ -69,6 +71,22 @@ def rim_growth(
     return np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
 
 
+@torch.no_grad()
+def in_front(head: Head, parameters: HeadParameters, targets: TargetFile, views: int = 12) -> np.ndarray:
+    """(n_c,) m, NaN where unseen: how far before the bare head's vertices the depths lie, over several frames."""
+    total, weight = np.zeros(len(head.coarse.template)), np.zeros(len(head.coarse.template))
+    camera, edges = parameters.camera(targets.size), mesh_edges(head.faces)
+    for t in np.unique(np.linspace(0, targets.frames - 1, min(views, targets.frames)).round().astype(int)).tolist():
+        p, frame = parameters, slice(t, t + 1)
+        vertices = head.pose(head.coarse, p.shape, p.expression[frame], p.matrices(frame), p.translation(frame))
+        rendered = fragments(vertices, head.faces, camera, cull=True)
+        seen = look(vertices[0], head.faces, edges, rendered, targets[frame], camera)
+        points = seen.points.cpu().numpy()
+        total[points] += seen.gap.cpu().numpy()
+        weight[points] += 1
+    return np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
+
+
 def limit_by_slope(vertices: np.ndarray, edges: sp.csr_matrix, limit: np.ndarray, scalp: np.ndarray) -> np.ndarray:
     """(n,) m: what a vertex may grow so that hair rises from the hairline and the nape without a step."""
     a, b = edges.nonzero()
@@ -106,7 +124,7 @@ def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth
     vertices = neutral.cpu().numpy()
     scalp = names == "scalp"
     growth = np.where(scalp, np.minimum(growth, limit_by_slope(vertices, edges, limit, scalp)), growth)
-    ear = ear_share(vertices, normals, scalp, edges)
+    ear, nearer = ear_share(vertices, normals, scalp, edges), in_front(head, parameters, targets)
     outward = vertices - vertices[scalp].mean(0)
     radius = np.linalg.norm(outward, axis=1)
     outward = outward / np.maximum(radius, 1e-6)[:, None]
@@ -116,8 +134,10 @@ def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth
     hair = np.maximum(skull + growth - radius, np.minimum(growth, 0))
     for side in (vertices[:, 0] > 0, vertices[:, 0] < 0):
         tip = side & (ear > 0.5)
-        # An ear is under the hair or it is not: half of it drawn to the hair's surface would be crumpled.
-        if tip.any() and np.median(growth[tip]) < np.quantile((radius - skull)[tip], 0.9):
+        # An ear is under the hair or it is not: half of it drawn to the hair's surface would be crumpled. The outline
+        # does not tell, for hair behind an ear reaches farther out than the ear.
+        hidden = nearer[tip][np.isfinite(nearer[tip])]
+        if not len(hidden) or np.median(hidden) < COVERED:
             hair = np.where(side, hair * (1 - ear), hair)
     share = averaged(scalp.astype(float), edges, 3)  # no step between the two directions
     moved = (share * hair)[:, None] * outward + ((1 - share) * growth)[:, None] * normals

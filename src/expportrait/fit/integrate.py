@@ -56,7 +56,7 @@ class System:
         if len(seen.points):
             basis = seen.basis / seen.basis.abs().amax(0)
             gram = w_depth * basis.t() @ (seen.depth_weight[:, None] * basis)
-            gram = gram + 1e-6 * gram.diagonal().amax() * torch.eye(2, device=gram.device)
+            gram = gram + 1e-6 * gram.diagonal().amax() * torch.eye(len(gram), device=gram.device)
             taken = torch.linalg.solve_triangular(torch.linalg.cholesky(gram), basis.t(), upper=False)
             for row in taken:
                 self.free.append(weighted.new_zeros(self.n, 3).index_copy(0, seen.points, row[:, None] * weighted))

@@ -132,6 +132,7 @@ def fit_landmarks(
     size: int,
     settings: Proxy | None = None,
     progress: Callable[[int, float], None] | None = None,
+    focal: float | None = None,
 ) -> HeadParameters:
     """Fit pose, focal length, shape and expression to detected landmarks.
 
@@ -139,11 +140,13 @@ def fit_landmarks(
         points: (T, 478, 3) px in a ``size`` x ``size`` image, z in px as MediaPipe gives it.
         confidence: (T,) or (T, 478), 0 where a frame has no detection; such frames follow their neighbours.
         progress: called with (step, loss) now and then.
+        focal: px, expected; without it that of the settings.
     """
     s = settings or Proxy()
+    focal = focal or s.focal * size
     weights = point_weights(head, points, confidence, s)
     unit = interocular(points).clamp_min(1)[:, None, None]
-    parameters = rigid_start(head, points, weights + 1e-3, size, s.focal * size)
+    parameters = rigid_start(head, points, weights + 1e-3, size, focal)
 
     norm = weights.sum().clamp_min(1)
     blocks = [slice(first, first + BLOCK) for first in range(0, len(points), BLOCK)]
@@ -158,7 +161,7 @@ def fit_landmarks(
         loss = temporal(parameters, s)
         if prior:
             loss = loss + priors(parameters, parameters.matrices(), s)
-            loss = loss + s.w_focal * (parameters.log_focal - math.log(s.focal * size)).square()
+            loss = loss + s.w_focal * (parameters.log_focal - math.log(focal)).square()
         return loss
 
     def run(slots: dict[str, Slot], steps: int, offset: int) -> None:

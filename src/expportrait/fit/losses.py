@@ -16,14 +16,19 @@ MILLI = 1000.0  # offsets are metres, their weights are per mm^2
 
 
 def scale_and_shift(
-    value: Tensor, estimate: Tensor, weight: Tensor, group: Tensor, groups: int
+    value: Tensor, estimate: Tensor, weight: Tensor, group: Tensor, groups: int, anchored: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Weighted least squares value ~ a estimate + b, a > 0, in every group. All (P,); group int -> two (groups,)."""
+    """Weighted least squares value ~ a estimate + b, a > 0, in every group. All (P,); group int -> two (groups,).
+
+    ``anchored`` (groups,): b is zero.
+    """
 
     def total(x: Tensor) -> Tensor:
         return torch.zeros(groups, device=x.device).index_add_(0, group, x)
 
     norm = total(weight).clamp_min(1e-8)
+    if anchored is not None:
+        norm = torch.where(anchored, torch.inf, norm)
     mean_x, mean_y = total(weight * estimate) / norm, total(weight * value) / norm
     dx, dy = estimate - mean_x[group], value - mean_y[group]
     a = (total(weight * dx * dy) / total(weight * dx * dx).clamp_min(1e-12)).clamp_min(1e-4)
@@ -44,11 +49,11 @@ def geometry_loss(fragments: Fragments, targets: Targets) -> tuple[Tensor, Tenso
     depth = fragments.depth
     with torch.no_grad():
         value = 1 / depth if targets.disparity else depth
-        a, b = scale_and_shift(value, estimate, weight, group, targets.frames)
+        a, b = scale_and_shift(value, estimate, weight, group, targets.frames, targets.anchored)
         metres = depth.square() if targets.disparity else torch.ones_like(depth)
         residual = (value - (a[group] * estimate + b[group])) * metres
         robust = weight / (1 + (residual / DEPTH_CLAMP).square())
-        a, b = scale_and_shift(value, estimate, robust, group, targets.frames)
+        a, b = scale_and_shift(value, estimate, robust, group, targets.frames, targets.anchored)
     value = 1 / depth if targets.disparity else depth
     residual = ((value - (a[group] * estimate + b[group])) * metres).abs().clamp_max(DEPTH_CLAMP)
     return normal, (weight * residual).sum() / norm

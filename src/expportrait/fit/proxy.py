@@ -20,6 +20,7 @@ from expportrait.fit.integrate import Integrator
 from expportrait.fit.landmarks import fit_landmarks
 from expportrait.fit.newton import BLOCK, coarse_step
 from expportrait.fit.parameters import HeadParameters
+from expportrait.fit.perspective import focal_length
 from expportrait.fit.polish import polish, steps
 from expportrait.fit.targets import TargetSource
 from expportrait.head import Head
@@ -124,6 +125,7 @@ class ProxyFitter(ClipModel):
         s, self.track = self.s, track or (lambda stage, loss: None)
         self.losses: list[tuple[str, dict[str, float]]] = []
         self.parameters = self.landmark_fit() if start is None else start.copy()
+        self.anchor_depth()
         if s.coarse_passes:
             self.guarded("coarse", False, self.coarse)
         if s.offsets == "both":
@@ -151,7 +153,9 @@ class ProxyFitter(ClipModel):
             self.losses.append((stage, {"total": value}))
             self.track(stage, value)
 
-        return fit_landmarks(self.head, self.points, self.confidence, self.size, self.s, tell)
+        maps = self.targets[self.s.fine_size]
+        focal = focal_length(maps, self.views(0), self.s.focal * maps.size) * self.size / maps.size
+        return fit_landmarks(self.head, self.points, self.confidence, self.size, self.s, tell, focal)
 
     def coarse(self) -> None:
         for _ in range(self.s.coarse_passes):

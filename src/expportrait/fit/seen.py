@@ -35,8 +35,8 @@ class Seen:
     over the scale of what is quadratic.
 
     Of k edges (i, j): ``tilt`` (k,) = (n* - n) . e / |e|, ``across`` (k, 3) its derivative by e = x_i - x_j at still n.
-    Of m vertices: ``gap`` (m,) m, depth less the estimate after scale and shift, and ``basis`` (m, 2), what scale and
-    shift change of it. Of r vertices on the outline: ``rim`` (r,), ``outward`` (r, 3) across it, ``excess`` (r,) m, how
+    Of m vertices: ``gap`` (m,) m, depth less the estimate after scale and shift, and ``basis`` (m, 1 or 2), what the
+    scale, and the shift where it is unknown, change of it. Of r vertices on the outline: ``rim`` (r,), ``outward`` (r, 3) across it, ``excess`` (r,) m, how
     far it lies outside the mask's outline (inside: below 0).
     """
 
@@ -119,22 +119,23 @@ def look(
         beside = (column >= BORDER) & (column < width - BORDER) & (row >= BORDER) & (row < height - BORDER)
         candidates = beside & (facing.abs() < RIM) & (far > 100) & (-vertices[:, 2] < near + 5 * BEHIND)
         rim = outline_excess(vertices, own, candidates.nonzero().squeeze(-1), pixel, rendered, targets, camera, valid)
-    depths = depth_gap(vertices, points, values[points, 3], sure[points], targets.disparity)
+    anchored = targets.anchored is not None and bool(targets.anchored[0])
+    depths = depth_gap(vertices, points, values[points, 3], sure[points], targets.disparity, anchored)
     return Seen(kept, tilt, across, weight, *depths, *rim)
 
 
 def depth_gap(
-    vertices: Tensor, points: Tensor, estimate: Tensor, sure: Tensor, disparity: bool
+    vertices: Tensor, points: Tensor, estimate: Tensor, sure: Tensor, disparity: bool, anchored: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Vertices ``points`` (m,) that count, their gap, basis and weight (see ``Seen``)."""
     points, estimate, sure = points[sure > 0], estimate[sure > 0], sure[sure > 0]
     if len(points) < FEW:
         none = sure.new_zeros(0)
-        return points[:0], none, sure.new_zeros(0, 2), none
+        return points[:0], none, sure.new_zeros(0, 1), none
     depth = -vertices[points, 2]
     # In disparity the residual 1/z - (a d + b) becomes metres by -z^2.
     metres, known = (-depth.square(), -depth) if disparity else (torch.ones_like(depth), depth)
-    basis, weight = torch.stack([estimate * metres, metres], -1), sure
+    basis, weight = torch.stack([estimate * metres] if anchored else [estimate * metres, metres], -1), sure
     for _ in range(4):
         gap = known - basis @ least_squares(basis, weight, known[:, None])[:, 0]
         weight = sure / (1 + (gap / DEPTH).square())
@@ -176,9 +177,9 @@ def outline_distance(mask: Tensor) -> Tensor:
 
 
 def least_squares(basis: Tensor, weight: Tensor, values: Tensor) -> Tensor:
-    """(2, c): the weighted fit of ``values`` (m, c) by ``basis`` (m, 2)."""
+    """(k, c): the weighted fit of ``values`` (m, c) by ``basis`` (m, k)."""
     scale = basis.abs().amax(0).clamp_min(1e-12)
     basis = basis / scale
     gram = basis.t() @ (weight[:, None] * basis)
-    gram = gram + 1e-7 * gram.diagonal().amax().clamp_min(1e-12) * torch.eye(2, device=gram.device)
+    gram = gram + 1e-7 * gram.diagonal().amax().clamp_min(1e-12) * torch.eye(len(gram), device=gram.device)
     return torch.linalg.solve(gram, basis.t() @ (weight[:, None] * values)) / scale[:, None]

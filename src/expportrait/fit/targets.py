@@ -19,7 +19,8 @@ class Targets:
     """Per-pixel supervision of T frames, square images of ``size`` px.
 
     normals (T, h, w, 3) unit, 0 outside; depth (T, h, w) relative; mask and confidence (T, h, w) in 0..1;
-    ``disparity`` says that ``depth`` grows towards the camera (eq. 6 then compares 1/Z).
+    ``disparity`` says that ``depth`` grows towards the camera (eq. 6 then compares 1/Z); ``anchored`` (T,), that its
+    shift is known and taken off: what is left open is its scale.
     """
 
     normals: Tensor
@@ -27,6 +28,7 @@ class Targets:
     mask: Tensor
     confidence: Tensor
     disparity: bool = False
+    anchored: Tensor | None = None
 
     @property
     def frames(self) -> int:
@@ -102,6 +104,7 @@ class TargetFile:
 
     def __init__(self, frames: int, size: int, disparity: bool, device: torch.device | str = "cpu"):
         self.frames, self.size, self.disparity, self.device = frames, size, disparity, device
+        self.shift = torch.full((frames,), torch.nan)  # to be added to a frame's depth, where it is known
         shapes = ((size, size, 3), (size, size), (size, size), (size, size))
         self._maps = [FrameFile(frames, shape, kind) for shape, kind in zip(shapes, self.TYPES, strict=True)]
 
@@ -111,7 +114,11 @@ class TargetFile:
 
     def __getitem__(self, frames: Tensor | slice) -> Targets:
         read = (file[frames].to(self.device) for file in self._maps)
-        return Targets(*(x / 255 if x.dtype == torch.uint8 else x.float() for x in read), self.disparity)
+        targets = Targets(*(x / 255 if x.dtype == torch.uint8 else x.float() for x in read), self.disparity)
+        shift = self.shift[frames].to(self.device)
+        targets.depth += shift.nan_to_num()[:, None, None]
+        targets.anchored = ~shift.isnan()
+        return targets
 
     def masks(self, frames: Tensor | slice) -> Tensor:
         """(B, size, size) 0..1."""
