@@ -13,6 +13,7 @@ from expportrait.store import decode_normals
 
 SEEN = 0.25  # of the frames, from which a vertex counts for the identity
 EVERY = 4  # frames between two whose surface and normals are compared
+ROUNDS, SAMPLES, ROBUST = 6, 6000, 5e-4  # of the alignment: steps, vertices a frame, m
 HIDDEN = ("eye", "teeth", "tongue", "mouth")  # no offsets act there
 
 
@@ -67,10 +68,11 @@ def fitted_neutral(head: Head, fit: ProxyFit) -> np.ndarray:
     return (head.dense.canonical(fit.parameters.shape, zero)[0] + fit.static).numpy()
 
 
-def align(vertices: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def align(head: Head, vertices: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(T,n,3) after what one view cannot know: one scale a clip, and a shift in depth a frame (the focal length).
 
-    Least squares over truth (T,n,3) with weights (T,n).
+    Least squares over truth (T,n,3) with weights (T,n), first from vertex to vertex, then from the truth's vertices to
+    the nearest tangent planes, robust: hair and clothes slide over a head, and would change its size.
     """
     w = weight[..., None] / np.maximum(weight.sum(1), 1e-9)[:, None, None]
     ray = (w * truth).sum(1)
@@ -78,28 +80,46 @@ def align(vertices: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> np.nda
     depth = lambda x: ((w * x).sum(1) * ray).sum(-1)[:, None, None] * ray[:, None]  # noqa: E731
     a, b = vertices - depth(vertices), truth - depth(truth)
     scale = (weight[..., None] * a * b).sum() / (weight[..., None] * a * a).sum()
-    return scale * a + depth(truth)
+    aligned = scale * a + depth(truth)
+    centre = (w * truth).sum(1)
+    for _ in range(ROUNDS):
+        gram, pull = np.zeros((len(truth) + 1, len(truth) + 1)), np.zeros(len(truth) + 1)
+        for t in range(len(truth)):
+            points = truth[t, weight[t] > 0][:: max(1, int((weight[t] > 0).sum()) // SAMPLES)]
+            nearest, normals, gap = nearest_planes(head, points, aligned[t])
+            trust = 1 / np.maximum(np.abs(gap), ROBUST)
+            move = np.zeros((len(points), len(truth) + 1))
+            move[:, -1], move[:, t] = (normals * (nearest - centre[t])).sum(1), normals @ ray[t]
+            gram, pull = gram + move.T @ (trust[:, None] * move), pull + move.T @ (trust * gap)
+        step = np.linalg.solve(gram + 1e-9 * np.trace(gram) * np.eye(len(gram)), pull)
+        aligned = centre[:, None] + (1 + step[-1]) * (aligned - centre[:, None]) + (step[:-1, None] * ray)[:, None]
+    return aligned
 
 
-def surface_distance(points: np.ndarray, vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """(k,) distance of points (k,3) to the tangent plane at the surface's nearest vertex; at most that vertex's."""
-    gap, nearest = cKDTree(vertices).query(points)
-    return np.minimum(np.abs(((points - vertices[nearest]) * normals[nearest]).sum(-1)), gap)
+def nearest_planes(head: Head, points: np.ndarray, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of points (k,3): the nearest vertex of a head's outer surface, its normal, and the signed distance (k,) to the
+    plane there."""
+    outer = skin(head)
+    normals = vertex_normals(torch.from_numpy(vertices[None]), head.dense_faces)[0].numpy()[outer]
+    _, nearest = cKDTree(vertices[outer]).query(points)
+    near, normals = vertices[outer][nearest], normals[nearest]
+    return near, normals, ((points - near) * normals).sum(1)
 
 
 def surface_scores(head: Head, vertices: np.ndarray, clip: Clip) -> dict[str, float]:
     """mm, visible vertices of the truth to the fitted surface, and to the same vertex there; face and rest apart."""
     part = {"face": facial(head), "rest": skin(head) & ~facial(head)}
     weight = (clip.visible & skin(head)).astype(np.float64)
-    aligned = align(vertices.astype(np.float64), clip.vertices.astype(np.float64), weight)
-    outer = np.flatnonzero(skin(head))
+    truth, weight = clip.vertices[::EVERY].astype(np.float64), weight[::EVERY]
+    aligned = align(head, vertices[::EVERY].astype(np.float64), truth, weight)
     found = {f"{kind}_{name}_mm": [] for kind in ("surface", "vertex") for name in part}
-    for t in range(0, len(aligned), EVERY):
-        normals = vertex_normals(torch.from_numpy(aligned[t : t + 1]), head.dense_faces)[0].numpy()
+    for t in range(len(aligned)):
         for name, where in part.items():
-            chosen = np.flatnonzero(clip.visible[t] & where)
-            points = clip.vertices[t, chosen]
-            found[f"surface_{name}_mm"].append(surface_distance(points, aligned[t, outer], normals[outer]).mean())
+            chosen = np.flatnonzero(clip.visible[EVERY * t] & where)
+            points = truth[t, chosen]
+            near, _, gap = nearest_planes(head, points, aligned[t])
+            gap = np.minimum(np.abs(gap), np.linalg.norm(points - near, axis=1))
+            found[f"surface_{name}_mm"].append(gap.mean())
             found[f"vertex_{name}_mm"].append(np.linalg.norm(points - aligned[t, chosen], axis=-1).mean())
     return {name: 1e3 * float(np.mean(values)) for name, values in found.items()}
 

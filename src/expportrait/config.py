@@ -185,6 +185,9 @@ class Proxy(Section):
     w_eyes: float = Field(0.02, ge=0, description="each eye, and the two eyes' difference, per rad^2")
     w_shoulders: float = Field(0.02, ge=0, description="collars and shoulders, per rad^2")
     w_static_magnitude: float = Field(1e-4, ge=0, description="L_mag, lambda_s, per mm^2")
+    w_static_tangent: float = Field(
+        0.01, ge=0, description="L_mag of D_s along the surface of hair, neck and clothes, where nothing shows it, per mm^2"
+    )
     w_dynamic_magnitude: float = Field(2e-3, ge=0, description="L_mag, lambda_d, per mm^2")
     w_static_laplacian: float = Field(0.4, ge=0, description="L_lap of D_s, per mm^2")
     w_dynamic_laplacian: float = Field(0.02, ge=0, description="L_lap of D_t, per mm^2")

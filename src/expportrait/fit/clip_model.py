@@ -7,7 +7,7 @@ from torch import Tensor
 from expportrait.config import Proxy
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.frames import FrameFile
-from expportrait.fit.growth import LONG, ears, grow, unexplained
+from expportrait.fit.growth import LONG, ears, grow, thickness_axes, unexplained
 from expportrait.fit.landmarks import charbonnier, interocular, landmark_error, point_weights
 from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
@@ -18,7 +18,7 @@ from expportrait.render import Fragments, fragments
 
 FACE_PACE, EAR_PACE = 0.15, 0.1
 UNSEEN = 0.05  # trust in the maps of a frame without landmarks
-IN_CLOTHES = 0.2  # trust in the maps of hair and clothes where the head has none yet
+WORN = {"scalp": 0.0, "body": 0.2}  # trust in the maps of hair and clothes where the head has none yet
 STIFF_EARS = 100  # times the strain term: ears move with the hair around them and are not stretched into it
 IN_EARS = 0.05  # trust in what the maps say of ears: folds that hide each other
 
@@ -75,11 +75,12 @@ class ClipModel:
         self.trust = sure.float().clamp(UNSEEN, 1)  # (T,) of a frame's maps
         # (n_d,) trust in what the maps say of a vertex, with D_s and without: hair and clothes are not the bare head's
         self.reliable = 1 - (1 - IN_EARS) * ears(head)
-        worn = torch.isin(head.regions, head.regions.new_tensor([head.REGIONS.index(x) for x in ("scalp", "body")]))
-        self.reliable_bare = torch.where(worn, IN_CLOTHES, 1.0) * self.reliable
+        worn = head.regions.new_tensor([WORN.get(name, 1.0) for name in head.REGIONS], dtype=torch.float32)
+        self.reliable_bare = worn[head.regions.long()] * self.reliable
         self.explained: dict[int, FrameFile] = {}  # size -> (h, w) 0..255; nothing is set aside where it is empty
         self.static_raw = torch.zeros(n, 3, device=device)
         self.static_start = torch.zeros(n, 3, device=device)
+        self.along = torch.zeros(n, 3, 3, device=device)  # onto the surface of hair, neck and clothes, where D_s starts
         # Of D_s's rate under Adam: hair has centimetres to go, a lip half a millimetre.
         self.pace = ((1 - (1 - FACE_PACE) * head.facial) * (1 - (1 - EAR_PACE) * ears(head))).unsqueeze(-1)
         self.dynamic = DynamicField(self.frames, len(self.face), device)
@@ -190,6 +191,9 @@ class ClipModel:
         """D_s starts as hair grown to the outline; from there magnitude and stretch are measured."""
         self.static_start = grow(self.head, self.parameters, self.targets[size], self.s.max_growth)
         self.static_raw = self.static_start.clone()
+        axes = thickness_axes(self.head, self.parameters)
+        along = torch.eye(3, device=self.device) - axes[:, :, None] * axes[:, None]
+        self.along = (1 - self.head.facial)[:, None, None] * along
         self.mark_unexplained(size)
 
     @torch.no_grad()

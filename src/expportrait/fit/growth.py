@@ -21,6 +21,7 @@ BORDER = 4  # px beside the image's edge, where the outline is the image's and n
 SHRINK = 0.01  # m, deepest that the start may cut into the bare head
 STIFFNESS = 0.05  # membrane weight that carries the growth from the rim over the scalp
 LIMIT = {"scalp": 1.0}  # share of max_growth by region
+SMOOTH = 20  # rounds of averaging the normals along which hair grows
 FOLDED = 0.35  # 1 - n . outward, averaged, on an ear
 COVERED = 0.01  # m before an ear, from where on it is hair that is seen
 SLOPE = 1.0  # steepest rise of hair behind the hairline
@@ -103,8 +104,8 @@ def limit_by_slope(vertices: np.ndarray, edges: sp.csr_matrix, limit: np.ndarray
 def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth: float) -> Tensor:
     """(n_d, 3) m, canonical: rim vertices reach the outline, the rest follows as a membrane; the face stays.
 
-    The scalp moves away from the skull's centre and not along its normals, so that hair closes over the ears instead
-    of inflating them.
+    It grows along normals (section 3.1.3), smoothed. Under hair, an ear moves away from the skull's centre instead, so
+    that hair closes over it and does not inflate it; an ear that shows stays.
     """
     faces, n = head.faces.cpu().numpy(), len(head.coarse.template)
     names = np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
@@ -131,19 +132,34 @@ def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth
     off_ears = (ear < 0.05).astype(float)
     skull = spla.spsolve((sp.diags(off_ears) + STIFFNESS * membrane).tocsc(), off_ears * radius)
     skull = np.where(off_ears > 0, radius, np.minimum(radius, skull))
-    hair = np.maximum(skull + growth - radius, np.minimum(growth, 0))
+    closed = np.maximum(skull + growth - radius, np.minimum(growth, 0))  # over the ears
+    under = np.zeros(n)
     for side in (vertices[:, 0] > 0, vertices[:, 0] < 0):
         tip = side & (ear > 0.5)
         # An ear is under the hair or it is not: half of it drawn to the hair's surface would be crumpled. The outline
         # does not tell, for hair behind an ear reaches farther out than the ear.
         hidden = nearer[tip][np.isfinite(nearer[tip])]
-        if not len(hidden) or np.median(hidden) < COVERED:
-            hair = np.where(side, hair * (1 - ear), hair)
-    share = averaged(scalp.astype(float), edges, 3)  # no step between the two directions
-    moved = (share * hair)[:, None] * outward + ((1 - share) * growth)[:, None] * normals
+        if len(hidden) and np.median(hidden) > COVERED:
+            under = np.where(side, ear, under)
+    bare = growth * (1 - ear)
+    moved = (under * closed)[:, None] * outward + ((1 - under) * bare)[:, None] * smoothed(normals, edges)
     moved[limit == 0] = 0
     moved = torch.from_numpy(moved.astype(np.float32)).to(head.coarse.template.device)
     return head.upsample @ moved
+
+
+def smoothed(normals: np.ndarray, edges: sp.csr_matrix) -> np.ndarray:
+    """(n, 3) unit vectors along which hair and clothes lie over a surface with such normals."""
+    smooth = averaged(normals, edges, SMOOTH)
+    return smooth / np.maximum(np.linalg.norm(smooth, axis=1, keepdims=True), 1e-6)
+
+
+def thickness_axes(head: Head, parameters: HeadParameters) -> Tensor:
+    """(n_d, 3) unit vectors along which hair and clothes are thick or thin, canonical."""
+    neutral = head.coarse.canonical(parameters.shape, parameters.expression.new_zeros(1, head.n_expression))
+    normals = vertex_normals(neutral, head.faces)[0].cpu().numpy()
+    axes = smoothed(normals, adjacency(head.faces.cpu().numpy(), len(normals))).astype(np.float32)
+    return F.normalize(head.upsample @ torch.from_numpy(axes).to(head.upsample.device), dim=-1)
 
 
 def ears(head: Head) -> Tensor:
@@ -166,8 +182,8 @@ def ear_share(vertices: np.ndarray, normals: np.ndarray, scalp: np.ndarray, edge
 
 
 def averaged(field: np.ndarray, edges: sp.csr_matrix, rounds: int) -> np.ndarray:
-    """A vertex field (n,) averaged with its neighbours ``rounds`` times."""
-    degree = np.maximum(np.asarray(edges.sum(1)).ravel(), 1)
+    """A vertex field (n,) or (n, k) averaged with its neighbours ``rounds`` times."""
+    degree = np.maximum(np.asarray(edges.sum(1)).reshape(-1, *[1] * (field.ndim - 1)), 1)
     for _ in range(rounds):
         field = 0.5 * field + 0.5 * (edges @ field) / degree
     return field

@@ -148,6 +148,9 @@ class Integrator:
             system.add(seen, turn, share * s.w_normal, share * s.w_depth, share * s.w_outline)
             losses = {name: losses[name] + share * x for name, x in zip(losses, seen.loss(), strict=True)}
             tell(1)
+        hold = 2 / len(model.along) * s.w_static_tangent * MILLI**2 * model.along
+        system.of_vertex += hold
+        system.pull_vertex += (hold @ (model.static_raw - model.static_start)[..., None])[..., 0]
         weights = Weights(s.w_static_magnitude, s.w_static_laplacian, s.w_strain)
         model.static_raw = system.solve(
             model.static_raw, model.static_start, model.static_mask, model.static_energy, weights, STATIC_ITERATIONS

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from expportrait.fit.adam import ClipAdam, Slot
 from expportrait.fit.clip_model import ClipModel
-from expportrait.fit.losses import weighted_terms
+from expportrait.fit.losses import MILLI, weighted_terms
 
 STATIC_RATE, DYNAMIC_RATE = 1e-4, 5e-5  # m a step of the vertex that is pulled hardest
 STATIC_ROUNDS, DYNAMIC_ROUNDS = 6, 3  # smoothing of the offsets' gradients: a landmark pulls on three vertices only
@@ -63,6 +63,8 @@ def offset_terms(model: ClipModel, frames: Tensor, static: bool, rows: Tensor) -
         grown = model.static_raw - model.static_start
         loss = loss + model.static_energy(grown, s.w_static_magnitude, 0.0, s.w_strain)
         loss = loss + model.static_energy(model.static_raw, 0.0, s.w_static_laplacian)
+        slid = (model.along @ grown[..., None])[..., 0]
+        loss = loss + s.w_static_tangent * MILLI**2 * (slid * grown).sum(-1).mean()
     if model.frames > 2 and s.w_temporal_offset:
         before = model.dynamic[(frames - 1).clamp_min(0)]
         after = model.dynamic[(frames + 1).clamp_max(model.frames - 1)]
