@@ -7,6 +7,7 @@ from diffusers import WanTransformer3DModel
 
 from expportrait.errors import UserError
 from expportrait.generator.codec import LinearCodec, resize, to_frames, to_tensor
+from expportrait.heartbeat import read_heartbeat
 from expportrait.manifest import Row
 from expportrait.stage import run
 from expportrait.stages import generator, latents, reenact
@@ -56,6 +57,8 @@ def test_the_generator_is_saved_for_plain_diffusers_with_its_log(done):
     assert set(about["control_sensitivity"]) == {"right", "wrong", "difference"}
     assert len((model / "loss.csv").read_text().splitlines()) == 1 + 6
     assert set(json.loads((done / "generator" / "index.json").read_text())["clips"]) == {"a", "b"}
+    beat = read_heartbeat(done / "logs" / "generator.progress.json")
+    assert (beat["done"], beat["total"], beat["computed"], beat["ended"]) == (6, 6, 6, True)
 
 
 def test_nothing_is_trained_twice_and_settings_that_matter_train_anew(done, capsys):

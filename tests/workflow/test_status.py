@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from expportrait.errors import UserError
-from expportrait.heartbeat import Heartbeat
+from expportrait.heartbeat import Heartbeat, training
 from expportrait.options import configuration
 from expportrait.stages import PER_CLIP, STAGES
 from expportrait.status import commands
@@ -203,6 +203,21 @@ def test_watching(project, say):
         say("prune", yes=True, sets=["crop.scale=3"], stale=True)
     beat.end()
     assert "No job is at work." in say("watch", once=True)
+
+
+def test_watching_a_training(project, say):
+    with training(project.folder / "results", "generator", 5000) as beat:
+        beat.trained(1001, 0.5, "loss 0.5000")
+        beat.trained(1002, 0.7, "loss 0.4000")
+        beat._write()
+        text, page = say("watch", once=True), project.read("results/report/status.html")
+        line = next(line.split() for line in text.splitlines() if line.startswith("generator  steps"))
+        assert line[1:4] == ["steps", "1002", "5000"] and "0.600" in line and "loss 0.4000" in text and "40 min" in text
+        assert "1,002 of 5,000 steps" in page and "width:20.04%" in page
+        with pytest.raises(UserError, match="is at work on generator training"):
+            say("prune", yes=True, stale=True, sets=["crop.scale=3"])
+    text = say("watch", once=True)
+    assert "No job is at work." in text and "steps" not in project.read("results/report/status.html").split("<pre>")[0]
 
 
 def test_text():

@@ -38,8 +38,8 @@ def check_idle(results: Path) -> None:
     for beat in read_heartbeats(results):
         recent = time.time() - beat["updated"] < 600
         if beat["alive"] or (beat["alive"] is None and recent):
-            raise UserError(f"process {beat['pid']} on {beat['host']} is at work on {beat['stage']} {beat['shard']}: "
-                            "wait for its end, or stop it")  # fmt: skip
+            raise UserError(f"process {beat['pid']} on {beat['host']} is at work on "
+                            f"{beat['stage']} {beat['shard'] or 'training'}: wait for its end, or stop it")  # fmt: skip
     with suppress(OSError):
         if any(Path(".snakemake", "locks").iterdir()):
             raise UserError("a Snakemake is at work in this folder, or was killed: wait for its end, or "
