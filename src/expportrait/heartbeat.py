@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ class Heartbeat:
     """
 
     def __init__(self, file: Path | None, stage: str, shard: str, total: int):
-        self.file, self._last = file, 0.0
+        self.file, self._last, self._lock = file, 0.0, threading.Lock()
         self.data: dict[str, Any] = {
             "stage": stage, "shard": shard, "total": total, "done": 0, "counts": {}, "computed": 0, "seconds": 0.0,
             "now": "", "step": "", "started": time.time(), "updated": time.time(), "ended": False,
@@ -36,9 +37,10 @@ class Heartbeat:
 
     def tell(self, **values: Any) -> None:
         """New values; written when the last writing is some seconds ago."""
-        self.data |= values
-        if time.monotonic() - self._last >= SECONDS:
-            self._write()
+        with self._lock:
+            self.data |= values
+            if time.monotonic() - self._last >= SECONDS:
+                self._write()
 
     def trained(self, done: int, seconds: float, now: str) -> None:
         """One more step of a training, which took so long; ``done`` of them with those of earlier jobs."""

@@ -3,12 +3,15 @@
 Figures, and what is packed by it: docs/artifacts.md.
 """
 
+import asyncio
 import io
 import math
 import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import av
 import cv2
@@ -19,6 +22,9 @@ from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import JSON, parse_named_configuration
 from zarr.registry import register_codec
 
+from expportrait.overlap import threads
+
+T = TypeVar("T")
 NAME = "expportrait.h264"
 # Quantisers; vectors stay below 0.5 degrees in the mean, with their rounding to 8 bits.
 COLOURS, VECTORS, DEPTH, TRUST = 19, 13, 16, 20
@@ -27,6 +33,8 @@ FRAMES = 16  # a chunk: what one random read decodes
 LEVELS = 1023  # of a float plane, between a chunk's least and largest value
 BACKGROUND = 37  # of int8 vectors of length 127: shorter ones, of half that length, are none
 _RANGE = struct.Struct("<dd")
+# zarr has one thread for all stores: in threads of their own, who reads a clip need not wait for who writes another
+_READING, _WRITING = (ThreadPoolExecutor(threads(), f"{what} frames") for what in ("unpack", "pack"))
 
 
 @dataclass(frozen=True)
@@ -50,17 +58,20 @@ class VideoCodec(ArrayBytesCodec):
         return {"name": NAME, "configuration": {"qp": self.qp}}
 
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:
-        data = encode(chunk_array.as_numpy_array(), self.qp)
+        data = await _in(_WRITING, encode, chunk_array.as_numpy_array(), self.qp)
         return chunk_spec.prototype.buffer.from_bytes(data)
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         dtype = chunk_spec.dtype.to_native_dtype()
-        return chunk_spec.prototype.nd_buffer.from_ndarray_like(
-            decode(chunk_bytes.to_bytes(), chunk_spec.shape, dtype.str)
-        )
+        frames = await _in(_READING, decode, chunk_bytes.to_bytes(), chunk_spec.shape, dtype.str)
+        return chunk_spec.prototype.nd_buffer.from_ndarray_like(frames)
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
         raise NotImplementedError("depends on the frames")
+
+
+async def _in(pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
 
 
 def encode(frames: np.ndarray, qp: int) -> bytes:

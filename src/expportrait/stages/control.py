@@ -22,6 +22,7 @@ def load(settings: SimpleNamespace, device: str) -> Head:
     return load_head(h.file, h.subdivisions, h.shape_components, h.expression_components).to(device)
 
 
+@torch.no_grad()
 def render_maps(fitted: FittedHead, wanted: list[str], backend: str = "auto") -> Iterator[dict[str, np.ndarray]]:
     """Blocks of frames: normals (B, H, W, 3) int8, coverage (B, H, W) u8 and the ``wanted`` extras."""
     head = fitted.head
@@ -54,7 +55,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     fitted = load_proxy(clip.parents["proxy"], clip.tools)
     streams = {}
     blocks = render_maps(fitted, clip.settings.control.maps, clip.backend)
-    for block in clip.progress(blocks, -(-fitted.frames // BLOCK), "render"):
+    for block in clip.progress(clip.computed(blocks), -(-fitted.frames // BLOCK), "render"):
         for name, maps in block.items():
             if name not in streams:
                 qp = videocodec.VECTORS if name == "normals" else None
@@ -74,4 +75,5 @@ STAGE = Stage(
     parents=("proxy",),
     process=process,
     load=load,
+    overlaps=True,
 )

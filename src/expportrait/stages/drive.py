@@ -112,7 +112,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     made = driven(target, frame, moves, dynamic, anchor, own or s.pose == "relative", plain)
     wanted = clip.settings.control.maps
     streams = {}
-    for block in clip.progress(render_maps(made, wanted), -(-made.frames // BLOCK), "render"):
+    for block in clip.progress(clip.computed(render_maps(made, wanted)), -(-made.frames // BLOCK), "render"):
         for name, maps in block.items():
             if name not in streams:
                 qp = videocodec.VECTORS if name == "normals" else None
