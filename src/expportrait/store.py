@@ -92,12 +92,13 @@ class StoreWriter:
             raise ValueError(f"{name}: no block came, {frames} frames were expected")
 
     def stream(
-        self, name: str, frames: int, shape: tuple[int, ...], dtype: DTypeLike, qp: int | None = None, **attributes: Any
-    ) -> "Stream":
+        self, name: str, frames: int, shape: tuple[int, ...], dtype: DTypeLike, qp: int | None = None,
+        chunk: int = videocodec.FRAMES, **attributes: Any,
+    ) -> "Stream":  # fmt: skip
         """An array of ``frames`` frames of ``shape``, to be appended block by block. ``qp``: packed as video, with
-        losses (``videocodec``)."""
+        losses (``videocodec``), ``chunk`` frames at once: 1 where each is read by itself."""
         with writing(self.path):
-            array = self._create(name, (frames, *shape), np.dtype(dtype), attributes, qp)
+            array = self._create(name, (frames, *shape), np.dtype(dtype), attributes, qp, chunk)
         self._streams.append(Stream(array, name, self._pool))
         return self._streams[-1]
 
@@ -106,9 +107,10 @@ class StoreWriter:
         self._attrs.update(values)
 
     def _create(
-        self, name: str, shape: tuple[int, ...], dtype: np.dtype, attributes: dict, qp: int | None = None
-    ) -> zarr.Array:
-        chunks, shards = layout(shape, dtype.itemsize, videocodec.FRAMES if qp is not None else None)
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype, attributes: dict, qp: int | None = None,
+        frames: int = videocodec.FRAMES,
+    ) -> zarr.Array:  # fmt: skip
+        chunks, shards = layout(shape, dtype.itemsize, frames if qp is not None else None)
         packing: dict[str, Any] = {"compressors": [codec(shape, dtype), Crc32cCodec()]}
         if qp is not None:
             packing = {"serializer": videocodec.VideoCodec(qp), "compressors": [Crc32cCodec()]}

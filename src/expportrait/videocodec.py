@@ -123,7 +123,9 @@ def decode(data: bytes, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     wide = kind == np.float16
     with av.open(io.BytesIO(data[_RANGE.size if wide else 0 :])) as video:
         video.streams.video[0].thread_count = 1
-        frames = np.stack([_unpack(frame, kind, len(shape) == 4) for frame in video.decode(video=0)])
+        frames = np.empty(shape, "<u2" if wide else kind)
+        for frame, out in zip(video.decode(video=0), frames, strict=True):
+            _unpack(frame, out)
     if wide:
         low, high = _RANGE.unpack_from(data)
         frames = (frames.astype(np.float32) * ((high - low) / LEVELS) + low).astype(kind)
@@ -141,22 +143,21 @@ def _picture(frame: np.ndarray, format: str) -> av.VideoFrame:
     return picture
 
 
-def _unpack(frame: av.VideoFrame, kind: np.dtype, components: bool) -> np.ndarray:
-    """(H, W, 3), or (H, W): the decoder adds empty planes to grey frames."""
-    dtype = "<u2" if kind == np.float16 else "u1"
+def _unpack(frame: av.VideoFrame, out: np.ndarray) -> None:
+    """Into (H, W, 3), or (H, W): the decoder adds empty planes to grey frames."""
     planes = [
-        np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
-        for plane in frame.planes[: 3 if components else 1]
+        np.frombuffer(plane, out.dtype if out.ndim == 2 else "u1").reshape(plane.height, -1)[:, : plane.width]
+        for plane in frame.planes[: 3 if out.ndim == 3 else 1]
     ]
-    if not components:
-        return planes[0]
-    merged = cv2.merge(planes)
-    if kind == np.uint8:
-        return merged
-    # (0, 0, 0) is background and has to come back as such; a unit vector's largest component is at least 73
-    vectors = cv2.bitwise_not(cv2.inRange(merged, (129 - BACKGROUND,) * 3, (127 + BACKGROUND,) * 3))
-    codes = cv2.bitwise_xor(merged, (0x80,) * 4)
-    return cv2.bitwise_and(codes, codes, mask=vectors).view(kind)
+    if out.ndim == 2:
+        out[:] = planes[0]
+        return
+    if out.dtype == np.int8:
+        # (0, 0, 0) is background and has to come back as such; a unit vector's largest component is at least 73
+        near = [cv2.inRange(plane, 129 - BACKGROUND, 127 + BACKGROUND) for plane in planes]
+        vectors = cv2.bitwise_not(cv2.bitwise_and(cv2.bitwise_and(near[0], near[1]), near[2]))
+        planes = [cv2.bitwise_and(cv2.bitwise_xor(plane, 0x80), vectors) for plane in planes]
+    cv2.merge(planes, out.view(np.uint8))
 
 
 register_codec(NAME, VideoCodec)

@@ -1,6 +1,7 @@
 import json
 
 import av
+import cv2
 import numpy as np
 import pytest
 from diffusers import WanTransformer3DModel
@@ -36,7 +37,7 @@ def test_latents_are_those_of_the_clips_windows(done):
     for i, start in enumerate(store.attrs["starts"]):
         expected = codec.encode(to_tensor(frames[start : start + 5]))[0].numpy()
         np.testing.assert_allclose(store["windows"][i], expected, atol=1 / 128 + 1e-3)
-    assert np.array_equal(store["reference_images"], frames[[0, 11]])
+    assert min(map(cv2.PSNR, store["reference_images"], frames[[0, 11]])) >= 45
     back = to_frames(codec.decode(codec.encode(to_tensor(frames[:1]))))
     assert np.abs(back.astype(int) - frames[0]).mean() < 12
 

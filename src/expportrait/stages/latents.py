@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 from torch import Tensor
 
+from expportrait import videocodec
 from expportrait.errors import ClipError
 from expportrait.generator.codec import Codec, load_codec, resize, to_tensor, window_starts
 from expportrait.overlap import ahead
@@ -40,10 +41,13 @@ def process(clip: Clip, out: StoreWriter) -> None:
     made = [*clip.progress(passing, len(spans), "windows")]
     out.array("windows", np.stack(made[: len(starts)]), axes="window, channel, time, y, x")
     out.array("reference_latents", np.stack(made[len(starts) :]), axes="reference, channel, time, y, x")
-    out.array("reference_images", np.concatenate([resize(frames[i : i + 1], s.size) for i in references]), color="RGB")
+    images = out.stream("reference_images", len(references), (s.size, s.size, 3), np.uint8, videocodec.COLOURS, chunk=1,
+                        color="RGB")  # fmt: skip
+    for frame in references:
+        images.append(resize(frames[frame : frame + 1], s.size))
     out.attrs(codec=codec.describe(), size=s.size, window=s.window, starts=starts, references=references, frames=count)
 
 
 STAGE = Stage(
-    name="latents", version=2, sections=("latents",), parents=("crop",), process=process, load=load, overlaps=True
+    name="latents", version=3, sections=("latents",), parents=("crop",), process=process, load=load, overlaps=True
 )
