@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections import Counter
 
@@ -119,7 +120,12 @@ def test_one_clips_story(project, say):
     assert "landmarks: failed, too dark" in say("status", clip="ann")
     chunk = project.folder / "results/crop/bob.zarr/x/c/0"
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"x")
-    assert "DAMAGED" in say("status", clip="bob")
+    assert "DAMAGED" in say("status", clip="bob") and say("retry", clip=["ann"], dry_run=True).startswith(
+        "landmarks 1 "
+    )
+    assert say("retry", clip=["bob"]) == "crop 1 will be tried again by the next run: snakemake\n"
+    project.run("results/crop/films-0000.json")
+    assert project.work() == ["crop bob"] and "DAMAGED" not in say("status", clip="bob")
     with pytest.raises(UserError, match="has no clip 'an'; did you mean 'ann'"):
         say("status", clip="an")
 
@@ -130,6 +136,8 @@ def test_deep_sees_stores_that_are_gone(project, say):
     assert say("retry", deep=True) == "crop 1 will be tried again by the next run: snakemake\n"
     project.run("results/crop/films-0000.json")
     assert project.work() == ["crop bob"]
+    shutil.rmtree(project.folder / "results/crop/bob.zarr")
+    assert say("retry", deep=True, dry_run=True) == "crop 1 would be tried again\n"
 
 
 def test_json(project, say):
