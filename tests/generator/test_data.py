@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from expportrait.dice import dice
 from expportrait.errors import UserError
-from expportrait.generator.data import Windows, control_maps, dice, training_batch
+from expportrait.generator.data import Windows, control_maps, training_batch
 from expportrait.head import Head
 from expportrait.store import Store, StoreWriter
 

@@ -13,6 +13,7 @@ import pytest
 
 from expportrait.config import SECTIONS
 from expportrait.stages import PER_CLIP, STAGES, version
+from expportrait.stages.contracts import TARGETS, contract
 from tests.workflow.project import MANIFEST, ROOT, Project
 
 CONTROL = ("results/control/films-0000.json", "--config", "control={maps: [depth]}", "--quiet", "host")
@@ -26,7 +27,7 @@ def rule_text(name):
 def test_a_rule_passes_what_its_stage_reads(name):
     module = import_module(f"expportrait.stages.{name}")
     stage = module.STAGE
-    read = {*stage.sections, *module.TARGETS.sections} if name == "drive" else {*stage.sections}
+    read = {*stage.sections, *contract(TARGETS).sections} if name == "drive" else {*stage.sections}
     text = rule_text(name)
     passed = re.search(r"        settings=settings\(([^)]*)\)", text)[1].replace("*SECTIONS", ", ".join(SECTIONS))
     passed = set(passed.replace('"', "").split(", ")) - {"shards"}

@@ -12,7 +12,7 @@ import typer
 from expportrait.errors import UserError
 from expportrait.heartbeat import Heartbeat, training
 from expportrait.options import configuration
-from expportrait.stages import PER_CLIP, STAGES
+from expportrait.stages import PER_CLIP, STAGES, evaluate
 from expportrait.status import commands
 from expportrait.status.survey import survey
 from expportrait.status.text import general, plan, table, todo
@@ -138,6 +138,18 @@ def test_deep_sees_stores_that_are_gone(project, say):
     assert project.work() == ["crop bob"]
     shutil.rmtree(project.folder / "results/crop/bob.zarr")
     assert say("retry", deep=True, dry_run=True) == "crop 1 would be tried again\n"
+
+
+def test_coefficient_files_of_a_tracker_count_for_evaluate(finished, tmp_path):
+    told = "evaluate.tracker=smirk", f"evaluate.tracks={tmp_path}"
+    missing = look(finished, *told).cells["evaluate"]["bob__bob"]
+    assert missing.status == "failed" and "has neither bob.npz nor bob.mat" in missing.why
+    for name in ("ann", "bob", "bob__bob", "bob__ann", "hopper-talk"):
+        (tmp_path / f"{name}.npz").write_text(name)
+    seen = look(finished, *told)
+    for pair in seen.pairs:
+        names = pair.extra["target"], pair.extra["driver"]
+        assert seen.cells["evaluate"][pair.clip].key == evaluate._key(seen.config, pair.clip, *names)
 
 
 def test_json(project, say):

@@ -4,7 +4,6 @@ Every random choice is a function of (seed, its own tag, step, index), so that a
 an unbroken one would see, and two GPUs together what one GPU with twice the batch would see.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from expportrait.dice import dice
 from expportrait.errors import UserError
 from expportrait.generator.codec import resize
 from expportrait.generator.encoders import Condition
@@ -27,12 +27,6 @@ MAPS = {"normals": 3, "coverage": 1, "depth": 1, "region": 3, "eyes": 1}
 REGIONS = ("eye", "teeth", "tongue")  # one channel each of the map "region": what the normals tell least about
 DEPTH_UNIT = 0.1  # m, about half a head
 CACHE_BYTES = 2 << 30
-
-
-def dice(seed: int, *what: str | int) -> torch.Generator:
-    """The generator of one random choice. ``what`` begins with a tag: without it, two choices could draw the same."""
-    text = "/".join(map(str, (seed, *what)))
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
 
 
 def control_channels(maps: Sequence[str]) -> int:

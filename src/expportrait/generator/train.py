@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from expportrait.config import Generator
+from expportrait.dice import dice
 from expportrait.errors import UserError
-from expportrait.generator.data import Batch, Windows, dice, shifted, training_batch
+from expportrait.generator.data import Batch, Windows, shifted, training_batch
 from expportrait.generator.model import PortraitTransformer
 from expportrait.heartbeat import Heartbeat
 from expportrait.progress import bar, say

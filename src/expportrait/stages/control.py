@@ -1,6 +1,7 @@
 """Stage ``control``: each clip's fitted head rendered as control maps, registered to its frames (docs/control.md)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,8 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.store import FittedHead, load_proxy
 from expportrait.head import Head
 from expportrait.render import Maps, render
-from expportrait.stage import Clip, Stage
+from expportrait.stage import Clip
+from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter, encode_normals
 
 BLOCK = 4  # frames rendered at once
@@ -68,12 +70,4 @@ def process(clip: Clip, out: StoreWriter) -> None:
     )
 
 
-STAGE = Stage(
-    name="control",
-    version=2,
-    sections=("control", "head"),
-    parents=("proxy",),
-    process=process,
-    load=load,
-    overlaps=True,
-)
+STAGE = replace(contract("control"), version=2, process=process, load=load, overlaps=True)

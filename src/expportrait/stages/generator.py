@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,10 +17,10 @@ from expportrait.generator.train import control_sensitivity, train
 from expportrait.heartbeat import Heartbeat, training
 from expportrait.manifest import Row
 from expportrait.progress import say
-from expportrait.stage import Stage, state, write_json
-from expportrait.stages.contracts import generator_key
+from expportrait.stage import state, write_json
+from expportrait.stages.contracts import contract, generator_key
 
-STAGE = Stage(name="generator", version=1, sections=("generator",), parents=("latents", "control"), process=None)
+STAGE = replace(contract("generator"), version=1)
 
 
 def run(rows: list[Row], config: Config, device: str) -> Path:

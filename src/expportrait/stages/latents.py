@@ -1,5 +1,6 @@
 """Stage ``latents``: each clip's windows and reference portraits through the video codec (docs/latents.md)."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,8 @@ from expportrait import videocodec
 from expportrait.errors import ClipError
 from expportrait.generator.codec import Codec, load_codec, resize, to_tensor, window_starts
 from expportrait.overlap import ahead
-from expportrait.stage import Clip, Stage
+from expportrait.stage import Clip
+from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter
 
 STEPS = 64  # latents have about unit variance: rounded 47 dB below it, they pack better
@@ -48,6 +50,4 @@ def process(clip: Clip, out: StoreWriter) -> None:
     out.attrs(codec=codec.describe(), size=s.size, window=s.window, starts=starts, references=references, frames=count)
 
 
-STAGE = Stage(
-    name="latents", version=3, sections=("latents",), parents=("crop",), process=process, load=load, overlaps=True
-)
+STAGE = replace(contract("latents"), version=3, process=process, load=load, overlaps=True)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,13 +13,13 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.heartbeat import Heartbeat, training
 from expportrait.manifest import Row
 from expportrait.progress import progress, say
-from expportrait.stage import Stage, state, write_json
-from expportrait.stages.contracts import transfer_key
+from expportrait.stage import state, write_json
+from expportrait.stages.contracts import contract, transfer_key
 from expportrait.transfer.data import FittedClips
 from expportrait.transfer.model import Transfer, TransferConfig
 from expportrait.transfer.train import evaluate, train
 
-STAGE = Stage(name="transfer", version=1, sections=("transfer", "head"), parents=("proxy",), process=None)
+STAGE = replace(contract("transfer"), version=1)
 
 
 def run(rows: list[Row], config: Config, device: str) -> Path:
