@@ -1,7 +1,8 @@
 """What 36,000 clips cost to plan and to look at, and what a clip costs on the disk.
 
 python benchmarks/scale.py plan [clips]           CPU seconds and MiB of plans and of `expportrait status`
-python benchmarks/scale.py disk [results]         MB a second of video, and frames read a second
+python benchmarks/scale.py disk [results]         MB of 10 s of video by stage and array, and frames read a second
+python benchmarks/scale.py training [results]     MB of latents shaped as Wan's; frames that training reads a second
 """
 
 import re
@@ -11,16 +12,22 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from expportrait import videocodec
 from expportrait.config import Config
 from expportrait.configfile import read_config
-from expportrait.stage import Outcome, write_index, write_json
+from expportrait.generator.data import Windows
+from expportrait.manifest import Row
+from expportrait.stage import Outcome, run, write_index, write_json
+from expportrait.stages import latents
 from expportrait.stages.contracts import home_of
 from expportrait.status.survey import ALL, Survey, survey
-from expportrait.store import Store
+from expportrait.store import Store, StoreWriter
 
 ROOT = Path(__file__).parents[1]
 # a process starts with its parent's peak memory, so each is started by a small one
@@ -122,11 +129,68 @@ def disk(results: Path) -> None:
         print(f"read {stage} {name:10} {block:6.0f} frames a CPU s in one go, {single:6.0f} one by one")
 
 
+class WanShaped:
+    """Latents of the shape of Wan's: 16 channels, 4 frames and 8 x 8 px each, independent unit normals. Nothing of that
+    variance is harder to pack."""
+
+    channels, time, space = 16, 4, 8
+
+    def __init__(self) -> None:
+        self.random = torch.Generator().manual_seed(0)
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        _, _, count, height, width = frames.shape
+        shape = 1, self.channels, 1 + (count - 1) // self.time, height // self.space, width // self.space
+        return torch.randn(shape, generator=self.random)
+
+    def describe(self) -> dict[str, object]:
+        return {"codec": "wan-shaped noise", "channels": self.channels, "time": self.time, "space": self.space}
+
+
+def training(results: Path, frames: int = 250) -> None:
+    """A clip of 10 s, made of a real one forwards and backwards, through the stage latents at the shipped settings;
+    then what the two trainings read of it, and of the fitted heads, nothing held in memory."""
+    config, clip = Config(), next((results / "control").glob("*.zarr")).stem
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for stage, qp in (("crop", {"frames": videocodec.COLOURS}),
+                          ("control", {"normals": videocodec.VECTORS, "coverage": None})):  # fmt: skip
+            with StoreWriter(folder / stage / f"{clip}.zarr", {"key": stage}) as out:
+                for array, packing in qp.items():
+                    seen = Store(results / stage / f"{clip}.zarr")[array]
+                    there_and_back = np.concatenate([seen, seen[::-1]])
+                    stream = out.stream(array, frames, seen.shape[1:], seen.dtype, packing)
+                    stream.append(there_and_back[np.arange(frames) % len(there_and_back)])
+        stage = replace(latents.STAGE, load=lambda settings, device: WanShaped())
+        outcomes = run(stage, [Row(clip, "bench", clip, "")], config.model_copy(update={"results": folder}))
+        assert outcomes[clip].status == "ok", outcomes
+        path = folder / "latents" / f"{clip}.zarr"
+        for array in Store(path).names():
+            size = sum(f.stat().st_size for f in (path / array).rglob("*") if f.is_file()) / 1e6
+            print(f"latents {array:20} {Store(path).lazy(array).shape!s:22} {size:6.2f} MB")
+        stores = ({clip: folder / stage / f"{clip}.zarr"} for stage in ("latents", "control"))
+        windows = Windows(*stores, config.generator.maps)
+        windows._held = None  # as for a data set that does not fit into memory
+        window, times = windows.made_by["window"], []
+        for index in [*range(len(windows))] * 2:
+            start = time.process_time()
+            windows.sample(index, 0)
+            times.append(time.process_time() - start)
+        rate = window / np.median(times)
+        print(f"generator: {rate:6.0f} frames a CPU s, samples of {window} frames at {config.latents.size} px")
+    fitted = [Store(path) for path in (results / "proxy").glob("*.zarr")]
+    start = time.process_time()
+    count = sum(len(store["dynamic_offset"]) for store in fitted * 3)
+    print(f"transfer:  {count / (time.process_time() - start):6.0f} frames a CPU s, D_t of whole clips")
+
+
 if __name__ == "__main__":
     command, *rest = sys.argv[1:] or [""]
     if command == "plan":
         plan(int(rest[0]) if rest else 36000)
     elif command == "disk":
         disk(Path(rest[0]) if rest else Config().results)
+    elif command == "training":
+        training(Path(rest[0]) if rest else Config().results)
     else:
         sys.exit(__doc__)

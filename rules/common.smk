@@ -14,7 +14,7 @@ from expportrait.manifest import digest, mixed_splits, read_manifest, shard_coun
 from expportrait.pairs import pair_count, pair_shards, read_pairs
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, version
 
-# A plan is hundreds of thousands of small objects that stay: looking through them again and again costs a tenth of it.
+# A plan is hundreds of thousands of small objects that stay: looking through them again and again costs a sixth of it.
 gc.set_threshold(200_000)
 
 
@@ -49,6 +49,7 @@ DIGESTS = {shard: digest(rows) for shard, rows in SHARDS.items()}
 PAIR_DIGESTS = {shard: digest(rows) for shard, rows in PAIR_SHARDS.items()}
 COUNTS = shard_counts(ROWS, CONFIG.shards)
 DEMO = {row.clip for row in ROWS if row.dataset == "demo" and row.path == Path(f"data/demo/{row.clip}.mp4")}
+gc.freeze()  # the rows as well
 
 
 pathvars:

@@ -68,7 +68,7 @@ def test_each_part_of_the_key_recomputes(bench, change):
     stage, settings, row = bench.crop, {}, bench.rows[0]
     values = {"source": "other.mp4", "start": 1.0, "end": 2.0, "box": (0, 0, 9, 9), "rev": "2"}
     if change in values:
-        row = Row(**{**vars(row), change: values[change]})
+        row = row._replace(**{change: values[change]})
     elif change == "settings":
         settings = {"crop": Crop(scale=3.0)}
     elif change == "version":
@@ -85,7 +85,7 @@ def test_each_part_of_the_key_recomputes(bench, change):
 
 def test_what_is_not_in_the_key(bench):
     bench.run()
-    rows = [Row(**{**vars(row), "person": "p", "split": "test", "extra": {"note": "x"}}) for row in bench.rows]
+    rows = [row._replace(person="p", split="test", extra={"note": "x"}) for row in bench.rows]
     assert bench.run(rows=rows, landmarks=Landmarks(max_gap=3), head=HeadSettings(subdivisions=0)) == []
 
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -58,11 +59,12 @@ def test_attributes(path):
 
 
 @pytest.mark.parametrize("sizes", [[50], [1] * 50, [7] * 7 + [1], [49, 1]])
-def test_blocks_of_any_length_make_the_same_store(path, tmp_path, sizes, monkeypatch):
+@pytest.mark.parametrize("beside", [False, True])
+def test_blocks_of_any_length_make_the_same_store(path, tmp_path, sizes, beside, monkeypatch):
     monkeypatch.setattr(module, "SHARD_BYTES", 4 << 20)
     frames = np.random.default_rng(0).integers(0, 255, (50, 256, 256, 3), dtype=np.uint8)
     ends = np.cumsum(sizes)
-    with StoreWriter(path, {}) as out:
+    with StoreWriter(path, {}, beside) as out:
         out.array("frames", (frames[end - n : end] for n, end in zip(sizes, ends, strict=True)), frames=50)
         stream = out.stream("again", 50, (256, 256, 3), np.uint8)
         for n, end in zip(sizes, ends, strict=True):
@@ -73,7 +75,8 @@ def test_blocks_of_any_length_make_the_same_store(path, tmp_path, sizes, monkeyp
     assert len(files(path / "frames")) == 1 + 3, "a shard is 4 MiB, 20 frames"
 
 
-def test_a_reused_buffer_is_no_trap(path):
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_reused_buffer_is_no_trap(path, beside):
     buffer = np.zeros((4, 3))
 
     def blocks():
@@ -81,7 +84,7 @@ def test_a_reused_buffer_is_no_trap(path):
             buffer[:] = i
             yield buffer
 
-    with StoreWriter(path, {}) as out:
+    with StoreWriter(path, {}, beside) as out:
         out.array("x", blocks(), frames=12)
     np.testing.assert_array_equal(Store(path)["x"][:, 0], np.repeat([0, 1, 2], 4))
 
@@ -211,3 +214,15 @@ def test_another_writer_in_the_very_moment(path, tmp_path, monkeypatch):
 def test_what_cannot_be_written_is_the_machines_fault(path):
     with pytest.raises(MachineFault, match=r"a\.zarr cannot be written: Permission denied"), module.writing(path):
         raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "No space left on device"), ValueError("not finite")])
+def test_what_goes_wrong_beside_leaves_no_store(path, monkeypatch, fault):
+    def fail(*_):
+        raise fault
+
+    monkeypatch.setattr(module.zarr.Array, "__setitem__", fail)
+    with pytest.raises((MachineFault, ValueError)) as error, StoreWriter(path, {}, beside=True) as out:
+        out.stream("x", 10, (3,), np.float32).append(np.zeros((10, 3), np.float32))
+    assert isinstance(error.value, MachineFault) == isinstance(fault, OSError)
+    assert list(path.parent.iterdir()) == []

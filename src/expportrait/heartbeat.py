@@ -3,8 +3,10 @@
 import json
 import os
 import socket
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,12 @@ class Heartbeat:
 
     What is in it: ``counts`` (clips by status), ``done``, ``total``, ``computed``, ``seconds`` (spent on those),
     ``now`` (the clip in work), ``step`` (how far that is), ``started``, ``updated`` (Unix s), ``ended``, ``pid``,
-    ``host``.
+    ``host``. Of a training, ``results/logs/<stage>.progress.json``, ``done``, ``total`` and ``computed`` count steps,
+    ``shard`` is empty and ``now`` is the loss.
     """
 
     def __init__(self, file: Path | None, stage: str, shard: str, total: int):
-        self.file, self._last = file, 0.0
+        self.file, self._last, self._lock = file, 0.0, threading.Lock()
         self.data: dict[str, Any] = {
             "stage": stage, "shard": shard, "total": total, "done": 0, "counts": {}, "computed": 0, "seconds": 0.0,
             "now": "", "step": "", "started": time.time(), "updated": time.time(), "ended": False,
@@ -34,9 +37,14 @@ class Heartbeat:
 
     def tell(self, **values: Any) -> None:
         """New values; written when the last writing is some seconds ago."""
-        self.data |= values
-        if time.monotonic() - self._last >= SECONDS:
-            self._write()
+        with self._lock:
+            self.data |= values
+            if time.monotonic() - self._last >= SECONDS:
+                self._write()
+
+    def trained(self, done: int, seconds: float, now: str) -> None:
+        """One more step of a training, which took so long; ``done`` of them with those of earlier jobs."""
+        self.tell(done=done, computed=self.data["computed"] + 1, seconds=self.data["seconds"] + seconds, now=now)
 
     def end(self, ended: bool = True) -> None:
         """The last word. ``ended`` False: the job goes down in the middle."""
@@ -58,6 +66,21 @@ class Heartbeat:
                 temporary.unlink(missing_ok=True)
             say(f"{self.file} cannot be written ({error.strerror}); `expportrait watch` will not see this job")
             self.file = None
+
+
+@contextmanager
+def training(results: Path, stage: str, steps: int) -> Iterator[Heartbeat]:
+    """Around a training; waits for another process that is still at it. Of several processes, one a GPU, the first
+    one tells."""
+    file = results / "logs" / f"{stage}.progress.json" if os.getenv("RANK", "0") == "0" else None
+    if file:
+        wait_for_another(file)
+    beat, ended = Heartbeat(file, stage, "", steps), False
+    try:
+        yield beat
+        ended = True
+    finally:
+        beat.end(ended)
 
 
 def read_heartbeats(results: Path) -> list[dict[str, Any]]:
@@ -84,7 +107,8 @@ def wait_for_another(file: Path, every: float = 2.0) -> None:
     while (other := read_heartbeat(file)) and other["alive"] and other["pid"] != os.getpid():
         if time.monotonic() - told > 60:
             told = time.monotonic()
-            say(f"{other['stage']} {other['shard']}: process {other['pid']} of another run is at work on it; waiting")
+            what = f"{other['stage']} {other['shard'] or 'training'}"
+            say(f"{what}: process {other['pid']} of another run is at work on it; waiting")
         time.sleep(every)
 
 

@@ -5,12 +5,13 @@ Beside the stores lie ``<clip>.failed.json``, why there is none, and one index a
 
 import hashlib
 import json
+import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from expportrait.files import replace_file
 from expportrait.heal import listed, mark, marker
 from expportrait.heartbeat import Heartbeat, wait_for_another
 from expportrait.manifest import Row
+from expportrait.overlap import CLIPS, Stopped, Turns, ahead, in_order, worthwhile
 from expportrait.progress import bar, progress, say
 from expportrait.store import Store, StoreError, StoreWriter, writing
 
@@ -34,7 +36,8 @@ T = TypeVar("T")
 class Stage:
     """``process(clip, out)`` makes one store, or raises ClipError. ``load(settings, device)`` gets the models, once.
 
-    Bump ``version`` when equal settings give another result, also when a default changes.
+    Bump ``version`` when equal settings give another result, also when a default changes. ``overlaps``: two clips may
+    be in work at once, since ``process`` uses the models only to make what it gives to ``clip.computed``.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Stage:
     whole: tuple[str, ...] = ()  # further parents that make one thing for the whole run, such as a trained model
     # parents that are other clips': name -> stage and clip; ``parents`` then counts for nothing
     others: Callable[[Row], dict[str, tuple[str, str]]] | None = None
+    overlaps: bool = False
 
 
 @dataclass
@@ -63,6 +67,17 @@ class Clip:
     backend: str = "auto"
     title: str = ""
     heard: Callable[[str], None] | None = None  # told how far the bars are
+    turns: Turns = field(default_factory=Turns)
+    number: int = 0  # of the clip in its shard
+    overlap: bool = False
+
+    def computed(self, items: Iterable[T]) -> Iterator[T]:
+        """``items``, made with the models, such as batches of maps; ahead of the caller where it pays. Once a clip."""
+        self.turns.wait(self.number)
+        for item in ahead(items, self.overlap):
+            self.turns.check()
+            yield item
+        self.turns.leave(self.number)
 
     def progress(self, items: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
         """``items``, with their progress on stderr."""
@@ -95,21 +110,25 @@ def run(
         wait_for_another(file)
     beat = Heartbeat(file, stage.name, shard, len(rows))
     runner = _Runner(stage, config, device, backend, beat)
+    at_once = CLIPS if stage.overlaps and runner.overlap else 1
     index: dict[str, Outcome] = {}
     counts: Counter[str] = Counter()
     ended = False
     try:
         with machine_faults():
-            for row in progress(rows, len(rows), stage.name):
-                beat.tell(now=row.clip, step="")
-                outcome = index[row.clip] = runner.outcome(row)
-                counts[outcome.status] += 1
-                beat.tell(done=len(index), counts=dict(counts), computed=runner.computed, seconds=runner.seconds)
-                if outcome.status != "ok":
-                    say(f"{stage.name} {row.clip}: {outcome.status}: {outcome.why}")
-                if runner.unforeseen > max(2, len(rows) / 2):
-                    raise StageBroken(f"{stage.name}: {runner.unforeseen} of {len(index)} clips failed in unforeseen "
-                                      f"ways, so the stage must be wrong; the last one: {outcome.why}")  # fmt: skip
+            numbered = progress(enumerate(rows), len(rows), stage.name)
+            with closing(in_order(runner.outcome, numbered, at_once, runner.turns)) as outcomes:
+                for (_, row), outcome in outcomes:
+                    index[row.clip] = outcome
+                    counts[outcome.status] += 1
+                    beat.tell(done=len(index), counts=dict(counts), computed=runner.computed, seconds=runner.seconds)
+                    if outcome.status != "ok":
+                        say(f"{stage.name} {row.clip}: {outcome.status}: {outcome.why}")
+                    if runner.unforeseen > max(2, len(rows) / 2):
+                        raise StageBroken(
+                            f"{stage.name}: {runner.unforeseen} of {len(index)} clips failed in unforeseen ways, so "
+                            f"the stage must be wrong; the last one: {outcome.why}"
+                        )
         ended = True
     finally:
         beat.end(ended)
@@ -130,6 +149,9 @@ class _Runner:
         self.unforeseen = self.computed = 0
         self.seconds = 0.0  # spent on those computed
         self.damaged: list[str] = []
+        self.turns, self.overlap = Turns(), worthwhile(device)
+        self.counting = threading.Lock()
+        self.last = time.monotonic()  # when the clip before was done
 
     def stores(self, row: Row) -> dict[str, Path]:
         """Where the parents of a clip are."""
@@ -138,8 +160,16 @@ class _Runner:
         )
         return {name: self.config.results / stage / f"{clip}.zarr" for name, (stage, clip) in others.items()}
 
-    def outcome(self, row: Row) -> Outcome:
+    def outcome(self, numbered: tuple[int, Row]) -> Outcome:
         """The clip's state after doing what is needed, recorded beside its store."""
+        number, row = numbered
+        self.beat.tell(now=row.clip, step="")
+        try:
+            return self._outcome(number, row)
+        finally:
+            self.turns.leave(number)
+
+    def _outcome(self, number: int, row: Row) -> Outcome:
         record, path = self.home / f"{row.clip}.failed.json", self.home / f"{row.clip}.zarr"
         paths = self.stores(row)
         parents = {name: state(store.parent, store.stem) for name, store in paths.items()}
@@ -163,7 +193,7 @@ class _Runner:
         if known is not None and known.get("key") == key and not known.get("retry"):
             return Outcome("failed", key, known["why"])
         try:
-            self._compute(row, key)
+            self._compute(number, row, key)
         except ClipError as error:
             write_json(record, asdict(outcome := Outcome("failed", key, error.reason)) | {"retry": error.retry})
             return outcome
@@ -179,31 +209,37 @@ class _Runner:
         self.damaged.append(why)
         return Outcome("waits", None, why)
 
-    def _compute(self, row: Row, key: str) -> None:
+    def _compute(self, number: int, row: Row, key: str) -> None:
         """Make the store. Raises ClipError for whatever is the clip's trouble, StoreError for a damaged parent."""
         stage, started = self.stage, time.monotonic()
         title = f"{stage.name} {row.clip}"
         if self.tools is None and stage.load is not None:
-            self.tools = stage.load(self.settings, self.device)
+            self.turns.wait(number)  # one clip loads them for all
+            self.tools = self.tools or stage.load(self.settings, self.device)
         try:
             parents = {name: Store(path) for name, path in self.stores(row).items()}
             settings = {name: getattr(self.config, name).model_dump(mode="json") for name in stage.sections}
             attrs = {"stage": stage.name, "version": stage.version, "clip": row.clip, "settings": settings}
-            with StoreWriter(self.home / f"{row.clip}.zarr", attrs | {"key": key}) as out:
-                clip = Clip(row, parents, self.settings, self.tools, self.device, self.backend, title, self._heard)
+            with StoreWriter(self.home / f"{row.clip}.zarr", attrs | {"key": key}, self.overlap) as out:
+                clip = Clip(row, parents, self.settings, self.tools, self.device, self.backend, title, self._heard,
+                            self.turns, number, self.overlap)  # fmt: skip
                 stage.process(clip, out)
-        except (ClipError, UserError):
+        except (ClipError, UserError, Stopped):
             raise
         except Exception as error:
             damaged = isinstance(error, StoreError) and error.path in self.stores(row).values()
             if machine_fault(error) or damaged:
                 raise
-            self.unforeseen += 1
+            with self.counting:
+                self.unforeseen += 1
             say(f"{title}:\n{traceback.format_exc()}")
             raise ClipError(f"unforeseen {type(error).__name__}: {error}", retry=True) from error
-        self.computed += 1
-        self.seconds += time.monotonic() - started
-        say(f"{title}: done in {time.monotonic() - started:.1f} s")
+        with self.counting:
+            done = time.monotonic()
+            self.computed += 1
+            self.seconds += done - max(started, self.last)  # of two clips at once, what the second one adds
+            self.last = done
+        say(f"{title}: done in {done - started:.1f} s")
 
     def _heard(self, step: str) -> None:
         self.beat.tell(step=step)

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -53,11 +54,13 @@ def writing(path: Path) -> Iterator[None]:
 class StoreWriter:
     """``with StoreWriter(path, attrs) as out:`` — nothing appears at ``path`` unless the block ends well.
 
-    An older store there is replaced in the end. ``attrs["key"]`` is written last.
+    An older store there is replaced in the end. ``attrs["key"]`` is written last. ``beside``: frames are packed and
+    written in a thread while others are appended; what goes wrong there is raised when more comes, or at the end.
     """
 
-    def __init__(self, path: Path, attrs: Mapping[str, Any]):
+    def __init__(self, path: Path, attrs: Mapping[str, Any], beside: bool = False):
         self.path, self._attrs = Path(path), dict(attrs)
+        self._pool = ThreadPoolExecutor(1, "write") if beside else None
         self._temporary = self.path.with_name(f".{self.path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
         self._streams: list[Stream] = []
 
@@ -89,13 +92,14 @@ class StoreWriter:
             raise ValueError(f"{name}: no block came, {frames} frames were expected")
 
     def stream(
-        self, name: str, frames: int, shape: tuple[int, ...], dtype: DTypeLike, qp: int | None = None, **attributes: Any
-    ) -> "Stream":
+        self, name: str, frames: int, shape: tuple[int, ...], dtype: DTypeLike, qp: int | None = None,
+        chunk: int = videocodec.FRAMES, **attributes: Any,
+    ) -> "Stream":  # fmt: skip
         """An array of ``frames`` frames of ``shape``, to be appended block by block. ``qp``: packed as video, with
-        losses (``videocodec``)."""
+        losses (``videocodec``), ``chunk`` frames at once: 1 where each is read by itself."""
         with writing(self.path):
-            array = self._create(name, (frames, *shape), np.dtype(dtype), attributes, qp)
-        self._streams.append(Stream(array, name))
+            array = self._create(name, (frames, *shape), np.dtype(dtype), attributes, qp, chunk)
+        self._streams.append(Stream(array, name, self._pool))
         return self._streams[-1]
 
     def attrs(self, **values: Any) -> None:
@@ -103,9 +107,10 @@ class StoreWriter:
         self._attrs.update(values)
 
     def _create(
-        self, name: str, shape: tuple[int, ...], dtype: np.dtype, attributes: dict, qp: int | None = None
-    ) -> zarr.Array:
-        chunks, shards = layout(shape, dtype.itemsize, videocodec.FRAMES if qp is not None else None)
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype, attributes: dict, qp: int | None = None,
+        frames: int = videocodec.FRAMES,
+    ) -> zarr.Array:  # fmt: skip
+        chunks, shards = layout(shape, dtype.itemsize, frames if qp is not None else None)
         packing: dict[str, Any] = {"compressors": [codec(shape, dtype), Crc32cCodec()]}
         if qp is not None:
             packing = {"serializer": videocodec.VideoCodec(qp), "compressors": [Crc32cCodec()]}
@@ -119,6 +124,8 @@ class StoreWriter:
             if kind is None:
                 self._finish()
         finally:
+            if self._pool:
+                self._pool.shutdown(cancel_futures=True)
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _finish(self) -> None:
@@ -143,8 +150,9 @@ class StoreWriter:
 class Stream:
     """Frames on their way into an array. Whole shards are written: one written in pieces is rewritten for each."""
 
-    def __init__(self, array: zarr.Array, name: str):
-        self._array, self._name = array, name
+    def __init__(self, array: zarr.Array, name: str, pool: ThreadPoolExecutor | None = None):
+        self._array, self._name, self._pool = array, name, pool
+        self._writing: Future[None] | None = None  # the shard before, one at most
         self._held: list[np.ndarray] = []
         self._written = self._count = 0
 
@@ -164,15 +172,28 @@ class Stream:
     def close(self) -> None:
         """Write the rest. Raises ValueError when frames are missing."""
         self._flush()
+        self._wait()
         if self._written != self._array.shape[0]:
             raise ValueError(f"{self._name}: {self._written} frames came, {self._array.shape[0]} were announced")
 
     def _flush(self) -> None:
-        if self._held:
-            with writing(Path(str(self._array.store_path))):
-                self._array[self._written : self._written + self._count] = np.concatenate(self._held)
+        self._wait()
+        if self._held and self._pool:
+            self._writing = self._pool.submit(self._write, self._written, self._held)
+        elif self._held:
+            self._write(self._written, self._held)
         self._written += self._count
         self._held, self._count = [], 0
+
+    def _write(self, first: int, blocks: list[np.ndarray]) -> None:
+        frames = np.concatenate(blocks)
+        with writing(Path(str(self._array.store_path))):
+            self._array[first : first + len(frames)] = frames
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
 
 
 class Store:

@@ -3,12 +3,15 @@
 Figures, and what is packed by it: docs/artifacts.md.
 """
 
+import asyncio
 import io
 import math
 import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import av
 import cv2
@@ -19,6 +22,9 @@ from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import JSON, parse_named_configuration
 from zarr.registry import register_codec
 
+from expportrait.overlap import threads
+
+T = TypeVar("T")
 NAME = "expportrait.h264"
 # Quantisers; vectors stay below 0.5 degrees in the mean, with their rounding to 8 bits.
 COLOURS, VECTORS, DEPTH, TRUST = 19, 13, 16, 20
@@ -27,6 +33,8 @@ FRAMES = 16  # a chunk: what one random read decodes
 LEVELS = 1023  # of a float plane, between a chunk's least and largest value
 BACKGROUND = 37  # of int8 vectors of length 127: shorter ones, of half that length, are none
 _RANGE = struct.Struct("<dd")
+# zarr has one thread for all stores: in threads of their own, who reads a clip need not wait for who writes another
+_READING, _WRITING = (ThreadPoolExecutor(threads(), f"{what} frames") for what in ("unpack", "pack"))
 
 
 @dataclass(frozen=True)
@@ -50,17 +58,20 @@ class VideoCodec(ArrayBytesCodec):
         return {"name": NAME, "configuration": {"qp": self.qp}}
 
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:
-        data = encode(chunk_array.as_numpy_array(), self.qp)
+        data = await _in(_WRITING, encode, chunk_array.as_numpy_array(), self.qp)
         return chunk_spec.prototype.buffer.from_bytes(data)
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         dtype = chunk_spec.dtype.to_native_dtype()
-        return chunk_spec.prototype.nd_buffer.from_ndarray_like(
-            decode(chunk_bytes.to_bytes(), chunk_spec.shape, dtype.str)
-        )
+        frames = await _in(_READING, decode, chunk_bytes.to_bytes(), chunk_spec.shape, dtype.str)
+        return chunk_spec.prototype.nd_buffer.from_ndarray_like(frames)
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
         raise NotImplementedError("depends on the frames")
+
+
+async def _in(pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
 
 
 def encode(frames: np.ndarray, qp: int) -> bytes:
@@ -112,7 +123,9 @@ def decode(data: bytes, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     wide = kind == np.float16
     with av.open(io.BytesIO(data[_RANGE.size if wide else 0 :])) as video:
         video.streams.video[0].thread_count = 1
-        frames = np.stack([_unpack(frame, kind, len(shape) == 4) for frame in video.decode(video=0)])
+        frames = np.empty(shape, "<u2" if wide else kind)
+        for frame, out in zip(video.decode(video=0), frames, strict=True):
+            _unpack(frame, out)
     if wide:
         low, high = _RANGE.unpack_from(data)
         frames = (frames.astype(np.float32) * ((high - low) / LEVELS) + low).astype(kind)
@@ -130,22 +143,21 @@ def _picture(frame: np.ndarray, format: str) -> av.VideoFrame:
     return picture
 
 
-def _unpack(frame: av.VideoFrame, kind: np.dtype, components: bool) -> np.ndarray:
-    """(H, W, 3), or (H, W): the decoder adds empty planes to grey frames."""
-    dtype = "<u2" if kind == np.float16 else "u1"
+def _unpack(frame: av.VideoFrame, out: np.ndarray) -> None:
+    """Into (H, W, 3), or (H, W): the decoder adds empty planes to grey frames."""
     planes = [
-        np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
-        for plane in frame.planes[: 3 if components else 1]
+        np.frombuffer(plane, out.dtype if out.ndim == 2 else "u1").reshape(plane.height, -1)[:, : plane.width]
+        for plane in frame.planes[: 3 if out.ndim == 3 else 1]
     ]
-    if not components:
-        return planes[0]
-    merged = cv2.merge(planes)
-    if kind == np.uint8:
-        return merged
-    # (0, 0, 0) is background and has to come back as such; a unit vector's largest component is at least 73
-    vectors = cv2.bitwise_not(cv2.inRange(merged, (129 - BACKGROUND,) * 3, (127 + BACKGROUND,) * 3))
-    codes = cv2.bitwise_xor(merged, (0x80,) * 4)
-    return cv2.bitwise_and(codes, codes, mask=vectors).view(kind)
+    if out.ndim == 2:
+        out[:] = planes[0]
+        return
+    if out.dtype == np.int8:
+        # (0, 0, 0) is background and has to come back as such; a unit vector's largest component is at least 73
+        near = [cv2.inRange(plane, 129 - BACKGROUND, 127 + BACKGROUND) for plane in planes]
+        vectors = cv2.bitwise_not(cv2.bitwise_and(cv2.bitwise_and(near[0], near[1]), near[2]))
+        planes = [cv2.bitwise_and(cv2.bitwise_xor(plane, 0x80), vectors) for plane in planes]
+    cv2.merge(planes, out.view(np.uint8))
 
 
 register_codec(NAME, VideoCodec)

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from expportrait.dice import dice
 from expportrait.errors import UserError
-from expportrait.generator.data import Windows, control_maps, dice, training_batch
+from expportrait.generator.data import Windows, control_maps, training_batch
 from expportrait.head import Head
 from expportrait.store import Store, StoreWriter
 
@@ -76,7 +77,7 @@ def test_a_sample_holds_together(windows, prepared):
         [pictures[11][y : y + 2, x : x + 2].mean((0, 1)) for y in range(0, 64, 2) for x in range(0, 64, 2)]
     )
     seen = (image.permute(1, 2, 0).reshape(-1, 3).numpy() + 1) * 127.5
-    assert np.abs(seen - expected).max() < 1  # by area, from the clip's last frame
+    assert np.abs(seen - expected).mean() < 1  # by area, from the clip's last frame; packed at 45 dB
     half = normals[4:9].reshape(5, 32, 2, 32, 2, 3).mean((2, 4))
     assert np.abs(control[:3].permute(1, 2, 3, 0).numpy() - half).max() < 0.01
     assert np.abs(control[3].numpy() - coverage[4:9].reshape(5, 32, 2, 32, 2).mean((2, 4)) / 255).max() < 0.01

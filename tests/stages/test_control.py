@@ -32,7 +32,7 @@ def test_maps_are_the_render_of_the_stored_head(fitted, tmp_path) -> None:
     with StoreWriter(tmp_path / "proxy/a.zarr", {"key": "k"}) as out:
         save_proxy(out, fit, head)
     config = Config(results=tmp_path, control={"maps": ["depth", "region", "eyes"]})
-    row = Row(clip="a", dataset="d", source="a.mp4", path=tmp_path / "a.mp4")
+    row = Row(clip="a", dataset="d", source="a.mp4", place=tmp_path / "a.mp4")
     outcome = run(STAGE, [row], config)["a"]
     assert outcome.status == "ok", outcome.why
     store = Store(tmp_path / "control/a.zarr")
@@ -55,6 +55,6 @@ def test_a_changed_head_is_told_apart(fitted, tmp_path) -> None:
     with StoreWriter(tmp_path / "proxy/a.zarr", {"key": "k"}) as out:
         save_proxy(out, fit, head)
         out.attrs(head_sha256="0" * 64)
-    row = Row(clip="a", dataset="d", source="a.mp4", path=tmp_path / "a.mp4")
+    row = Row(clip="a", dataset="d", source="a.mp4", place=tmp_path / "a.mp4")
     outcome = run(STAGE, [row], Config(results=tmp_path))["a"]
     assert outcome.status == "failed" and "head file" in outcome.why

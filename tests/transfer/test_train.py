@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from expportrait.errors import UserError
 from expportrait.fit.store import load_proxy
+from expportrait.heartbeat import read_heartbeat
 from expportrait.stages import transfer
 from expportrait.store import Store
 from expportrait.transfer.data import FittedClips
@@ -70,6 +71,8 @@ def test_without_a_held_out_person_it_says_so(fitted, tmp_path):
     found = figures(tmp_path / "transfer")
     assert found["held_out_persons"].startswith("not available")
     assert found["unseen_clips"]["clips"] == 1
+    beat = read_heartbeat(tmp_path / "logs" / "transfer.progress.json")
+    assert (beat["done"], beat["total"], beat["computed"], beat["ended"]) == (2, 2, 2, True)
 
 
 def test_no_fitted_clip_is_one_sentence(tmp_path):

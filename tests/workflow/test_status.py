@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections import Counter
 
@@ -9,9 +10,9 @@ import pytest
 import typer
 
 from expportrait.errors import UserError
-from expportrait.heartbeat import Heartbeat
+from expportrait.heartbeat import Heartbeat, training
 from expportrait.options import configuration
-from expportrait.stages import PER_CLIP, STAGES
+from expportrait.stages import PER_CLIP, STAGES, evaluate
 from expportrait.status import commands
 from expportrait.status.survey import survey
 from expportrait.status.text import general, plan, table, todo
@@ -119,7 +120,12 @@ def test_one_clips_story(project, say):
     assert "landmarks: failed, too dark" in say("status", clip="ann")
     chunk = project.folder / "results/crop/bob.zarr/x/c/0"
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"x")
-    assert "DAMAGED" in say("status", clip="bob")
+    assert "DAMAGED" in say("status", clip="bob") and say("retry", clip=["ann"], dry_run=True).startswith(
+        "landmarks 1 "
+    )
+    assert say("retry", clip=["bob"]) == "crop 1 will be tried again by the next run: snakemake\n"
+    project.run("results/crop/films-0000.json")
+    assert project.work() == ["crop bob"] and "DAMAGED" not in say("status", clip="bob")
     with pytest.raises(UserError, match="has no clip 'an'; did you mean 'ann'"):
         say("status", clip="an")
 
@@ -130,6 +136,20 @@ def test_deep_sees_stores_that_are_gone(project, say):
     assert say("retry", deep=True) == "crop 1 will be tried again by the next run: snakemake\n"
     project.run("results/crop/films-0000.json")
     assert project.work() == ["crop bob"]
+    shutil.rmtree(project.folder / "results/crop/bob.zarr")
+    assert say("retry", deep=True, dry_run=True) == "crop 1 would be tried again\n"
+
+
+def test_coefficient_files_of_a_tracker_count_for_evaluate(finished, tmp_path):
+    told = "evaluate.tracker=smirk", f"evaluate.tracks={tmp_path}"
+    missing = look(finished, *told).cells["evaluate"]["bob__bob"]
+    assert missing.status == "failed" and "has neither bob.npz nor bob.mat" in missing.why
+    for name in ("ann", "bob", "bob__bob", "bob__ann", "hopper-talk"):
+        (tmp_path / f"{name}.npz").write_text(name)
+    seen = look(finished, *told)
+    for pair in seen.pairs:
+        names = pair.extra["target"], pair.extra["driver"]
+        assert seen.cells["evaluate"][pair.clip].key == evaluate._key(seen.config, pair.clip, *names)
 
 
 def test_json(project, say):
@@ -203,6 +223,21 @@ def test_watching(project, say):
         say("prune", yes=True, sets=["crop.scale=3"], stale=True)
     beat.end()
     assert "No job is at work." in say("watch", once=True)
+
+
+def test_watching_a_training(project, say):
+    with training(project.folder / "results", "generator", 5000) as beat:
+        beat.trained(1001, 0.5, "loss 0.5000")
+        beat.trained(1002, 0.7, "loss 0.4000")
+        beat._write()
+        text, page = say("watch", once=True), project.read("results/report/status.html")
+        line = next(line.split() for line in text.splitlines() if line.startswith("generator  steps"))
+        assert line[1:4] == ["steps", "1002", "5000"] and "0.600" in line and "loss 0.4000" in text and "40 min" in text
+        assert "1,002 of 5,000 steps" in page and "width:20.04%" in page
+        with pytest.raises(UserError, match="is at work on generator training"):
+            say("prune", yes=True, stale=True, sets=["crop.scale=3"])
+    text = say("watch", once=True)
+    assert "No job is at work." in text and "steps" not in project.read("results/report/status.html").split("<pre>")[0]
 
 
 def test_text():

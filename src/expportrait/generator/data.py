@@ -4,17 +4,18 @@ Every random choice is a function of (seed, its own tag, step, index), so that a
 an unbroken one would see, and two GPUs together what one GPU with twice the batch would see.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from expportrait.dice import dice
 from expportrait.errors import UserError
 from expportrait.generator.codec import resize
 from expportrait.generator.encoders import Condition
@@ -28,12 +29,6 @@ DEPTH_UNIT = 0.1  # m, about half a head
 CACHE_BYTES = 2 << 30
 
 
-def dice(seed: int, *what: str | int) -> torch.Generator:
-    """The generator of one random choice. ``what`` begins with a tag: without it, two choices could draw the same."""
-    text = "/".join(map(str, (seed, *what)))
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
-
-
 def control_channels(maps: Sequence[str]) -> int:
     return sum(MAPS[name] for name in maps)
 
@@ -44,26 +39,39 @@ def control_maps(store: Store, frames: slice, size: int, maps: Sequence[str], pr
     Normals in -1..1, depth in units of ``DEPTH_UNIT`` nearer than the clip's median, the others in 0..1. ``prefix``
     stands before the arrays' names.
     """
-    planes = []
+    out, first = None, 0
     for name in maps:
         if prefix + name not in store:
             raise UserError(
                 f"{store.path} has no map {prefix + name!r}: add {name} to control.maps, or take it from generator.maps"
             )
-        values = store.lazy(prefix + name)[frames]
+        values, unit = store.lazy(prefix + name)[frames], 255
         if name == "normals":
-            planes.append(resize(values.astype(np.float32) / 127, size))
+            unit = 127
         elif name == "region":
             one_hot = values[..., None] == [1 + Head.REGIONS.index(region) for region in REGIONS]
-            planes.append(resize(one_hot.astype(np.float32), size))
+            values, unit = one_hot.astype(np.uint8), 1
         elif name == "depth":
             covered, middle = values > 0, _median_depth(store.path, store.attrs["key"])
-            planes.append(
-                resize(np.where(covered, (middle - values.astype(np.float32)) / DEPTH_UNIT, 0), size)[..., None]
-            )
+            values, unit = np.where(covered, (middle - values.astype(np.float32)) / DEPTH_UNIT, 0), 1
+        if out is None:
+            out = np.empty((control_channels(maps), len(values), size, size), np.float32)
+        _put(values, unit, out[first : first + MAPS[name]])
+        first += MAPS[name]
+    return torch.from_numpy(out)
+
+
+def _put(images: np.ndarray, unit: int, out: np.ndarray) -> None:
+    """(T, H, W[, C]) divided by ``unit`` into (C, T, size, size) float32. Frame by frame, since whole clips of floats
+    cost more to move than to make."""
+    size = out.shape[-1]
+    for t, image in enumerate(images):
+        if image.shape[:2] == (size, size):
+            for plane, to in zip(cv2.split(image), out[:, t], strict=True):
+                np.divide(plane, np.float32(unit), out=to)
         else:
-            planes.append(resize(values.astype(np.float32) / 255, size)[..., None])
-    return torch.from_numpy(np.concatenate(planes, -1)).permute(3, 0, 1, 2).contiguous()
+            scaled = resize(image[None] / np.float32(unit), size).reshape(size, size, -1)
+            out[:, t] = np.moveaxis(scaled, -1, 0)
 
 
 @lru_cache

@@ -17,9 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from expportrait.config import Generator
+from expportrait.dice import dice
 from expportrait.errors import UserError
-from expportrait.generator.data import Batch, Windows, dice, shifted, training_batch
+from expportrait.generator.data import Batch, Windows, shifted, training_batch
 from expportrait.generator.model import PortraitTransformer
+from expportrait.heartbeat import Heartbeat
 from expportrait.progress import bar, say
 
 LOG = ("step", "loss", "learning_rate", "seconds", "waiting")  # waiting: the part of the seconds spent on data
@@ -173,9 +175,15 @@ def _batches(windows: Windows, s: Generator, first: int, rank: int, ranks: int) 
 
 
 def train(
-    model: PortraitTransformer, windows: Windows, settings: Generator, work: Path, device: str
+    model: PortraitTransformer,
+    windows: Windows,
+    settings: Generator,
+    work: Path,
+    device: str,
+    beat: Heartbeat | None = None,
 ) -> PortraitTransformer:
-    """Train ``model`` in place. ``work`` keeps checkpoints and ``loss.csv``, from which a run that was killed goes on.
+    """Train ``model`` in place. ``work`` keeps checkpoints and ``loss.csv``, from which a run that was killed goes on;
+    ``beat`` is told of each step.
 
     Raises UserError where the loss is no longer finite.
     """
@@ -213,6 +221,8 @@ def train(
             rows.append(dict(zip(LOG, (step, value, learning_rate(settings, step), seconds, waited), strict=True)))
             shown.update()
             shown.set_postfix_str(f"loss {value:.4f}, {seconds:.2f} s/step", refresh=False)
+            if beat is not None:
+                beat.trained(step + 1, seconds, f"loss {value:.4f}")
             if ((step + 1) % settings.save_every == 0 or step + 1 == settings.steps) and accelerator.is_main_process:
                 _write_log(work / "loss.csv", rows)
                 checkpoints.save(step + 1, accelerator.unwrap_model(wrapped), optimizer.optimizer)

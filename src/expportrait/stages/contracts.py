@@ -1,4 +1,5 @@
-"""What each stage reads and stands on, without its code, which would load torch. A test compares it with the stages."""
+"""What each stage reads and stands on: said here, without the stages' code, which would load torch. The stages add
+their code to it."""
 
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ def contracts(config: Config) -> dict[str, Stage]:
     return {one.name: one for one in stages}
 
 
+def contract(name: str) -> Stage:
+    """One of them, at the default settings, for the stage to add its code to."""
+    return contracts(Config())[name]
+
+
 def settings_of(name: str, config: Config) -> Config:
     """The settings as that stage takes them: a target's head depends on its frame and on nothing else of drive."""
     return config.model_copy(update={"drive": Drive(reference=config.drive.reference)}) if name == TARGETS else config
@@ -72,6 +78,19 @@ def generator_key(config: Config, chosen: dict[str, dict[str, str]], base: list[
     the pretrained weights' files."""
     settings = config.generator.model_dump(mode="json", exclude_defaults=True, exclude=NOT_IN_KEY["generator"])
     return content_key("generator", version("generator"), {"generator": settings, "base": base}, chosen)
+
+
+def tracks_of(config: Config, *clips: str) -> dict[str, str]:
+    """sha256 of the coefficient files that evaluate reads of these clips; a pair's own file counts among the settings.
+
+    Raises ClipError where one is missing.
+    """
+    if config.evaluate.tracks is None or config.evaluate.tracker == "own":
+        return {}
+    from expportrait.metrics.coefficients import file_of
+    from expportrait.weights import sha256
+
+    return {f"tracks {clip}": sha256(file_of(config.evaluate.tracks, clip)) for clip in clips}
 
 
 def home_of(results: Path, name: str) -> Path:

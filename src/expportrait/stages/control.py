@@ -1,6 +1,7 @@
 """Stage ``control``: each clip's fitted head rendered as control maps, registered to its frames (docs/control.md)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,8 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.store import FittedHead, load_proxy
 from expportrait.head import Head
 from expportrait.render import Maps, render
-from expportrait.stage import Clip, Stage
+from expportrait.stage import Clip
+from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter, encode_normals
 
 BLOCK = 4  # frames rendered at once
@@ -22,6 +24,7 @@ def load(settings: SimpleNamespace, device: str) -> Head:
     return load_head(h.file, h.subdivisions, h.shape_components, h.expression_components).to(device)
 
 
+@torch.no_grad()
 def render_maps(fitted: FittedHead, wanted: list[str], backend: str = "auto") -> Iterator[dict[str, np.ndarray]]:
     """Blocks of frames: normals (B, H, W, 3) int8, coverage (B, H, W) u8 and the ``wanted`` extras."""
     head = fitted.head
@@ -54,7 +57,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     fitted = load_proxy(clip.parents["proxy"], clip.tools)
     streams = {}
     blocks = render_maps(fitted, clip.settings.control.maps, clip.backend)
-    for block in clip.progress(blocks, -(-fitted.frames // BLOCK), "render"):
+    for block in clip.progress(clip.computed(blocks), -(-fitted.frames // BLOCK), "render"):
         for name, maps in block.items():
             if name not in streams:
                 qp = videocodec.VECTORS if name == "normals" else None
@@ -67,11 +70,4 @@ def process(clip: Clip, out: StoreWriter) -> None:
     )
 
 
-STAGE = Stage(
-    name="control",
-    version=2,
-    sections=("control", "head"),
-    parents=("proxy",),
-    process=process,
-    load=load,
-)
+STAGE = replace(contract("control"), version=2, process=process, load=load, overlaps=True)

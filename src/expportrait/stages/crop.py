@@ -1,5 +1,6 @@
 """Decode a source, find its longest shot with a usable face, and cut one fixed square box around that face."""
 
+from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 
@@ -9,7 +10,8 @@ from expportrait import videocodec
 from expportrait.config import Crop
 from expportrait.errors import ClipError
 from expportrait.estimators.mediapipe import LandmarkDetector
-from expportrait.stage import Clip, Stage
+from expportrait.stage import Clip
+from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter
 from expportrait.video.framing import Box, Track, cut_out, face_box, given_box, link, outside
 from expportrait.video.quality import Looks, company
@@ -160,4 +162,4 @@ def _poor(figures: dict[str, float], options: Crop) -> str:
     return ""
 
 
-STAGE = Stage(name="crop", version=2, sections=("crop",), parents=(), process=process, load=load)
+STAGE = replace(contract("crop"), version=2, process=process, load=load)

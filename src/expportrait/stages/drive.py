@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 
 from expportrait import videocodec
-from expportrait.config import Config, Drive
+from expportrait.config import Config
 from expportrait.errors import ClipError, UserError
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.parameters import HeadParameters
@@ -18,10 +18,10 @@ from expportrait.fit.targets import StoredTargets
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.manifest import Row
-from expportrait.stage import Clip, Outcome, Stage, whole_state
+from expportrait.stage import Clip, Outcome, whole_state
 from expportrait.stage import run as run_stage
+from expportrait.stages.contracts import TARGETS, contract, contracts, settings_of
 from expportrait.stages.control import BLOCK, render_maps
-from expportrait.stages.proxy import STAGE as PROXY
 from expportrait.store import StoreWriter
 from expportrait.transfer.drive import driven, motion, still, transferred
 from expportrait.transfer.model import Transfer
@@ -35,22 +35,13 @@ def run(
     pairs: list[Row], rows: list[Row], config: Config, device: str, backend: str = "auto", shard: str = ""
 ) -> dict[str, Outcome]:
     """Bring ``pairs`` (rows of ``pairs.read_pairs``) up to date; returns their index. ``rows``: the manifest's."""
-    if config.drive.target_proxy == "image":
+    made = contracts(config)
+    if TARGETS in made:
         names = {pair.extra["target"] for pair in pairs}
-        # only the frame and the fit count for a target: other settings of drive must not fit it again
-        only = config.model_copy(update={"drive": Drive(reference=config.drive.reference)})
-        run_stage(TARGETS, [row for row in rows if row.clip in names], only, device, backend, shard)
-    return run_stage(stage(config.drive), pairs, config, device, backend, shard)
-
-
-def stage(settings: Drive) -> Stage:
-    """The stage for these settings: they say where target proxies come from, and whether the transfer module counts."""
-
-    def others(pair: Row) -> dict[str, tuple[str, str]]:
-        fitted = TARGETS.name if settings.target_proxy == "image" else "proxy"
-        return {"target": (fitted, pair.extra["target"]), "driver": ("proxy", pair.extra["driver"])}
-
-    return replace(STAGE, others=others, whole=("transfer",) if settings.offsets == "transfer" else ())
+        targets = replace(made[TARGETS], process=fit_target, load=load)
+        targeted = [row for row in rows if row.clip in names]
+        run_stage(targets, targeted, settings_of(TARGETS, config), device, backend, shard)
+    return run_stage(replace(made["drive"], process=process, load=load), pairs, config, device, backend, shard)
 
 
 def fit_target(clip: Clip, out: StoreWriter) -> None:
@@ -112,7 +103,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     made = driven(target, frame, moves, dynamic, anchor, own or s.pose == "relative", plain)
     wanted = clip.settings.control.maps
     streams = {}
-    for block in clip.progress(render_maps(made, wanted), -(-made.frames // BLOCK), "render"):
+    for block in clip.progress(clip.computed(render_maps(made, wanted)), -(-made.frames // BLOCK), "render"):
         for name, maps in block.items():
             if name not in streams:
                 qp = videocodec.VECTORS if name == "normals" else None
@@ -135,19 +126,4 @@ def process(clip: Clip, out: StoreWriter) -> None:
     )
 
 
-STAGE = Stage(
-    name="drive",
-    version=2,
-    sections=("drive", "control", "head"),
-    parents=("proxy", "transfer"),
-    process=process,
-    load=load,
-)
-TARGETS = Stage(
-    name="drive/targets",
-    version=100 * STAGE.version + PROXY.version,  # the same fit as the proxy's
-    sections=("drive", "proxy", "head"),
-    parents=("landmarks", "geometry"),
-    process=fit_target,
-    load=load,
-)
+STAGE = replace(contract("drive"), version=2, process=process, load=load)

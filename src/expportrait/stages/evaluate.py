@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,14 @@ import numpy as np
 from expportrait.config import Config
 from expportrait.errors import ClipError
 from expportrait.generator.data import resize
-from expportrait.metrics.coefficients import file_of
 from expportrait.metrics.pair import METHODS, METRICS, Tools, measure, read_tracks
 from expportrait.metrics.table import markdown
 from expportrait.progress import progress, say
-from expportrait.stage import Stage, content_key, state, write_json
+from expportrait.stage import content_key, state, write_json
+from expportrait.stages.contracts import contract, tracks_of
 from expportrait.store import Store, StoreError
-from expportrait.weights import sha256
 
-STAGE = Stage(name="evaluate", version=2, sections=("evaluate",), parents=("reenact", "crop"), process=None)
+STAGE = replace(contract("evaluate"), version=2)
 
 
 def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
@@ -57,9 +57,7 @@ def _key(config: Config, name: str, target: str, driver: str) -> str:
         if found.status != "ok":
             raise ClipError(f"{stage} {clip}: {found.why}", retry=True)
         parents[f"{stage} {clip}"] = found.key
-    if config.evaluate.tracks is not None and config.evaluate.tracker != "own":  # the pair's own is in the settings
-        files = {clip: sha256(file_of(config.evaluate.tracks, clip)) for clip in (target, driver)}
-        parents |= {f"tracks {clip}": digest for clip, digest in files.items()}
+    parents |= tracks_of(config, target, driver)
     return content_key(STAGE.name, STAGE.version, config.identity(STAGE.sections, name), parents)
 
 

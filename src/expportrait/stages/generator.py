@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,12 +14,13 @@ from expportrait.generator.data import Windows, control_channels
 from expportrait.generator.files import build, save_generator, weight_files
 from expportrait.generator.model import ModelConfig
 from expportrait.generator.train import control_sensitivity, train
+from expportrait.heartbeat import Heartbeat, training
 from expportrait.manifest import Row
 from expportrait.progress import say
-from expportrait.stage import Stage, state, write_json
-from expportrait.stages.contracts import generator_key
+from expportrait.stage import state, write_json
+from expportrait.stages.contracts import contract, generator_key
 
-STAGE = Stage(name="generator", version=1, sections=("generator",), parents=("latents", "control"), process=None)
+STAGE = replace(contract("generator"), version=1)
 
 
 def run(rows: list[Row], config: Config, device: str) -> Path:
@@ -27,6 +29,11 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
     Nothing is trained again when model/ is there with the same key. A run that was killed goes on from its last
     checkpoint, kept in work-<key>/. Raises UserError where no clip can be used.
     """
+    with training(config.results, STAGE.name, config.generator.steps) as beat:
+        return _run(rows, config, device, beat)
+
+
+def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     home, s = config.results / STAGE.name, config.generator
     chosen: dict[str, dict[str, str]] = {}
     for row in sorted(rows, key=lambda row: row.clip):
@@ -51,7 +58,7 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     say(f"generator: {len(windows)} windows of {len(chosen)} clips, {count / 1e6:.2f} M trainable parameters, {device}")
     work = home / f"work-{key}"
-    model = train(model, windows, s, work, device)
+    model = train(model, windows, s, work, device, beat)
     if not PartialState().is_main_process:  # one of several GPUs
         return index
     about = {"key": key, "maps": s.maps, "precision": s.precision, "steps": s.steps, **windows.made_by,

@@ -1,6 +1,7 @@
 """478 face landmarks in every cropped frame."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,8 @@ from expportrait.errors import ClipError
 from expportrait.estimators.gaps import fill, same_face
 from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
 from expportrait.estimators.quality import before_face, head_turn, longest_run, unsure
-from expportrait.stage import Clip, Stage
+from expportrait.stage import Clip
+from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter
 
 BLOCK = 16  # frames read at once
@@ -79,4 +81,4 @@ def _one_by_one(frames: zarr.Array) -> Iterator[np.ndarray]:
         yield from frames[start : start + BLOCK]
 
 
-STAGE = Stage(name="landmarks", version=2, sections=("landmarks",), parents=("crop",), process=process, load=load)
+STAGE = replace(contract("landmarks"), version=2, process=process, load=load)

@@ -1,12 +1,17 @@
 """Stage ``latents``: each clip's windows and reference portraits through the video codec (docs/latents.md)."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+from torch import Tensor
 
+from expportrait import videocodec
 from expportrait.errors import ClipError
 from expportrait.generator.codec import Codec, load_codec, resize, to_tensor, window_starts
-from expportrait.stage import Clip, Stage
+from expportrait.overlap import ahead
+from expportrait.stage import Clip
+from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter
 
 STEPS = 64  # latents have about unit variance: rounded 47 dB below it, they pack better
@@ -23,18 +28,26 @@ def process(clip: Clip, out: StoreWriter) -> None:
     if count < s.window:
         raise ClipError(f"the clip has {count} frames, fewer than a window (latents.window: {s.window})")
 
-    def encode(first: int, number: int) -> np.ndarray:
-        pixels = to_tensor(resize(frames[first : first + number], s.size)).to(clip.device)
-        latents = codec.encode(pixels)[0].cpu().numpy()
+    def read(span: tuple[int, int]) -> Tensor:
+        first, number = span
+        return to_tensor(resize(frames[first : first + number], s.size))
+
+    def encode(pixels: Tensor) -> np.ndarray:
+        latents = codec.encode(pixels.to(clip.device))[0].cpu().numpy()
         return (np.rint(latents * STEPS) / STEPS).astype(np.float16)
 
     starts = window_starts(count, s.window, s.stride)
     references = np.unique(np.linspace(0, count - 1, s.references).round().astype(int)).tolist()
-    windows = [encode(start, s.window) for start in clip.progress(starts, len(starts), "windows")]
-    out.array("windows", np.stack(windows), axes="window, channel, time, y, x")
-    out.array("reference_latents", np.stack([encode(i, 1) for i in references]), axes="reference, channel, time, y, x")
-    out.array("reference_images", np.concatenate([resize(frames[i : i + 1], s.size) for i in references]), color="RGB")
+    spans = [(start, s.window) for start in starts] + [(frame, 1) for frame in references]
+    passing = clip.computed(map(encode, ahead(map(read, spans), clip.overlap)))
+    made = [*clip.progress(passing, len(spans), "windows")]
+    out.array("windows", np.stack(made[: len(starts)]), axes="window, channel, time, y, x")
+    out.array("reference_latents", np.stack(made[len(starts) :]), axes="reference, channel, time, y, x")
+    images = out.stream("reference_images", len(references), (s.size, s.size, 3), np.uint8, videocodec.COLOURS, chunk=1,
+                        color="RGB")  # fmt: skip
+    for frame in references:
+        images.append(resize(frames[frame : frame + 1], s.size))
     out.attrs(codec=codec.describe(), size=s.size, window=s.window, starts=starts, references=references, frames=count)
 
 
-STAGE = Stage(name="latents", version=2, sections=("latents",), parents=("crop",), process=process, load=load)
+STAGE = replace(contract("latents"), version=3, process=process, load=load, overlaps=True)

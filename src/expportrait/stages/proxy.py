@@ -2,6 +2,7 @@
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,8 @@ from expportrait.fit.store import save_proxy
 from expportrait.fit.targets import StoredTargets
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
-from expportrait.stage import Clip, Stage
+from expportrait.stage import Clip
+from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter
 
 
@@ -53,11 +55,4 @@ def process(clip: Clip, out: StoreWriter) -> None:
     out.attrs(seconds={name: round(value, 2) for name, value in seconds.items()})
 
 
-STAGE = Stage(
-    name="proxy",
-    version=2,
-    sections=("proxy", "head"),
-    parents=("crop", "landmarks", "geometry"),
-    process=process,
-    load=load,
-)
+STAGE = replace(contract("proxy"), version=2, process=process, load=load)

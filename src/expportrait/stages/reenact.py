@@ -1,6 +1,7 @@
 """Stage ``reenact``: the target's portrait moved by the driver's control maps, one video a pair (docs/reenact.md)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +20,9 @@ from expportrait.generator.model import PortraitTransformer
 from expportrait.generator.sample import Sampler, generate
 from expportrait.manifest import Row
 from expportrait.render.picture import normals_to_rgb
-from expportrait.stage import Clip, Outcome, Stage, whole_state
+from expportrait.stage import Clip, Outcome, whole_state
 from expportrait.stage import run as run_stage
+from expportrait.stages.contracts import contract
 from expportrait.store import Store, StoreWriter, decode_normals
 from expportrait.video.write import write_mp4
 
@@ -114,18 +116,4 @@ def side_by_side(portrait: np.ndarray, driving: object, drive: Store, made: np.n
         yield np.hstack([panel(image) for image in (portrait, driving[t], colours, result)])
 
 
-def parents(pair: Row) -> dict[str, tuple[str, str]]:
-    crops = {name: ("crop", pair.extra[name]) for name in ("target", "driver")}
-    return {"drive": ("drive", pair.clip)} | crops
-
-
-STAGE = Stage(
-    name="reenact",
-    version=1,
-    sections=("latents", "reenact"),
-    parents=("drive", "crop"),
-    process=process,
-    load=load,
-    whole=("generator",),
-    others=parents,
-)
+STAGE = replace(contract("reenact"), version=1, process=process, load=load)

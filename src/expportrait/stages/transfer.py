@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,15 +10,16 @@ import torch
 from expportrait.config import Config
 from expportrait.errors import UserError
 from expportrait.estimators.head_landmarks import load_head
+from expportrait.heartbeat import Heartbeat, training
 from expportrait.manifest import Row
 from expportrait.progress import progress, say
-from expportrait.stage import Stage, state, write_json
-from expportrait.stages.contracts import transfer_key
+from expportrait.stage import state, write_json
+from expportrait.stages.contracts import contract, transfer_key
 from expportrait.transfer.data import FittedClips
 from expportrait.transfer.model import Transfer, TransferConfig
 from expportrait.transfer.train import evaluate, train
 
-STAGE = Stage(name="transfer", version=1, sections=("transfer", "head"), parents=("proxy",), process=None)
+STAGE = replace(contract("transfer"), version=1)
 
 
 def run(rows: list[Row], config: Config, device: str) -> Path:
@@ -26,6 +28,11 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
     Nothing is trained again when model/ was made with the same key. A run that was killed goes on from its last
     checkpoint, kept in work-<key>/. Raises UserError where no clip can be used.
     """
+    with training(config.results, STAGE.name, config.transfer.steps) as beat:
+        return _run(rows, config, device, beat)
+
+
+def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     home, s = config.results / STAGE.name, config.transfer
     fitted = {row.clip: state(config.results / "proxy", row.clip) for row in sorted(rows, key=lambda row: row.clip)}
     fitted = {clip: outcome.key for clip, outcome in fitted.items() if outcome.status == "ok"}
@@ -55,7 +62,7 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
     count = sum(p.numel() for p in model.parameters())
     say(f"transfer: {len(clips.names)} clips, {len(clips.rows)} vertices, {count / 1e6:.2f} M parameters, {device}")
     work = home / f"work-{key}"
-    curves = train(model, clips, s, work, device)
+    curves = train(model, clips, s, work, device, beat)
     figures: dict = {"train": evaluate(model, clips)}
     for name, members in groups.items():
         others = read(members) if members else None

@@ -51,6 +51,7 @@ def watch(
     sets: Sets = None,
 ) -> None:
     """The run while it runs: jobs at work, pace, time left. Keeps RESULTS/report/status.html up to date."""
+    from expportrait.heartbeat import read_heartbeats
     from expportrait.status.survey import survey
     from expportrait.status.watch import screen, write_page
 
@@ -59,8 +60,9 @@ def watch(
     while True:
         began = time.monotonic()
         seen = survey(config)
-        text = screen(seen)
-        page = write_page(seen, text, every)
+        beats = read_heartbeats(config.results)
+        text = screen(seen, beats)
+        page = write_page(seen, beats, text, every)
         # from the top left corner, each line to its end, then the rest of the screen
         shown = (
             "\x1b[H" + "".join(f"{line}\x1b[K\n" for line in text.split("\n")) + "\x1b[J" if terminal else f"{text}\n"

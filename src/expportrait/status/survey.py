@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from expportrait.config import Config
-from expportrait.errors import UserError
+from expportrait.errors import ClipError, UserError
 from expportrait.manifest import Row, read_manifest, shards
 from expportrait.pairs import pair_shards, read_pairs
 from expportrait.stage import Outcome, Stage, content_key, read_index, source_key
 from expportrait.stages import PER_CLIP, PER_PAIR, TRAINED
-from expportrait.stages.contracts import TARGETS, contracts, generator_key, home_of, settings_of, transfer_key
+from expportrait.stages.contracts import (
+    TARGETS,
+    contracts,
+    generator_key,
+    home_of,
+    settings_of,
+    tracks_of,
+    transfer_key,
+)
 from expportrait.store import Store, StoreError
 
 STATUSES = ("ok", "failed", "skipped", "stale", "missing")
@@ -111,7 +119,13 @@ class _Judge:
                     else f"{name}: {parent.why if parent else stage}"
                 )
                 return Cell("skipped", None, why, there)
-        key = self._key(row, {name: parent.key for name, (_, parent) in parents.items()})
+        keys = {name: parent.key for name, (_, parent) in parents.items()}
+        if self.stage.name == "evaluate":
+            try:
+                keys |= tracks_of(self.config, row.extra["target"], row.extra["driver"])
+            except ClipError as error:
+                return Cell("failed", None, error.reason, there)
+        key = self._key(row, keys)
         if found is None:
             return Cell("missing", key)
         if found.key != key:

@@ -16,7 +16,7 @@ from expportrait.heartbeat import read_heartbeats
 from expportrait.stages import PER_CLIP
 from expportrait.stages.contracts import TARGETS, home_of
 from expportrait.status.survey import ALL, Cell, Survey, on_disk
-from expportrait.store import writing
+from expportrait.store import Store, StoreError, writing
 
 DAY = 86400.0
 _TEMPORARY = re.compile(r"\..+\.tmp(\.old)?")
@@ -38,8 +38,8 @@ def check_idle(results: Path) -> None:
     for beat in read_heartbeats(results):
         recent = time.time() - beat["updated"] < 600
         if beat["alive"] or (beat["alive"] is None and recent):
-            raise UserError(f"process {beat['pid']} on {beat['host']} is at work on {beat['stage']} {beat['shard']}: "
-                            "wait for its end, or stop it")  # fmt: skip
+            raise UserError(f"process {beat['pid']} on {beat['host']} is at work on "
+                            f"{beat['stage']} {beat['shard'] or 'training'}: wait for its end, or stop it")  # fmt: skip
     with suppress(OSError):
         if any(Path(".snakemake", "locks").iterdir()):
             raise UserError("a Snakemake is at work in this folder, or was killed: wait for its end, or "
@@ -49,17 +49,34 @@ def check_idle(results: Path) -> None:
 def to_retry(
     survey: Survey, stages: Iterable[str] = (), reason: str = "", clips: Iterable[str] = ()
 ) -> list[tuple[str, str, Cell]]:
-    """(stage, clip, cell) of failed and damaged ones; of a clip's pairs too. ``reason``: part of the text, any case."""
+    """(stage, clip, cell) of failed and damaged ones; of a clip's pairs too. ``reason``: part of the text, any case.
+    The stores of ``clips`` are read to the end."""
     stages, clips = set(stages), set(clips)
     parts = {pair.clip: {pair.clip, *pair.extra.values()} for pair in survey.pairs}
-    damaged = [found for found in survey.having("missing") if "damaged" in found[2].why]
+
+    def meant(stage: str, clip: str) -> bool:
+        return (not stages or stage in stages) and (not clips or bool(clips & parts.get(clip, {clip})))
+
+    damaged = [found for found in survey.having("missing") if found[2].why]
+    for stage, clip, cell in survey.having("ok") if clips else ():
+        if meant(stage, clip) and (why := _damage(survey, stage, clip)):
+            damaged.append((stage, clip, cell._replace(status="missing", why=why)))
     return [
         (stage, clip, cell)
         for stage, clip, cell in (*survey.having("failed"), *damaged)
-        if (not stages or stage in stages)
-        and reason.lower() in cell.why.lower()
-        and (not clips or clips & parts.get(clip, {clip}))
+        if meant(stage, clip) and reason.lower() in cell.why.lower()
     ]
+
+
+def _damage(survey: Survey, stage: str, clip: str) -> str:
+    """Why a store that should be there cannot be read, empty where it can."""
+    if clip == ALL or stage == "evaluate":
+        return ""
+    try:
+        Store(home_of(survey.config.results, stage) / f"{clip}.zarr").check(read=True)
+    except StoreError as error:
+        return str(error)
+    return ""
 
 
 def retry(survey: Survey, chosen: Iterable[tuple[str, str, Cell]]) -> list[Path]:

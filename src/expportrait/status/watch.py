@@ -2,12 +2,13 @@
 
 import html
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from expportrait.files import replace_file
-from expportrait.heartbeat import read_heartbeats
+from expportrait.stages import TRAINED
 from expportrait.status.survey import Survey
 from expportrait.status.text import overview, table
 from expportrait.store import writing
@@ -35,36 +36,35 @@ def pace(beats: list[dict[str, Any]]) -> dict[str, tuple[float, int]]:
 
 
 def jobs_table(beats: list[dict[str, Any]], every: dict[str, tuple[float, int]]) -> str:
-    """One line a job at work."""
+    """One line a job at work: its clips done, or the steps of its training."""
     if not beats:
         return "No job is at work."
-    rows = [("stage", "shard", "done", "of", "failed", "s a clip", "left", "now", "last word")]
+    rows = [("stage", "shard", "done", "of", "failed", "s each", "left", "now", "last word")]
     for beat in beats:
         each = beat["seconds"] / beat["computed"] if beat["computed"] else every.get(beat["stage"], (0.0, 0))[0]
         left = _span(each * (beat["total"] - beat["done"])) if each else "?"
         word = f"{_span(time.time() - beat['updated'])} ago"
-        rows.append((
-            beat["stage"], beat["shard"], beat["done"], beat["total"], beat["counts"].get("failed", 0),
-            f"{each:.1f}" if each else "?", left, beat["step"] or beat["now"], word,
-        ))  # fmt: skip
+        pace = f"{each:.{1 if each > 1 else 3}f}" if each else "?"
+        now = beat["step"] or beat["now"]
+        counted = beat["shard"] or "steps", beat["done"], beat["total"], beat["counts"].get("failed", 0)
+        rows.append((beat["stage"], *counted, pace, left, now, word))
     return table(rows)
 
 
 def stages_left(survey: Survey, every: dict[str, tuple[float, int]]) -> str:
-    """Time left of each stage that has told its pace, at the number of jobs that it has now."""
+    """Time left of each stage of clips that has told its pace, at the number of jobs that it has now."""
     rows = [("stage", "to do", "s a clip", "jobs", "left")]
     for stage in survey.stages:
         counts = survey.counts(stage)
         todo = counts["stale"] + counts["missing"]
-        if todo and stage in every:
+        if todo and stage in every and stage not in TRAINED:
             each, jobs = every[stage]
             rows.append((stage, f"{todo:,}", f"{each:.1f}", jobs, _span(each * todo / jobs) if jobs else "no job yet"))
     return table(rows) if len(rows) > 1 else ""
 
 
-def screen(survey: Survey) -> str:
-    """Everything that ``watch`` shows."""
-    beats = read_heartbeats(survey.config.results)
+def screen(survey: Survey, beats: list[dict[str, Any]]) -> str:
+    """Everything that ``watch`` shows. ``beats``: ``read_heartbeats``' of the results."""
     every = pace(beats)
     parts = [overview(survey), jobs_table([*filter(busy, beats)], every), stages_left(survey, every)]
     return "\n\n".join(part for part in parts if part)
@@ -110,26 +110,30 @@ PAGE = """<!doctype html>
 """
 
 
-def write_page(survey: Survey, text: str, every: float) -> Path:
-    """results/report/status.html, self-contained, replaced in one step."""
+def write_page(survey: Survey, beats: list[dict[str, Any]], text: str, every: float) -> Path:
+    """results/report/status.html around ``screen``'s text, self-contained, replaced in one step."""
+    trained = {beat["stage"]: beat for beat in beats if busy(beat) and not beat["shard"]}
     file = survey.config.results / "report" / "status.html"
     now, results = time.time(), html.escape(str(survey.config.results))
     page = PAGE.format(
         every=max(2, round(every)), title=f"Status of {results}", text=html.escape(text),
         when=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"), stamp=round(now),
-        bars="\n".join(_bar(survey, stage) for stage in survey.stages), late=max(2, round(every / 20)),
+        bars="\n".join(_bar(survey, stage, trained.get(stage)) for stage in survey.stages),
+        late=max(2, round(every / 20)),
     )  # fmt: skip
     with writing(file):
         return replace_file(file, page.encode())
 
 
-def _bar(survey: Survey, stage: str) -> str:
-    counts = survey.counts(stage)
+def _bar(survey: Survey, stage: str, training: dict[str, Any] | None) -> str:
+    """Of its clips, or of the steps of a training that is at work."""
+    counts, unit = survey.counts(stage), ""
+    if training:
+        counts, unit = Counter(ok=training["done"], missing=training["total"] - training["done"]), " steps"
     total = max(1, counts.total())
     parts = "".join(
         f'<span class="{status}" style="width:{100 * counts[status] / total:.2f}%"></span>'
         for status in ("ok", "failed", "skipped", "stale")
     )
-    return (
-        f'<span>{stage}</span><span class="track">{parts}</span><small>{counts["ok"]:,} of {counts.total():,}</small>'
-    )
+    share = f"{counts['ok']:,} of {counts.total():,}{unit}"
+    return f'<span>{stage}</span><span class="track">{parts}</span><small>{share}</small>'

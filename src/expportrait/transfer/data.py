@@ -4,7 +4,6 @@ Every random choice is a function of (seed, its own tag, step), so that a run th
 unbroken one would see.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from expportrait.config import Transfer as Settings
+from expportrait.dice import dice
 from expportrait.errors import ClipError, UserError
 from expportrait.fit.store import load_proxy
 from expportrait.head import Head
@@ -22,12 +22,6 @@ from expportrait.store import Store
 from expportrait.transfer.model import JAW, face_rows, motion_of, person_features, shared_features
 
 CACHE_BYTES = 4 << 30  # of offsets kept in memory
-
-
-def dice(seed: int, *what: str | int) -> torch.Generator:
-    """The generator of one random choice. ``what`` begins with a tag: without it, two choices could draw the same."""
-    text = "/".join(map(str, (seed, "transfer", *what)))
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
 
 
 @dataclass
@@ -99,13 +93,13 @@ class FittedClips:
         """The samples of a step; all clips come by once in an epoch, in another order each time."""
         count = min(s.clips, len(self.names))
         names = [self._name(step * count + i, s.seed) for i in range(count)]
-        vertices = torch.randperm(len(self.rows), generator=dice(s.seed, "vertices", step))[: s.vertices]
+        vertices = torch.randperm(len(self.rows), generator=dice(s.seed, "transfer", "vertices", step))[: s.vertices]
         parts = [self._sample(name, step, i, vertices, s) for i, name in enumerate(names)]
         motion, frames, features, target = (torch.stack(column) for column in zip(*parts, strict=True))
         return Batch(motion, frames, features, target, self.mask[vertices])
 
     def _sample(self, name: str, step: int, i: int, vertices: Tensor, s: Settings) -> tuple[Tensor, ...]:
-        clip, rng = self.clips[name], dice(s.seed, "frames", step, i)
+        clip, rng = self.clips[name], dice(s.seed, "transfer", "frames", step, i)
         length = min(s.window, clip.frames)
         start = int(torch.randint(clip.frames - length + 1, (), generator=rng))
         pairs = torch.randint(length - 1, (s.frames // 2,), generator=rng)
@@ -117,4 +111,4 @@ class FittedClips:
 
     def _name(self, count: int, seed: int) -> str:
         epoch, place = divmod(count, len(self.names))
-        return self.names[int(torch.randperm(len(self.names), generator=dice(seed, "order", epoch))[place])]
+        return self.names[int(torch.randperm(len(self.names), generator=dice(seed, "transfer", "order", epoch))[place])]

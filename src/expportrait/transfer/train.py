@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from expportrait.config import Transfer as Settings
 from expportrait.errors import UserError
+from expportrait.heartbeat import Heartbeat
 from expportrait.progress import bar, say
 from expportrait.transfer.data import Batch, FittedClips
 from expportrait.transfer.model import Transfer
@@ -46,11 +48,13 @@ def learning_rate(s: Settings, step: int) -> float:
     return s.learning_rate * min(1.0, (step + 1) / 50) * (0.01 + 0.99 * cosine)
 
 
-def train(model: Transfer, clips: FittedClips, s: Settings, work: Path, device: str) -> dict[str, list[float]]:
+def train(
+    model: Transfer, clips: FittedClips, s: Settings, work: Path, device: str, beat: Heartbeat | None = None
+) -> dict[str, list[float]]:
     """Train ``model`` in place; returns the curves ``loss``, ``offset`` and ``zero``, a value a step, mm.
 
-    ``work`` keeps the checkpoint, from which a run that was killed goes on as if it had not been. Raises UserError
-    where the loss is no longer finite.
+    ``work`` keeps the checkpoint, from which a run that was killed goes on as if it had not been; ``beat`` is told of
+    each step. Raises UserError where the loss is no longer finite.
     """
     model.to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=s.learning_rate)
@@ -65,6 +69,7 @@ def train(model: Transfer, clips: FittedClips, s: Settings, work: Path, device: 
     first = len(curves["loss"])
     with bar(s.steps, "transfer") as shown:
         shown.update(first)
+        clock = time.monotonic()
         for step, batch in enumerate(_batches(clips, s, first), first):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(s, step)
@@ -76,8 +81,13 @@ def train(model: Transfer, clips: FittedClips, s: Settings, work: Path, device: 
                 curves[name].append(float(terms[term].detach()))
             if not math.isfinite(curves["loss"][-1]):
                 raise UserError(f"the training of transfer diverged at step {step}: lower transfer.learning_rate")
-            shown.set_postfix_str(f"loss {curves['loss'][-1]:.4f} mm", refresh=False)
+            loss = f"loss {curves['loss'][-1]:.4f} mm"
+            shown.set_postfix_str(loss, refresh=False)
             shown.update()
+            seconds = time.monotonic() - clock
+            clock += seconds
+            if beat is not None:
+                beat.trained(step + 1, seconds, loss)
             if (step + 1) % s.save_every == 0 or step + 1 == s.steps:
                 _save(file, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "curves": curves})
     model.eval()

@@ -1,0 +1,111 @@
+"""A GPU kept busy: frames are read ahead, packed and written in threads, and the next clip is computed meanwhile."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+CLIPS = 2  # in work at once: one that is computed, one that is still written
+AHEAD = 2  # items that wait to be taken
+_END: Any = object()
+
+
+class Stopped(Exception):
+    """The work ends early, because another clip met a fault, or because the job was told to."""
+
+
+def threads() -> int:
+    """How many threads the job may keep busy: ``OMP_NUM_THREADS``, which Snakemake sets from the rule, else all."""
+    told = os.getenv("OMP_NUM_THREADS", "")
+    return max(1, int(told)) if told.isdigit() else len(os.sched_getaffinity(0))
+
+
+def worthwhile(device: str) -> bool:
+    """A GPU computes while the processor reads and writes; without one, that takes a second thread."""
+    return device.startswith("cuda") or threads() > 1
+
+
+def ahead(items: Iterable[T], wanted: bool = True) -> Iterator[T]:
+    """``items``, made in a thread of their own while the caller works on those before. Not ``wanted``: as they are.
+
+    What making them raises is raised here. torch's ``no_grad`` and ``autocast`` are a thread's own: they have to stand
+    where the items are made.
+    """
+    if not wanted:
+        yield from items
+        return
+    iterator = iter(items)
+    pool = ThreadPoolExecutor(1, "ahead")
+    try:
+        waiting = deque(pool.submit(next, iterator, _END) for _ in range(AHEAD))
+        while (item := waiting.popleft().result()) is not _END:
+            waiting.append(pool.submit(next, iterator, _END))
+            yield item
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class Turns:
+    """Who may use the models: the earliest clip that has not computed all that it has to. It then packs and writes, and
+    the next one computes. Clips are numbered from 0."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._first = 0
+        self._left: set[int] = set()
+        self._stopped = False
+
+    def wait(self, number: int) -> None:
+        """Until it is the clip's turn. Raises Stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or number <= self._first)
+        self.check()
+
+    def leave(self, number: int) -> None:
+        """The clip needs the models no more, or never did."""
+        with self._changed:
+            self._left.add(number)
+            while self._first in self._left:
+                self._first += 1
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Nobody gets a turn any more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def check(self) -> None:
+        """Raises Stopped after ``stop``."""
+        if self._stopped:
+            raise Stopped
+
+
+def in_order(function: Callable[[T], R], items: Iterable[T], at_once: int, turns: Turns) -> Iterator[tuple[T, R]]:
+    """(item, function(item)) in the order of ``items``, ``at_once`` of them in work, each in a thread.
+
+    What a function raises is raised here, at its item; then, and when the caller leaves early, those behind it are
+    stopped.
+    """
+    if at_once == 1:
+        yield from ((item, function(item)) for item in items)
+        return
+    working: deque[tuple[T, Future[R]]] = deque()
+    with ThreadPoolExecutor(at_once, "clip") as pool:
+        try:
+            for item in items:
+                working.append((item, pool.submit(function, item)))
+                if len(working) == at_once:
+                    first, future = working.popleft()
+                    yield first, future.result()
+            while working:
+                first, future = working.popleft()
+                yield first, future.result()
+        except BaseException:
+            turns.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
