@@ -64,7 +64,7 @@ PACKING = {
 
 STAGE = Stage(
     name="geometry",
-    version=3,
+    version=4,
     sections=("geometry", "head"),
     parents=("crop", "landmarks"),
     process=process,
