@@ -126,6 +126,8 @@ class GeometrySettings(Section):
     normals: Path | None = Field(None, description="david (ONNX), sapiens (TorchScript): network of surface normals")
     depth: Path | None = Field(None, description="david, sapiens: network of relative depth")
     mask: Path | None = Field(None, description="david: network of the foreground; sapiens: of body parts")
+    occlusion: bool = Field(True, description="no confidence in what hands and things in front of the face show")
+    hands_every: int = Field(5, ge=0, description="look for hands in every so many frames, and around them; 0: never")
     grid: int = Field(96, ge=32, le=512, description="embedded: cells a side on which normals and depth are solved")
 
 

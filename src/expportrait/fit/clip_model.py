@@ -138,10 +138,10 @@ class ClipModel:
     @torch.no_grad()
     def valid(self, frames: Tensor, vertices: Tensor, size: int) -> Tensor:
         """(B, h, w) 0..1 where the mask is this head's: above the bust's cut, below which the mask shows a body that
-        the mesh lacks, and not where ``mark_unexplained`` set it aside."""
+        the mesh lacks, and neither where something is in front nor where ``mark_unexplained`` set it aside."""
         hem = self.parameters.camera(size).project(vertices.index_select(1, self.hem))[..., 1]
         rows = torch.arange(size, device=self.device) + 0.5
-        valid = (rows[None, :, None] < hem.amin(1)[:, None, None]).float().expand(-1, -1, size)
+        valid = (rows[None, :, None] < hem.amin(1)[:, None, None]) * (1 - self.targets[size].hidden(frames))
         return valid * self.explained[size][frames].to(self.device) / 255 if size in self.explained else valid
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from torch import Tensor
 from expportrait.fit.frames import FrameFile
 from expportrait.store import Store, decode_normals
 
+HIDDEN = 0.01  # confidence below which a pixel of the mask is no evidence at all: geometry stores 0 there, else 0.02
 BLOCK = 8  # frames at full size in memory
 
 
@@ -112,6 +113,11 @@ class TargetFile:
     def __getitem__(self, frames: Tensor | slice) -> Targets:
         read = (file[frames].to(self.device) for file in self._maps)
         return Targets(*(x / 255 if x.dtype == torch.uint8 else x.float() for x in read), self.disparity)
+
+    def hidden(self, frames: Tensor | slice) -> Tensor:
+        """(B, size, size) 1 inside the mask where something is in front, so that no outline can be told from it."""
+        confidence = self._maps[3][frames].to(self.device)
+        return ((self.masks(frames) > 0.5) & (confidence < 255 * HIDDEN)).float()
 
     def masks(self, frames: Tensor | slice) -> Tensor:
         """(B, size, size) 0..1."""

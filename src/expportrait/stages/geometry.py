@@ -5,17 +5,19 @@ from types import SimpleNamespace
 import numpy as np
 
 from expportrait import videocodec
-from expportrait.estimators.geometry import Geometry, GeometryEstimator, load_estimator
+from expportrait.estimators.geometry import Geometry, load_estimator
+from expportrait.estimators.occlusion import Occlusion, hide, in_face
 from expportrait.progress import say
 from expportrait.stage import Clip, Stage
 from expportrait.store import StoreWriter, encode_normals
 
 
-def load(settings: SimpleNamespace, device: str) -> GeometryEstimator:
+def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
     estimator = load_estimator(settings.geometry.estimator, settings.head, settings.geometry, device)
     for key, digest in estimator.files.items():
         say(f"geometry.{key}: {getattr(settings.geometry, key)}, sha256 {digest}, on {estimator.runs_on}")
-    return estimator
+    s = settings.geometry
+    return SimpleNamespace(estimator=estimator, occlusion=Occlusion(s.hands_every) if s.occlusion else None)
 
 
 def encode(maps: Geometry) -> dict[str, np.ndarray]:
@@ -31,9 +33,14 @@ def encode(maps: Geometry) -> dict[str, np.ndarray]:
 def process(clip: Clip, out: StoreWriter) -> None:
     frames, landmarks = clip.parents["crop"]["frames"], clip.parents["landmarks"]
     found = [landmarks[name] for name in ("points", "interpolated", "confidence")]
-    estimator, streams = clip.tools, {}
+    estimator, occlusion, streams = clip.tools.estimator, clip.tools.occlusion, {}
+    hidden = None if occlusion is None else occlusion.find(frames, found[0], found[2], ~found[1])
+    done = 0
     with clip.bar("estimate", len(frames)) as bar:
         for maps in estimator.batches(frames, *found):
+            if hidden is not None:
+                hide(maps, hidden[done : done + len(maps)])
+            done += len(maps)
             for name, block in encode(maps).items():
                 if name not in streams:
                     kind = block.shape[1:], block.dtype, PACKING[name]
@@ -46,6 +53,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         depth_space=estimator.depth_space,
         statement=estimator.statement,
         files=estimator.files,
+        occluded=None if hidden is None else float(in_face(hidden, found[0]).mean()),
     )
 
 
