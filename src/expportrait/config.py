@@ -104,6 +104,10 @@ class Crop(Section):
 class Landmarks(Section):
     """478 face landmarks a frame."""
 
+    detector: Literal["mediapipe", "sapiens"] = Field(
+        "mediapipe", description="whose points; sapiens needs a file (docs/estimators.md) and has a third of them"
+    )
+    model: Path | None = Field(None, description="sapiens: its network of 308 key points (TorchScript)")
     max_gap: int = Field(10, ge=0, description="longest run of frames without a face that is interpolated")
     min_found: float = Field(0.7, ge=0, le=1, description="share of the frames that must show the face")
     max_yaw: float = Field(65.0, gt=0, le=180, description="largest median turn to the side, degrees, roughly")

@@ -72,8 +72,7 @@ class EmbeddedEstimator(GeometryEstimator):
         self.oval = list(head.landmark_oval)
         self.faces = head.faces[~self._part(*HIDDEN)[head.faces].any(1)]
         self.torso, self.neck = self._part("neck", "body").float(), self._part("neck").float()
-        distance = torch.cdist(head.coarse.template, head.landmarks.template)
-        self.nearest = distance.argmin(1)  # landmark of each coarse vertex, for the points' certainty
+        self.distance = torch.cdist(head.coarse.template, head.landmarks.template)
         self.segmenter = SelfieSegmenter()
         self.files, self.runs_on = {}, str(head.faces.device)
 
@@ -149,7 +148,9 @@ class EmbeddedEstimator(GeometryEstimator):
         camera = fitted.camera()
         target = torch.from_numpy(np.nan_to_num(points[part]).astype(np.float32)).to(device)
         error = landmark_error(self.head, camera.project(self.head.pose(self.head.landmarks, *pose)), target)
-        sure = torch.from_numpy(certainty[part]).to(device)[:, self.nearest]
+        given = torch.from_numpy(certainty.any(0) | ~certainty.any()).to(device)  # a detector may lack some points
+        nearest = torch.where(given, self.distance, torch.inf).argmin(1)
+        sure = torch.from_numpy(certainty[part]).to(device)[:, nearest]
         trust = IN_FACE * sure / (1 + (error / GOOD_FIT) ** 2)[:, None]
         attribute = torch.stack([self.torso.expand_as(trust), trust, self.neck.expand_as(trust)], -1)
         maps = render(

@@ -70,7 +70,9 @@ class ClipModel:
         self.static_energy = OffsetEnergy(smooth, strain, device)
         self.dynamic_energy = OffsetEnergy(smooth[rows][:, rows], strain[rows][:, rows], device)
         self.hem = hem(head)
-        sure = self.confidence if self.confidence.dim() == 1 else self.confidence.mean(1)
+        sure = self.confidence
+        if sure.dim() == 2:  # a detector may lack some of the points in all frames
+            sure = sure.mean(1) / sure.any(0).float().mean().clamp_min(1e-3)
         self.trust = sure.float().clamp(UNSEEN, 1)  # (T,) of a frame's maps
         # (n_d,) trust in what the maps say of a vertex, with D_s and without: hair and clothes are not the bare head's
         self.reliable = 1 - (1 - IN_EARS) * ears(head)
