@@ -6,7 +6,7 @@ clip's frames, after the frame's own light is taken off, or where the landmark m
 What is there in most frames is taken for the face.
 """
 
-from itertools import pairwise
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -41,38 +41,48 @@ class Occlusion:
         self.every = hands_every
         self.detector = HandDetector() if hands_every else None
 
-    def find(self, frames: np.ndarray, points: np.ndarray, certainty: np.ndarray, seen: np.ndarray) -> np.ndarray:
-        """(T,H/4,W/4) u8, 255 where something is in front.
+    def find(
+        self, frames: np.ndarray, points: np.ndarray, certainty: np.ndarray, seen: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        """(H/4,W/4) u8 a frame, 255 where something is in front.
 
         frames (T,H,W,3) u8 RGB; points (T,478,3) px; certainty (T,478) 0..1; seen (T,) bool.
         """
-        count, height, width = frames.shape[:3]
-        size = -(-height // SCALE), -(-width // SCALE)
-        out = np.zeros((count, *size), np.uint8)
-        for t, hands in self.hands(frames).items():
-            for hand in hands:
-                draw_hand(out[t], hand / SCALE)
+        size = tuple(-(-n // SCALE) for n in frames.shape[1:3])
         odd = odd_points(frames, points, certainty, seen)
-        for t in np.flatnonzero(odd.any(1)):
-            draw_thing(out[t], points[t] / SCALE, odd[t])
-        return out
+        for t, hands in enumerate(self.hands(frames)):
+            out = np.zeros(size, np.uint8)
+            for hand in hands:
+                draw_hand(out, hand / SCALE)
+            if odd[t].any():
+                draw_thing(out, points[t] / SCALE, odd[t])
+            yield out
 
-    def hands(self, frames: np.ndarray) -> dict[int, np.ndarray]:
-        """Frame -> hands (n,21,2) px of those that have any."""
-        if not self.every:
-            return {}
-        found = {t: self.detector.detect(frames[t]) for t in range(0, len(frames), self.every)}
-        for t in [t for t, hands in found.items() if len(hands)]:
-            for near in range(max(0, t - self.every + 1), min(len(frames), t + self.every)):
-                if near not in found:
-                    found[near] = self.detector.detect(frames[near])
-        found = {t: hands for t, hands in sorted(found.items()) if len(hands)}
-        known = list(found)
-        for before, after in pairwise(known):
-            if 1 < after - before <= GAP + 1:  # the hand of either side, in between
-                for t in range(before + 1, after):
-                    found[t] = np.concatenate([found[before], found[after]])
-        return found
+    def hands(self, frames: np.ndarray) -> Iterator[np.ndarray]:
+        """(n,21,2) px of each frame, those of short gaps included."""
+        found: dict[int, np.ndarray] = {}
+        none = np.zeros((0, 21, 2), np.float32)
+
+        def look(t: int) -> np.ndarray:
+            if t not in found:
+                found[t] = self.detector.detect(frames[t])
+            return found[t]
+
+        def at(t: int) -> np.ndarray:
+            if not 0 <= t < len(frames):
+                return none
+            beside = [t - t % self.every, t - t % self.every + self.every]
+            return look(t) if any(len(look(c)) for c in beside if c < len(frames)) else none
+
+        for t in range(len(frames)):
+            hands = at(t) if self.every else none
+            if self.every and not len(hands):
+                before = next((k for k in range(1, GAP + 1) if len(at(t - k))), GAP + 1)
+                after = next((k for k in range(1, GAP + 2 - before) if len(at(t + k))), None)
+                if after:  # the hand of either side, in between
+                    hands = np.concatenate([at(t - before), at(t + after)])
+            found.pop(t - GAP - 2 * self.every, None)
+            yield hands
 
 
 def hide(maps: Geometry, hidden: np.ndarray) -> None:

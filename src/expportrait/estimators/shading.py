@@ -18,7 +18,7 @@ from scipy.sparse.linalg import splu
 
 CELLS = 80  # along the longer side of the face
 WAVE = 0.12  # Gaussian width that divides short from long waves, in face heights
-PRIOR = 0.15  # (noise of the log brightness over the relief's slope)^2
+PRIOR = 0.3  # (noise of the log brightness over the relief's slope)^2
 STEEPEST = 0.6  # of log brightness: more is an edge of colour, half believed
 GAMMA = 2.2
 ROBUST = 0.15  # of the mean brightness: residual that is half believed when the light is fitted

@@ -5,11 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 
 from expportrait import videocodec
+from expportrait.ahead import ahead
 from expportrait.estimators.geometry import Geometry, load_estimator
 from expportrait.estimators.occlusion import Occlusion, hide, in_face
 from expportrait.progress import say
 from expportrait.stage import Clip, Stage
 from expportrait.store import StoreWriter, encode_normals
+
+AHEAD = 32  # frames searched for hands and things before they are asked for
 
 
 def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
@@ -34,18 +37,21 @@ def process(clip: Clip, out: StoreWriter) -> None:
     frames, landmarks = clip.parents["crop"]["frames"], clip.parents["landmarks"]
     found = [landmarks[name] for name in ("points", "interpolated", "confidence")]
     estimator, occlusion, streams = clip.tools.estimator, clip.tools.occlusion, {}
-    hidden = None if occlusion is None else occlusion.find(frames, found[0], found[2], ~found[1])
-    done = 0
+    known = found[0], found[2], ~found[1]
+    fronts = None if occlusion is None else ahead(occlusion.find(frames, *known), AHEAD)
+    occluded, done = [], 0
     with clip.bar("estimate", len(frames)) as bar:
-        for maps in estimator.batches(frames, *found):
-            if hidden is not None:
-                hide(maps, hidden[done : done + len(maps)])
-            done += len(maps)
+        for maps in ahead(estimator.batches(frames, *found)):  # written while the next are made
+            if fronts is not None:
+                hidden = np.stack([next(fronts) for _ in range(len(maps))])
+                hide(maps, hidden)
+                occluded.append(in_face(hidden, found[0][done : done + len(maps)]))
             for name, block in encode(maps).items():
                 if name not in streams:
                     kind = block.shape[1:], block.dtype, PACKING[name]
                     streams[name] = out.stream(name, len(frames), *kind, **ATTRIBUTES[name])
                 streams[name].append(block)
+            done += len(maps)
             bar.update(len(maps))
     out.attrs(
         estimator=estimator.name,
@@ -53,7 +59,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         depth_space=estimator.depth_space,
         statement=estimator.statement,
         files=estimator.files,
-        occluded=None if hidden is None else float(in_face(hidden, found[0]).mean()),
+        occluded=float(np.concatenate(occluded).mean()) if occluded else None,
     )
 
 
