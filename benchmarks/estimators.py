@@ -1,16 +1,18 @@
 """Frames a second of the geometry estimators, of their bare model calls, and of the path from crop to geometry.
 
-``python benchmarks/estimators.py [--frames 16] [--device cpu] [--settings my.yaml]``: with the files that the settings
-name for their estimator; without settings, files of the published interfaces that hold no weights, so that the figures
-are those of everything around the model. Everything is timed in one process, one after the other, twice; the better
-time counts.
+``python benchmarks/estimators.py [--frames 16] [--device cpu] [--settings my.yaml] [--busy 60] [--large 2]``: with the
+files that the settings name for their estimator; without settings, files of the published interfaces that hold no
+weights, so that the figures are those of everything around the model, and stand-ins that cost what a real one costs
+(slow_networks.py). Everything is timed in one process, one after the other; the better of two times counts.
 """
 
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 import cv2
@@ -21,6 +23,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.geometry_scenes import make_scene
+from benchmarks.slow_networks import Busy, vit_base
 from tests.estimators import networks
 
 from expportrait.config import Config
@@ -30,6 +33,7 @@ from expportrait.estimators.dense import BATCH
 from expportrait.estimators.geometry import GeometryEstimator, load_estimator
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.occlusion import Occlusion
 from expportrait.estimators.sapiens import HEIGHT, WIDTH, SapiensEstimator
 from expportrait.manifest import Row
 from expportrait.stage import run
@@ -89,12 +93,34 @@ def estimators(config: Config | None, folder: Path, device: str) -> dict[str, Ge
     }
 
 
+def path(pictures: np.ndarray, config: Config, device: str, estimator: GeometryEstimator | None) -> dict[str, float]:
+    """Seconds of each stage from crop to geometry, stores written; of geometry with its own models, loaded before."""
+    source = config.results / "clip"
+    source.mkdir(parents=True)
+    for t, frame in enumerate(pictures):
+        cv2.imwrite(str(source / f"{t:05}.png"), frame[..., ::-1])
+    last = geometry.STAGE
+    if estimator is not None:
+        tools = SimpleNamespace(estimator=estimator, occlusion=Occlusion(config.geometry.hands_every))
+        last = replace(last, load=lambda *_: tools)
+    spent = {}
+    for stage in (crop.STAGE, landmarks.STAGE, last):
+        start = time.perf_counter()
+        outcome = run(stage, [Row("clip", "test", "clip", source)], config, device)["clip"]
+        if outcome.status != "ok":
+            sys.exit(f"{stage.name}: {outcome.why}")
+        spent[stage.name] = time.perf_counter() - start
+    return spent
+
+
 def main(
     frames: Annotated[int, typer.Option(min=2)] = 16,
     device: str = "cpu",
     settings: Annotated[Path | None, typer.Option(help="YAML that names an estimator and its files.")] = None,
+    busy: Annotated[float, typer.Option(help="Stand-in for a device: ms a frame that it is busy; 0: none.")] = 60,
+    large: Annotated[int, typer.Option(help="Frames through a stand-in of DAViD's base size; 0: none.")] = 2,
 ) -> None:
-    """Print the two tables."""
+    """Print the tables."""
     config = None if settings is None else read_config((str(settings), read_yaml(settings)))
     pictures = clip(frames)
     points, found, certainty = LandmarkDetector().detect(pictures)
@@ -102,31 +128,35 @@ def main(
         folder = Path(name)
         print(f"{frames} frames of {SIZE} px, {torch.get_num_threads()} threads, {device}\n")
         print("| estimator | frames/s | its model calls alone, frames/s | ratio |\n| --- | --- | --- | --- |")
-        for title, estimator in estimators(config, folder, device).items():
-            whole = seconds(lambda e=estimator: list(e.batches(pictures, points, ~found, certainty)))
-            call = bare(estimator, frames)
-            alone = seconds(call) if call else None
-            text = f"{frames / alone:.1f} | {alone / whole:.2f}" if alone else "– | –"
-            print(f"| {title} | {frames / whole:.1f} | {text} |", flush=True)
 
-        source = folder / "clip"
-        source.mkdir()
-        for t, frame in enumerate(pictures):
-            cv2.imwrite(str(source / f"{t:05}.png"), frame[..., ::-1])
+        def row(title: str, estimator: GeometryEstimator, count: int) -> float | None:
+            given = pictures[:count], points[:count], ~found[:count], certainty[:count]
+            whole = seconds(lambda: list(estimator.batches(*given)))
+            call = bare(estimator, count)
+            alone = seconds(call) if call else None
+            text = f"{count / alone:.2f} | {alone / whole:.2f}" if alone else "– | –"
+            print(f"| {title} | {count / whole:.2f} | {text} |", flush=True)
+            return alone
+
+        for title, estimator in estimators(config, folder, device).items():
+            alone = row(title, estimator, frames)
+        if config is None and large:
+            slow = DavidEstimator({"model": vit_base(folder / "base.onnx")}, device)
+            row(f"david, multi-task, a transformer of base size without weights ({large} frames)", slow, large)
+        given = None
+        if config is None and busy:
+            given = DavidEstimator({"model": folder / "all.onnx"}, device)
+            given.networks = {"model": Busy(given.networks["model"], busy / 1e3)}
+            alone = row(f"david, multi-task, a device that is busy for {busy:g} ms a frame", given, frames)
+
         files = {} if config else networks.david(folder)
         config = config or Config(geometry=files)
         config = config.model_copy(update={"results": folder / "results"})
-        print("\n| stage | frames/s |\n| --- | --- |")
-        total = 0.0
-        for stage in (crop, landmarks, geometry):
-            start = time.perf_counter()
-            outcome = run(stage.STAGE, [Row("clip", "test", "clip", source)], config, device)["clip"]
-            if outcome.status != "ok":
-                sys.exit(f"{stage.STAGE.name}: {outcome.why}")
-            spent = time.perf_counter() - start
-            total += spent
-            print(f"| {stage.STAGE.name}, models loaded and stores written | {frames / spent:.1f} |")
-        print(f"| crop to geometry | {frames / total:.1f} |")
+        spent = path(pictures, config, device, given)
+        print("\n| stage, store written | frames/s | model calls alone over it |\n| --- | --- | --- |")
+        for title, total in [*spent.items(), ("crop to geometry", sum(spent.values()))]:
+            ratio = f"{alone / total:.2f}" if alone and title not in ("crop", "landmarks") else "–"
+            print(f"| {title} | {frames / total:.1f} | {ratio} |")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ python benchmarks/scale.py disk [results]         MB of 10 s of video by stage a
 python benchmarks/scale.py training [results]     MB of latents shaped as Wan's; frames that training reads a second
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -74,12 +75,15 @@ def plan(clips: int) -> None:
         rows = [f"clip{i:06d},{('vfhq', 'celebv')[i % 2]},videos/{i}.mp4,p{i // 3},"
                 f"{'test' if i % 100 == 0 else 'train'}" for i in range(clips)]  # fmt: skip
         (folder / "big.csv").write_text("\n".join(["clip,dataset,source,person,split", *rows]) + "\n")
+        no_files = {"geometry": {"estimator": "embedded"}, "latents": {"codec": "linear"}}
+        (folder / "big.yaml").write_text(json.dumps(no_files))
         given = ["--config", "manifest=big.csv", "results=big"]
         status = ["expportrait", "status", "--manifest", "big.csv", "--results", "big"]
         print(f"{clips:,} clips")
         measure("plan, nothing there", folder, "snakemake", "-n", *given)
         measure("status, nothing there", folder, *status)
-        config = read_config(("benchmark", {"manifest": str(folder / "big.csv"), "results": str(folder / "big")}))
+        where = {"manifest": str(folder / "big.csv"), "results": str(folder / "big")}
+        config = read_config(("benchmark", no_files | where))
         fabricate(survey(config))
         measure("(Snakemake takes the files for its own)", folder, "snakemake", "--touch", "--cores", "1", *given)
         measure("plan, all there", folder, "snakemake", "-n", *given)

@@ -13,6 +13,7 @@ from expportrait.errors import UserError
 from expportrait.manifest import digest, mixed_splits, read_manifest, shard_counts, shards
 from expportrait.pairs import pair_count, pair_shards, read_pairs
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, version
+from expportrait.weights import check_given
 
 # A plan is hundreds of thousands of small objects that stay: looking through them again and again costs a sixth of it.
 gc.set_threshold(200_000)
@@ -72,8 +73,14 @@ def settings(*sections):
 
 
 def settings_files(*sections):
-    """The files named in those sections."""
-    return checked(CONFIG.files, *sections)
+    """The files named in those sections; where a job is due, also that all are named that it needs."""
+    named = checked(CONFIG.files, *sections)
+
+    def files(wildcards):
+        checked(check_given, CONFIG, sections)
+        return named
+
+    return files
 
 
 def rows_digest(wildcards):

@@ -34,7 +34,7 @@ from expportrait.options import (
 )
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, TRAINED
 from expportrait.status import commands
-from expportrait.weights import fetch_weights
+from expportrait.weights import check_given, fetch_weights
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,6 +71,7 @@ def _per_clip(name: str) -> None:
 
         config = configuration(manifest, results, settings, sets)
         stage, where = load_stage(name).STAGE, choose_device(device)
+        check_given(config, stage.sections)
         for part, rows in select(config, shard, number, clip).items():
             index = run(stage, rows, config, where, backend, "" if clip else part)
             _write(config.results / name / f"{part}.json", index, whole=not clip)

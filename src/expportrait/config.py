@@ -104,6 +104,10 @@ class Crop(Section):
 class Landmarks(Section):
     """478 face landmarks a frame."""
 
+    detector: Literal["mediapipe", "sapiens"] = Field(
+        "mediapipe", description="whose points; sapiens needs a file (docs/estimators.md) and has a third of them"
+    )
+    model: Path | None = Field(None, description="sapiens: its network of 308 key points (TorchScript)")
     max_gap: int = Field(10, ge=0, description="longest run of frames without a face that is interpolated")
     min_found: float = Field(0.7, ge=0, le=1, description="share of the frames that must show the face")
     max_yaw: float = Field(65.0, gt=0, le=180, description="largest median turn to the side, degrees, roughly")
@@ -126,6 +130,8 @@ class GeometrySettings(Section):
     normals: Path | None = Field(None, description="david (ONNX), sapiens (TorchScript): network of surface normals")
     depth: Path | None = Field(None, description="david, sapiens: network of relative depth")
     mask: Path | None = Field(None, description="david: network of the foreground; sapiens: of body parts")
+    occlusion: bool = Field(True, description="no confidence in what hands and things in front of the face show")
+    hands_every: int = Field(5, ge=0, description="look for hands in every so many frames, and around them; 0: never")
     grid: int = Field(96, ge=32, le=512, description="embedded: cells a side on which normals and depth are solved")
 
 
@@ -186,7 +192,9 @@ class Proxy(Section):
     w_shoulders: float = Field(0.02, ge=0, description="collars and shoulders, per rad^2")
     w_static_magnitude: float = Field(1e-4, ge=0, description="L_mag, lambda_s, per mm^2")
     w_static_tangent: float = Field(
-        0.01, ge=0, description="L_mag of D_s along the surface of hair, neck and clothes, where nothing shows it, per mm^2"
+        0.01,
+        ge=0,
+        description="L_mag of D_s along the surface of hair, neck and clothes, where nothing shows it, per mm^2",
     )
     w_dynamic_magnitude: float = Field(2e-3, ge=0, description="L_mag, lambda_d, per mm^2")
     w_static_laplacian: float = Field(0.4, ge=0, description="L_lap of D_s, per mm^2")

@@ -29,8 +29,9 @@ def worthwhile(device: str) -> bool:
     return device.startswith("cuda") or threads() > 1
 
 
-def ahead(items: Iterable[T], wanted: bool = True) -> Iterator[T]:
-    """``items``, made in a thread of their own while the caller works on those before. Not ``wanted``: as they are.
+def ahead(items: Iterable[T], wanted: bool = True, size: int = AHEAD) -> Iterator[T]:
+    """``items``, made in a thread of their own while the caller works on those before, ``size`` of them at most. Not
+    ``wanted``: as they are.
 
     What making them raises is raised here. torch's ``no_grad`` and ``autocast`` are a thread's own: they have to stand
     where the items are made.
@@ -41,7 +42,7 @@ def ahead(items: Iterable[T], wanted: bool = True) -> Iterator[T]:
     iterator = iter(items)
     pool = ThreadPoolExecutor(1, "ahead")
     try:
-        waiting = deque(pool.submit(next, iterator, _END) for _ in range(AHEAD))
+        waiting = deque(pool.submit(next, iterator, _END) for _ in range(size))
         while (item := waiting.popleft().result()) is not _END:
             waiting.append(pool.submit(next, iterator, _END))
             yield item

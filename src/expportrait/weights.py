@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from expportrait.errors import UserError
 from expportrait.progress import bar
+
+if TYPE_CHECKING:
+    from expportrait.config import Config, GeometrySettings, Landmarks, Latents
 
 DAVID = "https://facesyntheticspubwedata.z6.web.core.windows.net/iccv-2025/models/"
 SAPIENS = "https://huggingface.co/facebook/sapiens/resolve/main/sapiens_lite_host/torchscript/"
@@ -52,25 +55,26 @@ def _david(size: str, megabytes: float) -> list[KnownFile]:
     ]
 
 
-def _sapiens(size: str, normals: int, depth: int, mask: str) -> list[KnownFile]:
+def _sapiens(size: str, normals: int, depth: int, mask: str, points: int) -> list[KnownFile]:
     files = {
         "normals": f"normal/checkpoints/sapiens_{size}/sapiens_{size}_normal_render_people_epoch_{normals}",
         "depth": f"depth/checkpoints/sapiens_{size}/sapiens_{size}_render_people_epoch_{depth}",
         "mask": f"seg/checkpoints/sapiens_{size}/sapiens_{size}_goliath_best_goliath_mIoU_{mask}",
     }
+    pose = f"{SAPIENS}pose/checkpoints/sapiens_{size}/sapiens_{size}_goliath_best_goliath_AP_{points}_torchscript.pt2"
     return [
         KnownFile(f"sapiens-{size}", f"geometry.{key}", f"{SAPIENS}{path}_torchscript.pt2", CC_NC)
         for key, path in files.items()
-    ]
+    ] + [KnownFile(f"sapiens-{size}-points", "landmarks.model", pose, CC_NC)]
 
 
 KNOWN = [
     *_david("base", 428.42),
     *_david("large", 1314.13),
     KnownFile("david-multitask", "geometry.model", f"{DAVID}multi-task-model-vitl16_384.onnx", MIT, 1316.66),
-    *_sapiens("0.3b", 66, 100, "7673_epoch_194"),
-    *_sapiens("0.6b", 200, 70, "7777_epoch_178"),
-    *_sapiens("1b", 115, 88, "7994_epoch_151"),
+    *_sapiens("0.3b", 66, 100, "7673_epoch_194", 573),
+    *_sapiens("0.6b", 200, 70, "7777_epoch_178", 609),
+    *_sapiens("1b", 115, 88, "7994_epoch_151", 639),
     KnownFile(
         "arcface",
         "evaluate.arcface",
@@ -102,6 +106,60 @@ def source(key: str, family: str) -> str:
         f"{file.name} (licence: {file.licence}) from {file.url}, by hand or by `expportrait fetch-weights {file.set} "
         f"--yes`, and set {key} to it"
     )
+
+
+def geometry_files(name: str, settings: "GeometrySettings") -> dict[str, Path]:
+    """The files of the estimator ``name`` by the setting that names them. Raises UserError where one is not given."""
+    if name not in ("david", "sapiens", "embedded"):
+        raise UserError(f"geometry.estimator: no estimator is called {name!r}")
+    if name == "embedded":
+        return {}
+    parts = {part: getattr(settings, part) for part in ("normals", "depth", "mask")}
+    if settings.model is not None:
+        if name == "sapiens":
+            raise UserError("geometry.model is for DAViD's multi-task network: leave it empty with sapiens")
+        if any(parts.values()):
+            raise UserError(
+                "geometry.model does all of DAViD: leave geometry.normals, .depth and .mask empty beside it"
+            )
+        return {"model": settings.model}
+    for part, file in parts.items():
+        if file is None:
+            raise UserError(
+                f"geometry.estimator is {name}, but geometry.{part} is empty: take "
+                f"{source(f'geometry.{part}', name)}; or set geometry.estimator to embedded, which is coarse and needs "
+                "no files"
+            )
+    return parts
+
+
+def points_file(settings: "Landmarks") -> Path | None:
+    """The landmark network's file, None where none is needed. Raises UserError where it is not given."""
+    if settings.detector == "sapiens" and settings.model is None:
+        raise UserError(
+            "landmarks.detector is sapiens, but landmarks.model is empty: take "
+            f"{source('landmarks.model', 'sapiens')}; or set landmarks.detector to mediapipe, which needs no file"
+        )
+    return settings.model
+
+
+def vae_file(settings: "Latents") -> Path | None:
+    """The codec's file, None where none is needed. Raises UserError where it is not given."""
+    if settings.codec != "linear" and settings.vae is None:
+        raise UserError(
+            "latents.vae is empty: give the file of Wan's VAE weights (docs/latents.md), or set latents.codec: linear"
+        )
+    return settings.vae
+
+
+def check_given(config: "Config", sections: tuple[str, ...]) -> None:
+    """Raises UserError where one of the sections asks for a network whose file it does not name."""
+    if "geometry" in sections:
+        geometry_files(config.geometry.estimator, config.geometry)
+    if "landmarks" in sections:
+        points_file(config.landmarks)
+    if "latents" in sections:
+        vae_file(config.latents)
 
 
 def comes_from(key: str, path: Path) -> str:

@@ -93,3 +93,27 @@ def ball(size: int, radius: float = 0.35, centre=(0.5, 0.5)) -> tuple[np.ndarray
     normals = np.where(inside[..., None], np.stack(np.broadcast_arrays(x, y, z), -1), 0)
     frame = np.where(inside[..., None], np.rint((normals + 1) * 127.5), 0).astype(np.uint8)
     return frame, normals, inside
+
+
+class Places(torch.nn.Module):
+    """Heat maps as Sapiens' key point network gives them, of a picture whose red and green are x and y over its size:
+    channel k peaks where the colour is that of place k. The corner cells lie on the corner pixels, as published."""
+
+    def __init__(self, places: np.ndarray, spread: float = 0.03):
+        super().__init__()
+        self.register_buffer("places", torch.from_numpy(np.asarray(places, np.float32))[..., None, None])
+        self.register_buffer("mean", torch.tensor([123.5, 116.5, 103.5])[:, None, None])
+        self.register_buffer("deviation", torch.tensor([58.5, 57.0, 57.5])[:, None, None])
+        self.spread = spread
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        colours = (images * self.deviation + self.mean) / 255
+        small = torch.nn.functional.interpolate(colours, (256, 192), mode="bilinear", align_corners=True)
+        away = (small[:, None, :2] - self.places) / self.spread
+        return torch.exp(-0.5 * away.square().sum(2))
+
+
+def sapiens_points(path: Path, places: np.ndarray, spread: float = 0.03) -> Path:
+    """``places`` (K,2): x and y over the picture's size."""
+    torch.jit.trace(Places(places, spread), torch.zeros(1, 3, 1024, 768)).save(str(path))
+    return path

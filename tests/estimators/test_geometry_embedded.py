@@ -132,11 +132,22 @@ def test_frames_without_points_fall_back_to_the_silhouette(estimator, scene, det
 def test_points_that_are_uncertain_lower_the_confidence_there(estimator, scene, detected):
     points, certainty = detected
     doubted = certainty.copy()
-    doubted[0, estimator.nearest[estimator.head.regions[: len(estimator.nearest)] == 1].unique()] = 0.05  # the lips
+    lips = estimator.head.regions[: len(estimator.distance)] == estimator.head.REGIONS.index("lips")
+    doubted[0, estimator.distance[lips].argmin(1).unique()] = 0.05
     plain = estimator.estimate(scene.frame[None], points, np.zeros(1, bool), certainty)
     out = estimator.estimate(scene.frame[None], points, np.zeros(1, bool), doubted)
     lips = (scene.region == estimator.head.REGIONS.index("lips")) & (plain.confidence[0] > 0.4)
     assert out.confidence[0][lips].mean() < 0.5 * plain.confidence[0][lips].mean()
+
+
+def test_points_that_a_detector_never_gives_do_not_count(estimator, scene, detected):
+    points, certainty = detected
+    fewer = certainty.copy()
+    fewer[:, ::3] = 0
+    plain = estimator.estimate(scene.frame[None], points, np.zeros(1, bool), certainty)
+    out = estimator.estimate(scene.frame[None], points, np.zeros(1, bool), fewer)
+    face = (scene.region == estimator.head.REGIONS.index("face")) & (plain.confidence[0] > 0.4)
+    assert out.confidence[0][face].mean() > 0.9 * plain.confidence[0][face].mean()
 
 
 def test_loading_by_name():

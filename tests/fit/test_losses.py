@@ -2,6 +2,7 @@ import numpy as np
 import torch
 
 from expportrait.fit.losses import OffsetEnergy, laplacian, scale_and_shift, strain_matrix
+from expportrait.fit.targets import TargetFile, Targets
 
 
 def grid(n: int) -> tuple[np.ndarray, int]:
@@ -67,3 +68,14 @@ def test_smoothing_spreads_and_keeps_constants() -> None:
     spike[40] = 1
     spread = energy.smooth(spike, 3)
     assert spread.max() < 0.5 and (spread > 0).sum() > 10
+
+
+def test_what_is_in_front_is_no_outline() -> None:
+    file = TargetFile(1, 8, disparity=False)
+    mask, confidence = torch.ones(1, 8, 8), torch.full((1, 8, 8), 0.02)
+    mask[:, :, :2], confidence[:, :, :2] = 0, 0  # background
+    confidence[:, :3, 4:] = 0  # a hand
+    file[slice(0, 1)] = Targets(torch.zeros(1, 8, 8, 3), torch.zeros(1, 8, 8), mask, confidence)
+    hidden = torch.zeros(1, 8, 8)
+    hidden[:, :3, 4:] = 1
+    assert torch.equal(file.hidden(slice(0, 1)), hidden)

@@ -3,11 +3,13 @@ import pytest
 
 from expportrait.config import Config
 from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
+from expportrait.estimators.sapiens_points import GIVEN
 from expportrait.manifest import Row
 from expportrait.stage import run
 from expportrait.stages.landmarks import STAGE
 from expportrait.store import Store, StoreWriter
 
+from ..estimators import networks
 from ..video import make
 
 SIZE = 300
@@ -131,3 +133,17 @@ def test_hands_are_looked_for_every_so_many_frames(landmarks, monkeypatch):
     said = landmarks(frames, hands_every=5, max_hands=0.3)
     assert said == "a hand is before the face in 50% of the frames looked at (landmarks.max_hands: 30%)"
     assert landmarks(frames, hands_every=0).attrs["hands"] == 0 and hands.looked == 8
+
+
+def test_sapiens_points_stand_in_their_places_and_the_others_have_no_confidence(landmarks, tmp_path):
+    random = np.random.default_rng(0)
+    network = networks.sapiens_points(tmp_path / "points.pt2", random.uniform(0.2, 0.8, (308, 2)), spread=0.5)
+    frames = people(*[(0, 0, 1.0)] * 3)
+    plain = landmarks(frames)
+    points, unsure = plain["points"], plain.attrs["unsure"]
+    store = landmarks(frames, detector="sapiens", model=network, max_yaw=180)
+    others = np.setdiff1d(np.arange(478), GIVEN)
+    assert (store["points"][:, others] == points[:, others]).all() and not store["confidence"][:, others].any()
+    assert store["confidence"][:, GIVEN].mean() > 0.1
+    assert "sapiens" in store.attrs["detector"] and len(store.attrs["files"]["model"]) == 64
+    assert unsure == 0 and "files" in plain.attrs

@@ -15,6 +15,7 @@ ann,films,films/ann.mp4,ann,train
 bob,films,films/bob.mp4,bob,test
 hopper-talk,demo,data/demo/hopper-talk.mp4,hopper,train
 """
+NO_FILES = "geometry: {estimator: embedded}\nlatents: {codec: linear}\n"  # settings that need no networks' files
 
 LIGHT = """\
 import os
@@ -149,7 +150,7 @@ class Project:
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
         (folder / "data_manifest.csv").write_text(MANIFEST)
-        (folder / "data_manifest.yaml").write_text("shards: {films: 1}")
+        (folder / "data_manifest.yaml").write_text(f"shards: {{films: 1}}\n{NO_FILES}")
         package = folder / "src" / "expportrait"
         package.mkdir(parents=True)
         (package / "__init__.py").touch()

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.workflow.project import NO_FILES
+
 
 def crop_settings(project, *arguments):
     """The settings that the crop job of the demo's shard would be given."""
@@ -15,7 +17,7 @@ def crop_settings(project, *arguments):
 def test_later_layers_win(project):
     project.write("config.yaml", "crop: {scale: 2.3, size: 256}")
     assert crop_settings(project) == {"scale": 2.3, "size": 256}
-    project.write("data_manifest.yaml", "crop: {scale: 2.4}")
+    project.write("data_manifest.yaml", f"{NO_FILES}crop: {{scale: 2.4}}")
     assert crop_settings(project) == {"scale": 2.4, "size": 256}
     project.write("over.yaml", "crop: {scale: 2.5}")
     assert crop_settings(project, "--configfile", "over.yaml") == {"scale": 2.5, "size": 256}
@@ -24,9 +26,11 @@ def test_later_layers_win(project):
 
 
 def test_another_manifest_runs_with_production_settings_unless_it_has_its_own(project):
-    project.write("data_manifest.yaml", "crop: {scale: 2.4}")
+    project.write("data_manifest.yaml", f"{NO_FILES}crop: {{scale: 2.4}}")
     project.write("my.csv", project.read("data_manifest.csv"))
-    other = ["--config", "manifest=my.csv", "results=run1"]
+    bare = ["--config", "manifest=my.csv", "results=run1"]
+    assert "geometry.estimator is david, but geometry.normals is empty" in project.snakemake("-n", *bare).stdout
+    other = [*bare, "geometry={estimator: embedded}", "latents={codec: linear}"]
     assert crop_settings(project, *other) == {}
     project.write("my.yaml", "crop: {scale: 3}")
     assert crop_settings(project, *other) == {"scale": 3.0}
@@ -60,6 +64,10 @@ def test_a_mistake_ends_in_one_sentence(project, arguments, sentence):
         (["--config", "generator={maps: [depth]}"], "generator.maps asks for depth, which is not rendered"),
         (["--config", "pairs=pairs.csv"], "pairs.csv, line 2, column driver: the manifest has no clip 'bobb'"),
         (["--config", "pairs=none.csv"], "the pairs none.csv cannot be read"),
+        (["--config", "geometry={estimator: david}"], "geometry.normals is empty: take normal-model-vitb16_384.onnx"),
+        (["--config", "geometry={estimator: sapiens}"], "(licence: CC BY-NC 4.0, non-commercial) from https://hugg"),
+        (["--config", "landmarks={detector: sapiens}"], "landmarks.model is empty: take sapiens_0.3b_goliath"),
+        (["--config", "latents={codec: wan}"], "latents.vae is empty: give the file of Wan's VAE weights"),
         (["--config", "generator={base: none.safetensors}"], "generator.base: none.safetensors does not exist"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 from expportrait.config import SECTIONS
 from expportrait.stages import PER_CLIP, STAGES, version
 from expportrait.stages.contracts import TARGETS, contract
-from tests.workflow.project import MANIFEST, ROOT, Project
+from tests.workflow.project import MANIFEST, NO_FILES, ROOT, Project
 
 CONTROL = ("results/control/films-0000.json", "--config", "control={maps: [depth]}", "--quiet", "host")
 
@@ -118,6 +118,7 @@ def test_36000_clips_plan_in_seconds(tmp_path):
     project = Project.create(tmp_path)
     rows = [f"clip{i},{('vfhq', 'celebv')[i % 2]},videos/{i}.mp4,p{i},train\n" for i in range(36000)]
     project.write("big.csv", MANIFEST.splitlines(keepends=True)[0] + "".join(rows))
+    project.write("big.yaml", NO_FILES)
     command = project.command("-n", "--config", "manifest=big.csv", "results=big")
     # A process starts with its parent's peak memory, so the plan is started by a small one and not by the whole suite.
     start = (

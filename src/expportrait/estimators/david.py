@@ -18,10 +18,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from expportrait.errors import UserError
 from expportrait.estimators.dense import DenseEstimator, resized
 from expportrait.estimators.onnx_network import OnnxNetwork
-from expportrait.weights import source
 
 SIDE = 512
 NORMALS, DEPTH, MASK = (None, 3, SIDE, SIDE), (None, SIDE, SIDE), (None, 1, SIDE, SIDE)
@@ -58,20 +56,3 @@ class DavidEstimator(DenseEstimator):
             normals, depth, mask = (self.networks[name](images)[0] for name in ("normals", "depth", "mask"))
             depth = -depth
         return normals.transpose(0, 2, 3, 1), depth, mask[:, 0]
-
-
-def david_files(given: dict[str, Path | None]) -> dict[str, Path]:
-    """Those of model, normals, depth, mask that make the estimator whole. Raises UserError where one is missing."""
-    if given["model"] is not None:
-        if any(given[name] for name in ("normals", "depth", "mask")):
-            raise UserError(
-                "geometry.model does all of DAViD: leave geometry.normals, .depth and .mask empty beside it"
-            )
-        return {"model": given["model"]}
-    for name in ("normals", "depth", "mask"):
-        if given[name] is None:
-            raise UserError(
-                f"geometry.estimator is david, but geometry.{name} is empty: take {source(f'geometry.{name}', 'david')}"
-                "; or set geometry.estimator to embedded, which is coarse and needs no files"
-            )
-    return {name: given[name] for name in ("normals", "depth", "mask")}

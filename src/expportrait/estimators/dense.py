@@ -10,6 +10,7 @@ from expportrait.errors import ClipError
 from expportrait.estimators.fusion import polygon
 from expportrait.estimators.geometry import Geometry, GeometryEstimator
 from expportrait.head.regions import FACE_OVAL
+from expportrait.overlap import ahead
 
 BATCH = 8  # frames a call
 HALF_STEP = 0.5 / 255  # masks below are stored as 0
@@ -27,9 +28,10 @@ class DenseEstimator(GeometryEstimator):
     def batches(
         self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None
     ) -> Iterator[Geometry]:
-        for first in range(0, len(frames), BATCH):
-            part = slice(first, first + BATCH)
-            yield self._finish(frames[part], points[part], *self.raw(frames[part]), check=first == 0)
+        parts = [slice(first, first + BATCH) for first in range(0, len(frames), BATCH)]
+        raw = ahead(self.raw(frames[part]) for part in parts)  # the networks run while the maps before are finished
+        for part, maps in zip(parts, raw, strict=True):
+            yield self._finish(frames[part], points[part], *maps, check=part.start == 0)
 
     def _finish(
         self, frames: np.ndarray, points: np.ndarray, normals: np.ndarray, depth: np.ndarray, mask: np.ndarray,
@@ -39,23 +41,28 @@ class DenseEstimator(GeometryEstimator):
         if not all(np.isfinite(maps).all() for maps in (normals, depth, mask)):
             raise ClipError(f"geometry: {self.name} gave values that are no numbers")
         size = frames.shape[1:3]
-        normals, depth, mask = (np.stack([resized(m, size) for m in maps]) for maps in (normals, depth, mask))
-        mask = np.clip(mask, 0, 1)
-        for t, landmarks in enumerate(points):
+        out = Geometry(
+            np.empty((*frames.shape[:3], 3), np.float32),
+            *(np.empty(frames.shape[:3], np.float32) for _ in range(3)),
+            self.depth_space,
+        )
+        for t, landmarks in enumerate(points):  # frame by frame, so that one stays in the processor's cache
             seen = np.isfinite(landmarks).all()
             face = polygon(landmarks[list(FACE_OVAL)], size[0]) if seen else None
-            drop_others(mask[t], face)
-        inside = mask > HALF_STEP
-        length = np.sqrt(np.einsum("thwc,thwc->thw", normals, normals))
-        normals = normals * (inside / np.maximum(length, 1e-8))[..., None].astype(np.float32)
-        mask = np.where(inside, mask, 0).astype(np.float32)
-        depth = np.where(inside, depth, 0).astype(np.float32)
-        if check and (agreement := agree(normals[0], depth[0], mask[0] > 0.9)) < CONTRADICTION:
+            alpha = np.clip(resized(mask[t], size), 0, 1)
+            drop_others(alpha, face)
+            inside = alpha > HALF_STEP
+            normal = resized(normals[t], size)
+            length = np.sqrt(normal[..., 0] ** 2 + normal[..., 1] ** 2 + normal[..., 2] ** 2)
+            out.normals[t] = normal * (inside / np.maximum(length, 1e-8)).astype(np.float32)[..., None]
+            out.depth[t] = resized(depth[t], size) * inside
+            out.mask[t] = out.confidence[t] = alpha * inside
+        if check and (agreement := agree(out.normals[0], out.depth[0], out.mask[0] > 0.9)) < CONTRADICTION:
             raise ClipError(
                 f"geometry: depth and normals of {self.name} contradict each other (correlation of their slopes "
                 f"{agreement:.2f}): one of the files gives the opposite sign or is of another model"
             )
-        return Geometry(normals, depth, mask, mask.copy(), self.depth_space)
+        return out
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

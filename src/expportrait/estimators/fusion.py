@@ -1,7 +1,8 @@
 """One frame's normals, depth and confidence from its mask and, where there is one, the fitted head's maps.
 
-Inside the face the fitted head's own maps stand; elsewhere the silhouette solver's, with the head as a weak prior: it
-shapes the torso, and must not show through the hair.
+Inside the face the fitted head's own maps stand, with relief from the picture's shading; elsewhere the silhouette
+solver's, with the head as a weak prior: it shapes the torso and, grown to the outline, the hair. A bald head must not
+show through the hair.
 """
 
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from expportrait.estimators import silhouette
+from expportrait.estimators import shading, silhouette
 
 # The pull towards the fitted head a face height squared: it gives way over 1/sqrt(weight) face heights.
 FACE, TORSO, HAIR = 1e5, 300.0, 30.0  # of the normals
+GROWN = 10.0  # times more in hair that was grown to the outline; above that its hairline is seen as a hood's edge
 FACE_DEPTH, TORSO_DEPTH, HAIR_DEPTH = 1e4, 30.0, 1.0  # of the depth
 ANCHOR = 1e-6  # pull of all depths towards the face's, a cell: for parts that have no prior; flattens nothing
 STEP = 0.03  # depth step between neighbouring cells, in face heights, that tears the surface
@@ -21,9 +23,9 @@ EDGE, FEATHER = 0.043, 0.014  # the face oval's rim that is left to the silhouet
 FOREHEAD, CHIN = 10, 152  # of MediaPipe's points
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 FOCAL, FACE_METRES = 3.0, 0.12  # image sizes and m: where no head is fitted
-AT_OUTLINE, FAR_INSIDE, ON_TORSO = 0.5, 0.25, 0.5  # confidence
+AT_OUTLINE, FAR_INSIDE, ON_TORSO = 0.5, 0.25, 0.35  # confidence
 ON_NECK = 0.1  # share of it left on the neck, which collars and hair hide: a fit would fold the chin over it
-GRAZING = 0.5  # n_z below which a fitted face is trusted less
+GRAZING = 0.3  # n_z below which a fitted face is trusted less
 
 
 @dataclass
@@ -36,6 +38,7 @@ class HeadMaps:
     trust: np.ndarray  # (H,W) 0..1, confidence of its face
     focal: float  # px
     neck: np.ndarray  # (H,W) 0..1
+    grown: bool = False  # hair included
 
 
 @dataclass
@@ -140,7 +143,8 @@ def no_prior(size: int, grid: int, height: float, focal: float) -> Prior:
 def head_prior(
     maps: HeadMaps, points: np.ndarray, oval: np.ndarray, height: float, cells: Cells, rays: np.ndarray
 ) -> Prior:
-    """The fitted head's maps as data for the solver: strong in the face, weak on the torso, faint under the hair."""
+    """The fitted head's maps as data for the solver: strong in the face, weak on the torso and in grown hair, faint
+    where a bald head lies under hair."""
     face = face_weight(points, oval, maps, height)
     on_face, torso, covered = cells.mean(face), cells.mean(maps.torso), cells.mean(maps.depth > 0)
     normals = cells.mean(maps.normals)
@@ -150,11 +154,12 @@ def head_prior(
     log_depth = np.log(np.where(known, depth, 1))
     distance = float(np.exp(np.average(log_depth, weights=(on_face + 1e-9) * known)))
     log_depth = np.where(known, log_depth, np.log(distance))
+    hair = GROWN if maps.grown else 1.0
     shut = 1 - cells.mean(open_mouth(points, cells.size))
 
     def weights(in_face: float, on_torso: float, in_hair: float) -> np.ndarray:
         # Times n_z, so that the bald head's outline does not print through the hair.
-        weak = (torso * on_torso + (covered - torso) * in_hair) * normals[..., 2]
+        weak = (torso * on_torso + (covered - torso) * in_hair * hair) * normals[..., 2]
         return (on_face * in_face + (1 - on_face) * weak) * shut * (cells.pitch / height) ** 2
 
     slopes = silhouette.slopes(normals, rays, cells.pitch, maps.focal)
@@ -171,12 +176,19 @@ def head_prior(
 
 
 def frame_geometry(
-    mask: np.ndarray, maps: HeadMaps | None, points: np.ndarray, oval: np.ndarray, height: float, grid: int
+    mask: np.ndarray,
+    maps: HeadMaps | None,
+    points: np.ndarray,
+    oval: np.ndarray,
+    height: float,
+    grid: int,
+    frame: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Normals (H,W,3), depth (H,W) in m from the face's mean, and confidence (H,W) 0..1 of one square frame.
 
     mask (H,W) 0..1; maps None: no head, the silhouette alone; points (478,3) px; oval: indices of the face oval;
-    height: of the face, px; grid: cells a side of the solver.
+    height: of the face, px; grid: cells a side of the solver; frame (H,W,3) u8 RGB: its shading gives the face
+    relief.
     """
     size = len(mask)
     cells = Cells(grid, size)
@@ -205,6 +217,12 @@ def frame_geometry(
         normals += prior.face[..., None] * (maps.normals - normals)
         normals /= np.sqrt(normals[..., 0] ** 2 + normals[..., 1] ** 2 + normals[..., 2] ** 2)[..., None]
         log_depth += prior.face * (np.log(np.where(maps.depth > 0, maps.depth, prior.distance)) - log_depth)
+        if frame is not None:
+            lit = shading.skin(prior.face > 0.5, points) & (mask > 0.5)
+            tilt, raised = shading.relief(frame, normals, lit, height)
+            normals[..., :2] += tilt
+            normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
+            log_depth -= raised / focal
     visible = (mask > 0).astype(np.float32)
     depth = (np.exp(log_depth) - prior.distance) * visible
     return normals * visible[..., None], depth, confidence(mask, maps, prior, points, height, cells)

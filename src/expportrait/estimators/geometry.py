@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from expportrait.config import GeometrySettings, HeadSettings
-from expportrait.errors import UserError
+from expportrait.weights import geometry_files
 
 
 @dataclass
@@ -67,13 +67,13 @@ def load_estimator(name: str, head: HeadSettings, settings: GeometrySettings, de
 
         loaded = load_head(head.file, head.subdivisions, head.shape_components, head.expression_components)
         return EmbeddedEstimator(loaded.to(device), settings.grid)
-    given = {key: getattr(settings, key) for key in ("model", "normals", "depth", "mask")}
+    files = geometry_files(name, settings)
     if name == "david":
-        from expportrait.estimators.david import DavidEstimator, david_files
+        from expportrait.estimators.david import DavidEstimator
 
-        return DavidEstimator(david_files(given), device)
+        return DavidEstimator(files, device)
     if name == "sapiens":
-        from expportrait.estimators.sapiens import SapiensEstimator, sapiens_files
+        from expportrait.estimators.sapiens import SapiensEstimator
 
-        return SapiensEstimator(sapiens_files(given), device)
-    raise UserError(f"geometry.estimator: no estimator is called {name!r}")
+        return SapiensEstimator(files, device)
+    raise ValueError(f"no branch for the estimator {name!r}")

@@ -18,7 +18,7 @@ import torch
 
 from expportrait.errors import UserError
 from expportrait.estimators.dense import DenseEstimator
-from expportrait.weights import sha256, source
+from expportrait.weights import sha256
 
 HEIGHT, WIDTH = 1024, 768
 MEAN, DEVIATION = (123.5, 116.5, 103.5), (58.5, 57.0, 57.5)
@@ -39,7 +39,7 @@ class SapiensEstimator(DenseEstimator):
     def __init__(self, files: dict[str, Path], device: str = "cpu"):
         """``files``: normals, depth, mask. Raises UserError for files that are missing or others."""
         self.device = device
-        self.networks = {name: _load(file, f"geometry.{name}", device) for name, file in files.items()}
+        self.networks = {name: load_network(file, f"geometry.{name}", device) for name, file in files.items()}
         self.paths = files
         self.files = {name: sha256(file) for name, file in files.items()}
         self.runs_on = device
@@ -55,13 +55,7 @@ class SapiensEstimator(DenseEstimator):
         return tuple(x.float().cpu().numpy() for x in (normals.permute(0, 2, 3, 1), depth[:, 0], mask))
 
     def _run(self, name: str, images: torch.Tensor) -> torch.Tensor:
-        try:
-            out = self.networks[name](images)
-        except RuntimeError as error:
-            text = str(error).strip().splitlines()[-1]
-            if "memory" in text.lower():
-                raise
-            raise UserError(f"geometry.{name}: {self.paths[name]} does not run: {text}") from None
+        out = run_network(self.networks[name], images, f"geometry.{name}", self.paths[name])
         shape = tuple(getattr(out, "shape", ()))
         if len(shape) != 4 or shape[:2] != (len(images), CHANNELS[name]):
             found, wanted = shape or type(out).__name__, f"(N, {CHANNELS[name]}, h, w)"
@@ -71,20 +65,7 @@ class SapiensEstimator(DenseEstimator):
         return out
 
 
-def sapiens_files(given: dict[str, Path | None]) -> dict[str, Path]:
-    """Those of normals, depth, mask that make the estimator whole. Raises UserError where one is missing."""
-    if given["model"] is not None:
-        raise UserError("geometry.model is for DAViD's multi-task network: leave it empty with sapiens")
-    for name in CHANNELS:
-        if given[name] is None:
-            raise UserError(
-                f"geometry.estimator is sapiens, but geometry.{name} is empty: take "
-                f"{source(f'geometry.{name}', 'sapiens')}; or set geometry.estimator to embedded"
-            )
-    return {name: given[name] for name in CHANNELS}
-
-
-def _load(file: Path, key: str, device: str) -> torch.jit.ScriptModule:
+def load_network(file: Path, key: str, device: str) -> torch.jit.ScriptModule:
     if not file.is_file():
         raise UserError(f"{key}: {file} is no file")
     try:
@@ -94,3 +75,14 @@ def _load(file: Path, key: str, device: str) -> torch.jit.ScriptModule:
         if "memory" in text[0].lower():
             raise
         raise UserError(f"{key}: {file} is not a TorchScript file: {text[0]}") from None
+
+
+def run_network(network: torch.jit.ScriptModule, images: torch.Tensor, key: str, file: Path) -> torch.Tensor:
+    """Raises UserError where the file that the setting ``key`` names does not take such images."""
+    try:
+        return network(images)
+    except RuntimeError as error:
+        text = str(error).strip().splitlines()[-1]
+        if "memory" in text.lower():
+            raise
+        raise UserError(f"{key}: {file} does not run: {text}") from None

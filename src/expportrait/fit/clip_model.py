@@ -71,7 +71,9 @@ class ClipModel:
         self.static_energy = OffsetEnergy(smooth, strain, device)
         self.dynamic_energy = OffsetEnergy(smooth[rows][:, rows], strain[rows][:, rows], device)
         self.hem = hem(head)
-        sure = self.confidence if self.confidence.dim() == 1 else self.confidence.mean(1)
+        sure = self.confidence
+        if sure.dim() == 2:  # a detector may lack some of the points in all frames
+            sure = sure.mean(1) / sure.any(0).float().mean().clamp_min(1e-3)
         self.trust = sure.float().clamp(UNSEEN, 1)  # (T,) of a frame's maps
         # (n_d,) trust in what the maps say of a vertex, with D_s and without: hair and clothes are not the bare head's
         self.reliable = 1 - (1 - IN_EARS) * ears(head)
@@ -140,10 +142,10 @@ class ClipModel:
     @torch.no_grad()
     def valid(self, frames: Tensor, vertices: Tensor, size: int) -> Tensor:
         """(B, h, w) 0..1 where the mask is this head's: above the bust's cut, below which the mask shows a body that
-        the mesh lacks, and not where ``mark_unexplained`` set it aside."""
+        the mesh lacks, and neither where something is in front nor where ``mark_unexplained`` set it aside."""
         hem = self.parameters.camera(size).project(vertices.index_select(1, self.hem))[..., 1]
         rows = torch.arange(size, device=self.device) + 0.5
-        valid = (rows[None, :, None] < hem.amin(1)[:, None, None]).float().expand(-1, -1, size)
+        valid = (rows[None, :, None] < hem.amin(1)[:, None, None]) * (1 - self.targets[size].hidden(frames))
         return valid * self.explained[size][frames].to(self.device) / 255 if size in self.explained else valid
 
     @torch.no_grad()

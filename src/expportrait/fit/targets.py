@@ -11,6 +11,7 @@ from torch import Tensor
 from expportrait.fit.frames import FrameFile
 from expportrait.store import Store, decode_normals
 
+HIDDEN = 0.01  # confidence below which a pixel of the mask is no evidence at all: geometry stores 0 there, else 0.02
 BLOCK = 8  # frames at full size in memory
 
 
@@ -119,6 +120,11 @@ class TargetFile:
         targets.depth += shift.nan_to_num()[:, None, None]
         targets.anchored = ~shift.isnan()
         return targets
+
+    def hidden(self, frames: Tensor | slice) -> Tensor:
+        """(B, size, size) 1 inside the mask where something is in front, so that no outline can be told from it."""
+        confidence = self._maps[3][frames].to(self.device)
+        return ((self.masks(frames) > 0.5) & (confidence < 255 * HIDDEN)).float()
 
     def masks(self, frames: Tensor | slice) -> Tensor:
         """(B, size, size) 0..1."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from expportrait.config import Latents
 from expportrait.errors import UserError
+from expportrait.weights import vae_file
 
 PATCH = 2  # latent pixels a side that the transformer takes for one token
 BRIGHTNESS = 0.6  # deviation of a block's mean brightness in portraits, times sqrt(3) for the three colours
@@ -174,11 +175,7 @@ def load_codec(settings: Latents, device: str = "cpu") -> Codec:
     """The codec of the section ``latents``, whose window and size it has to fit."""
     if settings.codec == "linear":
         codec: Codec = LinearCodec(settings.channels, 4, settings.space)
-    elif settings.vae is None:
-        raise UserError(
-            "latents.vae is empty: give the file of Wan's VAE weights (docs/latents.md), or set latents.codec: linear"
-        )
     else:
-        codec = WanCodec(settings.vae)
+        codec = WanCodec(vae_file(settings))
     check_grid(settings.window, settings.size, settings.size, codec.time, codec.space)
     return codec.to(device)

@@ -1,21 +1,28 @@
 """Stage ``geometry``: normals, depth, mask and confidence of head and shoulders of each frame (docs/geometry.md)."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 
 from expportrait import videocodec
-from expportrait.estimators.geometry import Geometry, GeometryEstimator, load_estimator
+from expportrait.estimators.geometry import Geometry, load_estimator
+from expportrait.estimators.occlusion import Occlusion, hide, in_face
+from expportrait.overlap import ahead
 from expportrait.progress import say
-from expportrait.stage import Clip, Stage
+from expportrait.stage import Clip
+from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter, encode_normals
 
+AHEAD = 32  # frames searched for hands and things before they are asked for
 
-def load(settings: SimpleNamespace, device: str) -> GeometryEstimator:
+
+def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
     estimator = load_estimator(settings.geometry.estimator, settings.head, settings.geometry, device)
     for key, digest in estimator.files.items():
         say(f"geometry.{key}: {getattr(settings.geometry, key)}, sha256 {digest}, on {estimator.runs_on}")
-    return estimator
+    s = settings.geometry
+    return SimpleNamespace(estimator=estimator, occlusion=Occlusion(s.hands_every) if s.occlusion else None)
 
 
 def encode(maps: Geometry) -> dict[str, np.ndarray]:
@@ -31,14 +38,22 @@ def encode(maps: Geometry) -> dict[str, np.ndarray]:
 def process(clip: Clip, out: StoreWriter) -> None:
     frames, landmarks = clip.parents["crop"]["frames"], clip.parents["landmarks"]
     found = [landmarks[name] for name in ("points", "interpolated", "confidence")]
-    estimator, streams = clip.tools, {}
+    estimator, occlusion, streams = clip.tools.estimator, clip.tools.occlusion, {}
+    known = found[0], found[2], ~found[1]
+    fronts = None if occlusion is None else ahead(occlusion.find(frames, *known), clip.overlap, AHEAD)
+    occluded, done = [], 0
     with clip.bar("estimate", len(frames)) as bar:
-        for maps in estimator.batches(frames, *found):
+        for maps in clip.computed(estimator.batches(frames, *found)):
+            if fronts is not None:
+                hidden = np.stack([next(fronts) for _ in range(len(maps))])
+                hide(maps, hidden)
+                occluded.append(in_face(hidden, found[0][done : done + len(maps)]))
             for name, block in encode(maps).items():
                 if name not in streams:
                     kind = block.shape[1:], block.dtype, PACKING[name]
                     streams[name] = out.stream(name, len(frames), *kind, **ATTRIBUTES[name])
                 streams[name].append(block)
+            done += len(maps)
             bar.update(len(maps))
     out.attrs(
         estimator=estimator.name,
@@ -46,6 +61,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         depth_space=estimator.depth_space,
         statement=estimator.statement,
         files=estimator.files,
+        occluded=float(np.concatenate(occluded).mean()) if occluded else None,
     )
 
 
@@ -62,11 +78,4 @@ PACKING = {
     "confidence": videocodec.TRUST,
 }
 
-STAGE = Stage(
-    name="geometry",
-    version=3,
-    sections=("geometry", "head"),
-    parents=("crop", "landmarks"),
-    process=process,
-    load=load,
-)
+STAGE = replace(contract("geometry"), version=4, process=process, load=load, overlaps=True)

@@ -13,15 +13,24 @@ from expportrait.errors import ClipError
 from expportrait.estimators.gaps import fill, same_face
 from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
 from expportrait.estimators.quality import before_face, head_turn, longest_run, unsure
+from expportrait.progress import say
 from expportrait.stage import Clip
 from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter
+from expportrait.weights import points_file
 
 BLOCK = 16  # frames read at once
 
 
 def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
-    return SimpleNamespace(face=LandmarkDetector(), hands=HandDetector() if settings.landmarks.hands_every else None)
+    options, sapiens = settings.landmarks, None
+    if options.detector == "sapiens":
+        from expportrait.estimators.sapiens_points import SapiensLandmarks  # loads torch
+
+        sapiens = SapiensLandmarks(points_file(options), device)
+        say(f"landmarks.model: {options.model}, sha256 {sapiens.files['model']}, on {device}")
+    hands = HandDetector() if options.hands_every else None
+    return SimpleNamespace(face=LandmarkDetector(), hands=hands, sapiens=sapiens)
 
 
 def process(clip: Clip, out: StoreWriter) -> None:
@@ -36,7 +45,14 @@ def process(clip: Clip, out: StoreWriter) -> None:
     if seen.mean() < options.min_found:
         raise ClipError(f"the face is found in only {seen.mean():.0%} of the {count} cropped frames "
                         f"(landmarks.min_found: {options.min_found:.0%})")  # fmt: skip
-    figures = _figures(points, confidence, seen, hands)
+    given, detector = slice(None), f"mediapipe {version('mediapipe')}, face landmarks with attention"
+    files = {}
+    if clip.tools.sapiens is not None:
+        again = clip.progress(_one_by_one(frames), total=count, desc="sapiens")
+        points, confidence = clip.tools.sapiens.refine(again, points, seen)
+        given, files = clip.tools.sapiens.given, clip.tools.sapiens.files
+        detector = f"sapiens, {len(given)} points; the others, of no confidence, and z: {detector}"
+    figures = _figures(points, confidence[:, given], seen, hands)
     turn = float(np.median(np.abs(head_turn(points[seen])[:, 0])))
     if turn > options.max_yaw:
         raise ClipError(f"half of the frames show the head turned by {turn:.0f} degrees or more "
@@ -51,9 +67,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     out.array("points", points, unit="px", axes="x right, y down, z away from the viewer")
     out.array("confidence", confidence, range=[0, 1])
     out.array("interpolated", ~seen)
-    out.attrs(
-        detector=f"mediapipe {version('mediapipe')}, face landmarks with attention", found=float(seen.mean()), **figures
-    )
+    out.attrs(detector=detector, files=files, found=float(seen.mean()), **figures)
 
 
 def _figures(
