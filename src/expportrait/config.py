@@ -194,7 +194,7 @@ class Proxy(Section):
     w_static_tangent: float = Field(
         0.01,
         ge=0,
-        description="L_mag of D_s along the surface of hair, neck and clothes, where nothing shows it, per mm^2",
+        description="L_mag of D_s along the surface of hair, neck and clothes, per mm^2",
     )
     w_dynamic_magnitude: float = Field(2e-3, ge=0, description="L_mag, lambda_d, per mm^2")
     w_static_laplacian: float = Field(0.4, ge=0, description="L_lap of D_s, per mm^2")

@@ -1,8 +1,8 @@
 """The camera's focal length, and the shift that relative depth leaves open, from normals held against depth.
 
 On a surface with normals n, seen in direction (u, v, -f) px, the depth Z obeys grad Z = Z g with
-g = (n_x, n_y) / (f n_z - u n_x - v n_y). An estimate d with Z = a (d + c) therefore has grad d = (d + c) g: linear in c,
-and solved by one focal length only. A disparity has 1/Z = a (d + c) and grad d = -(d + c) g.
+g = (n_x, n_y) / (f n_z - u n_x - v n_y). An estimate d with Z = a (d + c) therefore has grad d = (d + c) g: linear in
+c, and solved by one focal length only. A disparity has 1/Z = a (d + c) and grad d = -(d + c) g.
 """
 
 import math
@@ -139,7 +139,7 @@ def focal_length(file: TargetFile, views: Tensor, prior: float) -> float:
 
 @torch.no_grad()
 def depth_shift(targets: Targets, focal: float) -> float | None:
-    """c of one frame, in the depth's own unit; None where too little of it can be compared. ``focal`` px of its size."""
+    """c of one frame, in the depth's own unit; None where too little can be compared. ``focal``: px of its size."""
     seen = slopes(targets)
     if len(seen.weight) < FEWEST:
         return None
