@@ -30,7 +30,7 @@ def save_picture(file: Path, head: Head, fit: ProxyFit, clip: Clip, targets: Tar
     vertices = fitted_vertices(head, fit)
     weight = (clip.visible & skin(head)).astype(np.float64)
     off = 1e3 * np.linalg.norm(
-        align(vertices.numpy().astype(np.float64), clip.vertices, weight) - clip.vertices, axis=-1
+        align(head, vertices.numpy().astype(np.float64), clip.vertices, weight) - clip.vertices, axis=-1
     )
     rows = []
     for t in np.linspace(0, len(vertices) - 1, frames + 2).round().astype(int)[1:-1]:

@@ -66,14 +66,14 @@ def test_missing_offsets_are_seen(head: Head, clip: Clip) -> None:
     assert scores["surface_face_mm"] > 0.5
 
 
-def test_what_one_view_cannot_know_costs_nothing(clip: Clip) -> None:
+def test_what_one_view_cannot_know_costs_nothing(head: Head, clip: Clip) -> None:
     weight = clip.visible.astype(float)
     ray = (weight[..., None] * clip.vertices).sum(1) / weight.sum(1)[:, None]
     ray /= np.linalg.norm(ray, axis=-1, keepdims=True)
     deeper = 0.8 * clip.vertices + np.linspace(-0.2, 0.3, FRAMES)[:, None, None] * ray[:, None]
-    assert np.abs(align(deeper, clip.vertices, weight) - clip.vertices).max() < 1e-4
+    assert np.abs(align(head, deeper, clip.vertices, weight) - clip.vertices).max() < 1e-4
     sideways = clip.vertices + np.array([0.004, 0, 0])
-    assert np.abs(align(sideways, clip.vertices, weight) - clip.vertices).mean() > 1e-3
+    assert np.abs(align(head, sideways, clip.vertices, weight) - clip.vertices).mean() > 1e-3
 
 
 def test_leakage_of_a_known_case(rng: np.random.Generator) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from expportrait.config import Proxy
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.frames import FrameFile
-from expportrait.fit.growth import LONG, ears, grow, thickness_axes, unexplained
+from expportrait.fit.growth import LONG, ears, grow, in_front, thickness_axes, unexplained
 from expportrait.fit.landmarks import charbonnier, interocular, landmark_error, point_weights
 from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
@@ -191,7 +191,9 @@ class ClipModel:
 
     def start_static(self, size: int) -> None:
         """D_s starts as hair grown to the outline; from there magnitude and stretch are measured."""
-        self.static_start = grow(self.head, self.parameters, self.targets[size], self.s.max_growth)
+        maps = self.targets[size]
+        nearer = in_front(self.head, self.parameters, maps)
+        self.static_start = grow(self.head, self.parameters, maps, self.s.max_growth, nearer)
         self.static_raw = self.static_start.clone()
         axes = thickness_axes(self.head, self.parameters)
         along = torch.eye(3, device=self.device) - axes[:, :, None] * axes[:, None]

@@ -101,11 +101,14 @@ def limit_by_slope(vertices: np.ndarray, edges: sp.csr_matrix, limit: np.ndarray
 
 
 @torch.no_grad()
-def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth: float) -> Tensor:
+def grow(
+    head: Head, parameters: HeadParameters, targets: TargetFile, max_growth: float, nearer: np.ndarray | None = None
+) -> Tensor:
     """(n_d, 3) m, canonical: rim vertices reach the outline, the rest follows as a membrane; the face stays.
 
     It grows along normals (section 3.1.3), smoothed. Under hair, an ear moves away from the skull's centre instead, so
-    that hair closes over it and does not inflate it; an ear that shows stays.
+    that hair closes over it and does not inflate it; an ear that shows stays. ``nearer``: of :func:`in_front`; without
+    it all ears show.
     """
     faces, n = head.faces.cpu().numpy(), len(head.coarse.template)
     names = np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
@@ -125,7 +128,7 @@ def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth
     vertices = neutral.cpu().numpy()
     scalp = names == "scalp"
     growth = np.where(scalp, np.minimum(growth, limit_by_slope(vertices, edges, limit, scalp)), growth)
-    ear, nearer = ear_share(vertices, normals, scalp, edges), in_front(head, parameters, targets)
+    ear = ear_share(vertices, normals, scalp, edges)
     outward = vertices - vertices[scalp].mean(0)
     radius = np.linalg.norm(outward, axis=1)
     outward = outward / np.maximum(radius, 1e-6)[:, None]
@@ -138,7 +141,7 @@ def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth
         tip = side & (ear > 0.5)
         # An ear is under the hair or it is not: half of it drawn to the hair's surface would be crumpled. The outline
         # does not tell, for hair behind an ear reaches farther out than the ear.
-        hidden = nearer[tip][np.isfinite(nearer[tip])]
+        hidden = nearer[tip][np.isfinite(nearer[tip])] if nearer is not None else []
         if len(hidden) and np.median(hidden) > COVERED:
             under = np.where(side, ear, under)
     bare = growth * (1 - ear)

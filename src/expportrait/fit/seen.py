@@ -36,8 +36,8 @@ class Seen:
 
     Of k edges (i, j): ``tilt`` (k,) = (n* - n) . e / |e|, ``across`` (k, 3) its derivative by e = x_i - x_j at still n.
     Of m vertices: ``gap`` (m,) m, depth less the estimate after scale and shift, and ``basis`` (m, 1 or 2), what the
-    scale, and the shift where it is unknown, change of it. Of r vertices on the outline: ``rim`` (r,), ``outward`` (r, 3)
-    across it, ``excess`` (r,) m, how far it lies outside the mask's outline (inside: below 0).
+    scale, and the shift where it is unknown, change of it. Of r vertices on the outline: ``rim`` (r,), ``outward``
+    (r, 3) across it, ``excess`` (r,) m, how far it lies outside the mask's outline (inside: below 0).
     """
 
     edges: Tensor
