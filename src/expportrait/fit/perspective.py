@@ -133,6 +133,8 @@ def focal_length(file: TargetFile, views: Tensor, prior: float) -> float:
     score = residual.new_zeros(CELLS**2).index_add(0, seen.cell, weight * (slope * residual).sum(1))
     stiffness = (weight * slope.square().sum(1)).sum().clamp_min(1e-20)
     variance = DEPENDENT**2 * float(score.square().sum() / stiffness.square()) + FLOOR**2
+    total = (weight * seen.slope.square().sum(1)).sum().clamp_min(1e-20)
+    variance += float((weight * residual.square().sum(1)).sum() / total)  # what stays unexplained may be all one way
     share = PRIOR**2 / (PRIOR**2 + variance)
     return math.exp(share * log_focal + (1 - share) * log_prior)
 
