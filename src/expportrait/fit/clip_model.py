@@ -7,7 +7,7 @@ from torch import Tensor
 from expportrait.config import Proxy
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.frames import FrameFile
-from expportrait.fit.growth import LONG, ears, grow, in_front, thickness_axes, unexplained
+from expportrait.fit.growth import LONG, ears, grow, thickness_axes, unexplained
 from expportrait.fit.landmarks import charbonnier, interocular, landmark_error, point_weights
 from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
@@ -19,7 +19,8 @@ from expportrait.render import Fragments, fragments
 FACE_PACE, EAR_PACE = 0.15, 0.1
 UNSEEN = 0.05  # trust in the maps of a frame without landmarks
 WORN = {"scalp": 0.0, "body": 0.2}  # trust in the maps of hair and clothes where the head has none yet
-STIFF_EARS = 100  # times the strain term: ears move with the hair around them and are not stretched into it
+STIFF_EARS = 10  # times the strain term
+HELD_EARS = 1000  # times L_mag: ears stay where D_s starts, hair around them would stretch and crumple them
 IN_EARS = 0.05  # trust in what the maps say of ears: folds that hide each other
 
 
@@ -68,7 +69,7 @@ class ClipModel:
         stiff = 1 + STIFF_EARS * ears(head).cpu().numpy()
         smooth, strain = laplacian(faces, n), strain_matrix(faces, head.dense.template.cpu().numpy(), stiff)
         rows = self.face.cpu().numpy()
-        self.static_energy = OffsetEnergy(smooth, strain, device)
+        self.static_energy = OffsetEnergy(smooth, strain, device, 1 + HELD_EARS * ears(head))
         self.dynamic_energy = OffsetEnergy(smooth[rows][:, rows], strain[rows][:, rows], device)
         self.hem = hem(head)
         sure = self.confidence
@@ -191,9 +192,7 @@ class ClipModel:
 
     def start_static(self, size: int) -> None:
         """D_s starts as hair grown to the outline; from there magnitude and stretch are measured."""
-        maps = self.targets[size]
-        nearer = in_front(self.head, self.parameters, maps)
-        self.static_start = grow(self.head, self.parameters, maps, self.s.max_growth, nearer)
+        self.static_start = grow(self.head, self.parameters, self.targets[size], self.s.max_growth)
         self.static_raw = self.static_start.clone()
         axes = thickness_axes(self.head, self.parameters)
         along = torch.eye(3, device=self.device) - axes[:, :, None] * axes[:, None]

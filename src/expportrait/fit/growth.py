@@ -11,10 +11,9 @@ from torch import Tensor
 
 from expportrait.fit.losses import adjacency
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.seen import look, mesh_edges
 from expportrait.fit.targets import TargetFile
 from expportrait.head import Head
-from expportrait.render import fragments, vertex_normals
+from expportrait.render import vertex_normals
 
 RIM = 0.35  # |n . view| of a vertex that draws the outline
 BORDER = 4  # px beside the image's edge, where the outline is the image's and not the person's
@@ -23,7 +22,6 @@ STIFFNESS = 0.05  # membrane weight that carries the growth from the rim over th
 LIMIT = {"scalp": 1.0}  # share of max_growth by region
 SMOOTH = 20  # rounds of averaging the normals along which hair grows
 FOLDED = 0.35  # 1 - n . outward, averaged, on an ear
-COVERED = 0.01  # m before an ear, from where on it is hair that is seen
 SLOPE = 1.0  # steepest rise of hair behind the hairline
 LONG = 0.012  # m, half the thickness from which what lies outside the head is not its surface (long hair, a hat's brim)
 
@@ -72,22 +70,6 @@ def rim_growth(
     return np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
 
 
-@torch.no_grad()
-def in_front(head: Head, parameters: HeadParameters, targets: TargetFile, views: int = 12) -> np.ndarray:
-    """(n_c,) m, NaN where unseen: how far before the bare head's vertices the depths lie, over several frames."""
-    total, weight = np.zeros(len(head.coarse.template)), np.zeros(len(head.coarse.template))
-    camera, edges = parameters.camera(targets.size), mesh_edges(head.faces)
-    for t in np.unique(np.linspace(0, targets.frames - 1, min(views, targets.frames)).round().astype(int)).tolist():
-        p, frame = parameters, slice(t, t + 1)
-        vertices = head.pose(head.coarse, p.shape, p.expression[frame], p.matrices(frame), p.translation(frame))
-        rendered = fragments(vertices, head.faces, camera, cull=True)
-        seen = look(vertices[0], head.faces, edges, rendered, targets[frame], camera)
-        points = seen.points.cpu().numpy()
-        total[points] += seen.gap.cpu().numpy()
-        weight[points] += 1
-    return np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
-
-
 def limit_by_slope(vertices: np.ndarray, edges: sp.csr_matrix, limit: np.ndarray, scalp: np.ndarray) -> np.ndarray:
     """(n,) m: what a vertex may grow so that hair rises from the hairline and the nape without a step."""
     a, b = edges.nonzero()
@@ -101,14 +83,10 @@ def limit_by_slope(vertices: np.ndarray, edges: sp.csr_matrix, limit: np.ndarray
 
 
 @torch.no_grad()
-def grow(
-    head: Head, parameters: HeadParameters, targets: TargetFile, max_growth: float, nearer: np.ndarray | None = None
-) -> Tensor:
+def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth: float) -> Tensor:
     """(n_d, 3) m, canonical: rim vertices reach the outline, the rest follows as a membrane; the face stays.
 
-    It grows along normals (section 3.1.3), smoothed. Under hair, an ear moves away from the skull's centre instead, so
-    that hair closes over it and does not inflate it; an ear that shows stays. ``nearer``: of :func:`in_front`; without
-    it all ears show.
+    Hair grows along normals (section 3.1.3), smoothed. Ears stay: drawn to the hair's outline they would be crumpled.
     """
     faces, n = head.faces.cpu().numpy(), len(head.coarse.template)
     names = np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
@@ -129,23 +107,7 @@ def grow(
     scalp = names == "scalp"
     growth = np.where(scalp, np.minimum(growth, limit_by_slope(vertices, edges, limit, scalp)), growth)
     ear = ear_share(vertices, normals, scalp, edges)
-    outward = vertices - vertices[scalp].mean(0)
-    radius = np.linalg.norm(outward, axis=1)
-    outward = outward / np.maximum(radius, 1e-6)[:, None]
-    off_ears = (ear < 0.05).astype(float)
-    skull = spla.spsolve((sp.diags(off_ears) + STIFFNESS * membrane).tocsc(), off_ears * radius)
-    skull = np.where(off_ears > 0, radius, np.minimum(radius, skull))
-    closed = np.maximum(skull + growth - radius, np.minimum(growth, 0))  # over the ears
-    under = np.zeros(n)
-    for side in (vertices[:, 0] > 0, vertices[:, 0] < 0):
-        tip = side & (ear > 0.5)
-        # An ear is under the hair or it is not: half of it drawn to the hair's surface would be crumpled. The outline
-        # does not tell, for hair behind an ear reaches farther out than the ear.
-        hidden = nearer[tip][np.isfinite(nearer[tip])] if nearer is not None else []
-        if len(hidden) and np.median(hidden) > COVERED:
-            under = np.where(side, ear, under)
-    bare = growth * (1 - ear)
-    moved = (under * closed)[:, None] * outward + ((1 - under) * bare)[:, None] * smoothed(normals, edges)
+    moved = (growth * (1 - ear))[:, None] * smoothed(normals, edges)
     moved[limit == 0] = 0
     moved = torch.from_numpy(moved.astype(np.float32)).to(head.coarse.template.device)
     return head.upsample @ moved

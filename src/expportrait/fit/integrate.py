@@ -89,7 +89,7 @@ class System:
         free = torch.stack(self.free).flatten(1) if self.free else self.of_vertex.new_zeros(0, 3 * self.n)
 
         def offset_terms(x: Tensor, moved: Tensor) -> Tensor:
-            out = w.magnitude * MILLI**2 * moved + w.strain * (energy.strain @ moved)
+            out = w.magnitude * MILLI**2 * energy.held * moved + w.strain * (energy.strain @ moved)
             return scale * (out + w.laplacian * MILLI**2 * (energy.bilaplacian @ x)) if w.laplacian else scale * out
 
         def data(moved: Tensor) -> Tensor:
@@ -104,7 +104,8 @@ class System:
         trace = self.of_edge.diagonal(dim1=1, dim2=2).mean(1)
         stiffness = self.of_vertex.diagonal(dim1=1, dim2=2).mean(1).index_add(0, i, trace).index_add(0, j, trace)
         stiffness = stiffness[: energy.n] * mask[:, 0].square() + scale * w.strain * energy.stiffness
-        stiffness = (stiffness + scale * (w.magnitude + 1.2 * w.laplacian) * MILLI**2 + 1e-12).unsqueeze(-1)
+        own = w.magnitude * energy.held[:, 0] + 1.2 * w.laplacian
+        stiffness = (stiffness + scale * own * MILLI**2 + 1e-12).unsqueeze(-1)
 
         step = torch.zeros_like(residual)
         ready = residual / stiffness

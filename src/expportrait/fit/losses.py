@@ -124,8 +124,16 @@ def strain_matrix(faces: np.ndarray, vertices: np.ndarray, weight: np.ndarray | 
 class OffsetEnergy:
     """L_mag, L_lap and L_str of an offset field over ``n`` vertices, as means over vertices; the first two per mm^2."""
 
-    def __init__(self, laplacian: sp.csr_matrix, strain: sp.csr_matrix, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        laplacian: sp.csr_matrix,
+        strain: sp.csr_matrix,
+        device: torch.device | str = "cpu",
+        held: Tensor | None = None,
+    ):
+        """``held`` (n,): times L_mag of a vertex."""
         self.n = laplacian.shape[0]
+        self.held = torch.ones(self.n, 1, device=device) if held is None else held[:, None].to(device)
         self.bilaplacian = to_torch(laplacian.T @ laplacian).to(device)
         self.strain = to_torch(strain).to(device)
         self.stiffness = torch.from_numpy(strain.diagonal()).float().to(device)
@@ -133,7 +141,7 @@ class OffsetEnergy:
 
     def __call__(self, offset: Tensor, magnitude: float = 0.0, smoothness: float = 0.0, strain: float = 0.0) -> Tensor:
         """offset (n, ..., 3) m -> weighted sum, a mean over the trailing fields."""
-        loss = magnitude * MILLI**2 * offset.square().sum()
+        loss = magnitude * MILLI**2 * (self.held * offset.flatten(1).square()).sum()
         if smoothness:
             loss = loss + smoothness * MILLI**2 * _Quadratic.apply(offset, self.bilaplacian)
         if strain:
