@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from expportrait.fit.losses import OffsetEnergy, laplacian, scale_and_shift, strain_matrix
@@ -79,3 +80,10 @@ def test_what_is_in_front_is_no_outline() -> None:
     hidden = torch.zeros(1, 8, 8)
     hidden[:, :3, 4:] = 1
     assert torch.equal(file.hidden(slice(0, 1)), hidden)
+
+
+def test_an_anchored_depth_keeps_no_shift():
+    estimate, group = torch.tensor([1.0, 2.0, 3.0, 1.0, 2.0, 3.0]), torch.tensor([0, 0, 0, 1, 1, 1])
+    value = torch.tensor([5.0, 7.0, 9.0, 2.0, 4.0, 6.0])
+    a, b = scale_and_shift(value, estimate, torch.ones(6), group, 2, torch.tensor([False, True]))
+    assert a.tolist() == pytest.approx([2, 2]) and b.tolist() == pytest.approx([3, 0])
