@@ -59,7 +59,7 @@ ROWS = (
     "surface_face_mm", "surface_face_ratio", "surface_rest_mm", "surface_rest_ratio", "vertex_face_mm",
     "vertex_rest_mm", "normal_deg", "normal_ratio", "normal_face_deg", "normal_missed", "landmark_iod",
     "static_same", "static_other",
-    "static_truth", "leakage", "mean_dynamic", "dynamic_truth", "dynamic_size", "gaze_deg", "jitter_ratio",
+    "static_truth", "leakage", "mean_dynamic", "dynamic_truth", "dynamic_size", "gaze_deg", "lid_iod", "jitter_ratio",
     "seconds_per_frame", "ms_per_iteration_frame", "peak_mib",
 )  # fmt: skip
 
@@ -171,6 +171,7 @@ def identity(results: dict[tuple[int, int], dict[str, np.ndarray]], mean: np.nda
 
 
 def _mean(values: list[float]) -> float | None:
+    values = [x for x in values if np.isfinite(x)]
     return float(np.mean(values)) if values else None
 
 

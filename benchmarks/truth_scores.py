@@ -14,6 +14,7 @@ from expportrait.store import decode_normals
 SEEN = 0.25  # of the frames, from which a vertex counts for the identity
 EVERY = 4  # frames between two whose surface and normals are compared
 ROUNDS, SAMPLES, ROBUST = 6, 6000, 5e-4  # of the alignment: steps, vertices a frame, m
+LIDS = ((159, 386), (145, 374))  # the middles of both eyes' upper lids, and of the lower
 HIDDEN = ("eye", "teeth", "tongue", "mouth")  # no offsets act there
 
 
@@ -28,6 +29,7 @@ def score_clip(head: Head, fit: ProxyFit, clip: Clip) -> dict[str, float]:
     gap = np.linalg.norm(landmarks - clip.landmarks[..., :2], axis=-1)[:, inside].mean(1)
     scores["landmark_iod"] = float(100 * (gap / interocular(clip.landmarks)).mean())
     scores["gaze_deg"] = gaze_error(head, fit, clip)
+    scores["lid_iod"] = lid_error(landmarks, clip)
     moved = np.zeros((len(fit.dynamic), *fit.static.shape), np.float32)
     moved[:, fit.dynamic_vertices.numpy()] = fit.dynamic.numpy()
     face = facial(head) & (clip.visible.mean(0) > SEEN)
@@ -151,6 +153,14 @@ def gaze_error(head: Head, fit: ProxyFit, clip: Clip) -> float:
     p = fit.parameters
     fitted = head.transforms(p.shape, p.expression, p.matrices(), p.translation())[:, 4:6, :, 2].detach().numpy()
     return float(angles(fitted, clip.gaze)[clip.open_eyes].mean())
+
+
+def lid_error(landmarks: np.ndarray, clip: Clip) -> float:
+    """% of the eye corners' distance: the eyelids' true and fitted opening apart, mean of both eyes over the frames
+    with closing eyes; NaN without any."""
+    opening = lambda points: np.linalg.norm(points[:, LIDS[0], :2] - points[:, LIDS[1], :2], axis=-1)  # noqa: E731
+    gap = np.abs(opening(landmarks) - opening(clip.landmarks)) / interocular(clip.landmarks)[:, None]
+    return float(100 * gap[~clip.open_eyes].mean()) if (~clip.open_eyes).any() else float("nan")
 
 
 def disentanglement(

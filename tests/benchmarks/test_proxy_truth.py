@@ -51,7 +51,15 @@ def perfect(head: Head, clip: Clip, share: float = 1.0) -> ProxyFit:
 
 def test_the_truth_itself_scores_perfectly(head: Head, clip: Clip) -> None:
     scores = score_clip(head, perfect(head, clip), clip)
-    for name in ("surface_face_mm", "surface_rest_mm", "vertex_face_mm", "landmark_iod", "gaze_deg", "leakage"):
+    for name in (
+        "surface_face_mm",
+        "surface_rest_mm",
+        "vertex_face_mm",
+        "landmark_iod",
+        "gaze_deg",
+        "lid_iod",
+        "leakage",
+    ):
         assert scores[name] == pytest.approx(0, abs=0.05), name
     assert scores["normal_deg"] < 0.3  # the truth is kept as int8
     assert scores["normal_missed"] < 1e-3
