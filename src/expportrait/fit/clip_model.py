@@ -66,10 +66,11 @@ class ClipModel:
         self.dynamic_mask = facial[self.face].unsqueeze(-1)
         n = len(head.dense.template)
         faces = head.dense_faces.cpu().numpy()
-        stiff = 1 + STIFF_EARS * ears(head).cpu().numpy()
+        ear = ears(head)
+        stiff = 1 + STIFF_EARS * ear.cpu().numpy()
         smooth, strain = laplacian(faces, n), strain_matrix(faces, head.dense.template.cpu().numpy(), stiff)
         rows = self.face.cpu().numpy()
-        self.static_energy = OffsetEnergy(smooth, strain, device, 1 + HELD_EARS * ears(head))
+        self.static_energy = OffsetEnergy(smooth, strain, device, 1 + HELD_EARS * ear)
         self.dynamic_energy = OffsetEnergy(smooth[rows][:, rows], strain[rows][:, rows], device)
         self.hem = hem(head)
         sure = self.confidence
@@ -77,7 +78,7 @@ class ClipModel:
             sure = sure.mean(1) / sure.any(0).float().mean().clamp_min(1e-3)
         self.trust = sure.float().clamp(UNSEEN, 1)  # (T,) of a frame's maps
         # (n_d,) trust in what the maps say of a vertex, with D_s and without: hair and clothes are not the bare head's
-        self.reliable = 1 - (1 - IN_EARS) * ears(head)
+        self.reliable = 1 - (1 - IN_EARS) * ear
         worn = head.regions.new_tensor([WORN.get(name, 1.0) for name in head.REGIONS], dtype=torch.float32)
         self.reliable_bare = worn[head.regions.long()] * self.reliable
         self.explained: dict[int, FrameFile] = {}  # size -> (h, w) 0..255; nothing is set aside where it is empty
@@ -85,7 +86,7 @@ class ClipModel:
         self.static_start = torch.zeros(n, 3, device=device)
         self.along = torch.zeros(n, 3, 3, device=device)  # onto the surface of hair, neck and clothes, where D_s starts
         # Of D_s's rate under Adam: hair has centimetres to go, a lip half a millimetre.
-        self.pace = ((1 - (1 - FACE_PACE) * head.facial) * (1 - (1 - EAR_PACE) * ears(head))).unsqueeze(-1)
+        self.pace = ((1 - (1 - FACE_PACE) * head.facial) * (1 - (1 - EAR_PACE) * ear)).unsqueeze(-1)
         self.dynamic = DynamicField(self.frames, len(self.face), device)
         self.parameters: HeadParameters
 

@@ -54,6 +54,11 @@ class Slopes:
         g = self.direction(focal)
         return self.slope - (self.depth + self.shift(g, weight, frames)[self.frame])[:, None] * g
 
+    def robust(self, residual: Tensor) -> Tensor:
+        """(k,) weights under which what lies far off counts less."""
+        far = residual.norm(dim=1)
+        return self.weight / (1 + (far / (1.5 * far.median()).clamp_min(1e-12)).square())
+
 
 def blurred(image: Tensor) -> Tensor:
     for _ in range(2):
@@ -119,8 +124,7 @@ def focal_length(file: TargetFile, views: Tensor, prior: float) -> float:
         found = [seen.residual(math.exp(x), weight, frames) for x in tried]
         errors = [float((weight * residual.square().sum(1)).sum()) for residual in found]
         best = min(range(len(tried)), key=errors.__getitem__)
-        far = found[best].norm(dim=1)
-        weight = seen.weight / (1 + (far / (1.5 * far.median()).clamp_min(1e-12)).square())
+        weight = seen.robust(found[best])
         width = 1.5 * (high - low) / 12
         low, high = tried[best] - width, tried[best] + width
     log_focal, step = tried[best], 0.01
@@ -145,9 +149,7 @@ def depth_shift(targets: Targets, focal: float) -> float | None:
     seen = slopes(targets)
     if len(seen.weight) < FEWEST:
         return None
-    weight, g = seen.weight, seen.direction(focal)
-    for _ in range(3):
-        shift = seen.shift(g, weight, 1)
-        far = (seen.slope - (seen.depth + shift)[:, None] * g).norm(dim=1)
-        weight = seen.weight / (1 + (far / (1.5 * far.median()).clamp_min(1e-12)).square())
-    return float(shift)
+    weight = seen.weight
+    for _ in range(2):
+        weight = seen.robust(seen.residual(focal, weight, 1))
+    return float(seen.shift(seen.direction(focal), weight, 1))
