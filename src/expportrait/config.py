@@ -183,7 +183,7 @@ class Proxy(Section):
     w_shape: float = Field(0.002, ge=0, description="mean squared shape coefficient")
     w_expression: float = Field(0.002, ge=0, description="eq. (7), mean squared expression coefficient")
     w_focal: float = Field(0.05, ge=0, description="squared log ratio of the focal length to its start")
-    w_focal_coarse: float = Field(5.0, ge=0, description="squared change of its logarithm in a Gauss-Newton step")
+    w_focal_coarse: float = Field(40.0, ge=0, description="squared change of its logarithm in a Gauss-Newton step")
     w_neck: float = Field(0.02, ge=0, description="neck and head, per rad^2")
     w_torso: float = Field(0.02, ge=0, description="the root's turn away from facing the camera, per rad^2")
     w_torso_motion: float = Field(0.1, ge=0, description="the root's turn away from its mean over the clip, per rad^2")
@@ -191,11 +191,7 @@ class Proxy(Section):
     w_eyes: float = Field(0.02, ge=0, description="each eye, and the two eyes' difference, per rad^2")
     w_shoulders: float = Field(0.02, ge=0, description="collars and shoulders, per rad^2")
     w_static_magnitude: float = Field(1e-4, ge=0, description="L_mag, lambda_s, per mm^2")
-    w_static_tangent: float = Field(
-        0.01,
-        ge=0,
-        description="L_mag of D_s along the surface of hair, neck and clothes, per mm^2",
-    )
+    w_static_tangent: float = Field(0.03, ge=0, description="L_mag of D_s along the surface, per mm^2")
     w_dynamic_magnitude: float = Field(2e-3, ge=0, description="L_mag, lambda_d, per mm^2")
     w_static_laplacian: float = Field(0.4, ge=0, description="L_lap of D_s, per mm^2")
     w_dynamic_laplacian: float = Field(0.02, ge=0, description="L_lap of D_t, per mm^2")

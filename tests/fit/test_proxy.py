@@ -206,6 +206,24 @@ def test_at_the_truth_nothing_moves(head: Head, truth: Truth) -> None:
     assert (fitter.static_raw - truth.static).norm(dim=-1).mean() < 1e-3
 
 
+def test_tilted_normals_do_not_slide_the_face(head: Head, truth: Truth) -> None:
+    normals, *others = truth.targets.maps()
+    tilt = 0.1 * torch.sin(torch.arange(128) / 8)[:, None].expand(128, 128)
+    turned = torch.stack([normals[..., 0], normals[..., 1] + tilt, normals[..., 2]], -1) * normals.any(-1, keepdim=True)
+    targets = Targets(torch.nn.functional.normalize(turned, dim=-1), *others)
+
+    def slid(weight: float) -> float:
+        settings = QUICK.model_copy(update={"w_static_tangent": weight})
+        fitter = ProxyFitter(head, targets, truth.points, torch.ones(6), settings)
+        fitter.parameters = truth.parameters.copy()
+        fitter.start_static(128)
+        Integrator(fitter, 128).static_step(torch.arange(6))
+        moved = fitter.along @ (fitter.static_raw - fitter.static_start)[..., None]
+        return float(moved[fitter.face].norm(dim=1).mean())
+
+    assert slid(QUICK.w_static_tangent) < 0.4 * slid(0.0)
+
+
 def rough(truth: Truth) -> tuple[Targets, torch.Tensor, torch.Tensor]:
     """A hand over the chin, holes in a mask, two frames without a face, of which one has no mask either."""
     maps = [x.clone() for x in truth.targets.maps()]

@@ -84,7 +84,7 @@ class ClipModel:
         self.explained: dict[int, FrameFile] = {}  # size -> (h, w) 0..255; nothing is set aside where it is empty
         self.static_raw = torch.zeros(n, 3, device=device)
         self.static_start = torch.zeros(n, 3, device=device)
-        self.along = torch.zeros(n, 3, 3, device=device)  # onto the surface of hair, neck and clothes, where D_s starts
+        self.along = torch.zeros(n, 3, 3, device=device)  # onto the bare head's surface, of which D_s has a thickness
         # Of D_s's rate under Adam: hair has centimetres to go, a lip half a millimetre.
         self.pace = ((1 - (1 - FACE_PACE) * head.facial) * (1 - (1 - EAR_PACE) * ear)).unsqueeze(-1)
         self.dynamic = DynamicField(self.frames, len(self.face), device)
@@ -196,8 +196,7 @@ class ClipModel:
         self.static_start = grow(self.head, self.parameters, self.targets[size], self.s.max_growth)
         self.static_raw = self.static_start.clone()
         axes = thickness_axes(self.head, self.parameters)
-        along = torch.eye(3, device=self.device) - axes[:, :, None] * axes[:, None]
-        self.along = (1 - self.head.facial)[:, None, None] * along
+        self.along = torch.eye(3, device=self.device) - axes[:, :, None] * axes[:, None]
         self.mark_unexplained(size)
 
     @torch.no_grad()
