@@ -9,6 +9,7 @@ the coarse model alone, D_t alone, and both fields without what keeps them apart
 import argparse
 import contextlib
 import gc
+import hashlib
 import json
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ import resource
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations, product
 from pathlib import Path
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from benchmarks.truth_clips import SIZE, Clip, load_clip, population_mean
+from benchmarks.truth_clips import SIZE, Clip, cached, load_clip, population_mean
 from benchmarks.truth_observe import observe
 from benchmarks.truth_pictures import save_picture
 from benchmarks.truth_scores import SEEN, fitted_neutral, identity_correlation, score_clip, skin
@@ -45,6 +46,16 @@ METHODS = {
     "joint": "both fields, no disentanglement",
     "oracle": "the fit from the true camera, shape, expression and poses (not a default)",
 }
+# Read at once, so that a run during which the code changes keeps to the files of its own.
+HERE = Path(__file__).resolve().parent
+FIT_SOURCES = hashlib.sha256(
+    b"".join(
+        file.read_bytes()
+        for folder in ("fit", "head", "render")
+        for file in sorted((HERE.parent / "src/expportrait" / folder).glob("*.py"))
+    )
+    + b"".join((HERE / f"truth_{name}.py").read_bytes() for name in ("observe", "scores"))
+).hexdigest()
 RATIOS = {
     "surface_face_ratio": "surface_face_mm",
     "surface_rest_ratio": "surface_rest_mm",
@@ -143,7 +154,16 @@ def true_start(head: Head, clip: Clip) -> HeadParameters:
 
 
 def run(job: Job) -> tuple[Job, dict[str, float], dict[str, np.ndarray]]:
-    """Fit one clip; its figures, and the arrays that the identity figures need."""
+    """Fit one clip; its figures, and the arrays that the identity figures need. Where there is a cache, a fit that the
+    same code made before is taken from there."""
+    key = "fit", FIT_SOURCES, repr(replace(job, cache=None, pictures=None))
+    arrays = cached(lambda: fitted(job), None if job.pictures else job.cache, *key)
+    scores = {name: float(arrays.pop(name)) for name in list(arrays) if arrays[name].ndim == 0}
+    return job, scores, arrays
+
+
+def fitted(job: Job) -> dict[str, np.ndarray]:
+    """Figures as arrays without axes, and what the identity figures need."""
     torch.set_num_threads(1)
     head = shared_head()
     clip = load_clip(head, job.person, job.clip, job.frames, job.cache)
@@ -157,7 +177,7 @@ def run(job: Job) -> tuple[Job, dict[str, float], dict[str, np.ndarray]]:
         name = f"{job.variant}_{job.person}_{job.clip}_{job.method}.jpg"
         save_picture(job.pictures / name, head, fit, clip, targets)
     arrays = {"fitted": fitted_neutral(head, fit), "true": clip.neutral, "seen": clip.visible.mean(0) > SEEN}
-    return job, scores, arrays
+    return arrays | {name: np.float64(value) for name, value in scores.items()}
 
 
 def identity(results: dict[tuple[int, int], dict[str, np.ndarray]], mean: np.ndarray, where: np.ndarray, which: str):
@@ -218,7 +238,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--variants", default="clean,noisy")
     parser.add_argument("--methods", help=f"of {', '.join(METHODS)}; default all but oracle")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the section proxy")
-    parser.add_argument("--cache", type=Path, help="folder that keeps the rendered truth (100 MB a clip of 60 frames)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        help="folder that keeps the rendered truth (100 MB a clip of 60 frames) and finished fits, to go on from",
+    )
     parser.add_argument("--pictures", type=Path, help="folder for a sheet of error maps of every fit")
     parser.add_argument("--each", action="store_true", help="print every clip's figures too")
     parser.add_argument("--jobs", type=int, default=2, help="clips fitted at once, one thread each")
