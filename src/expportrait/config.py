@@ -118,6 +118,15 @@ class Landmarks(Section):
     max_unsure: float = Field(
         0.9, ge=0, le=1, description="share of the frames that may have a quarter of their points unsure: hands, blur"
     )
+    arcface: Path | None = Field(
+        None, description="ArcFace network (ONNX) that tells whether a track is one person; empty: not looked at"
+    )
+    min_identity: float = Field(
+        0.2, ge=-1, le=1, description="arcface: likeness, a cosine, below which a frame shows somebody else"
+    )
+    max_others: float = Field(
+        0.1, ge=0, le=1, description="arcface: share of the frames looked at that may show somebody else"
+    )
 
 
 class GeometrySettings(Section):

@@ -31,7 +31,8 @@ MIT, CC_NC = "MIT", "CC BY-NC 4.0, non-commercial"
 @dataclass(frozen=True)
 class KnownFile:
     """``set``: the files that belong together; ``key``: the setting that names the file; ``megabytes``: as published,
-    None where it is not; ``sha256``: its first digits, as published, or empty; ``member``: its name in a zip."""
+    None where it is not; ``sha256``: its first digits, as published, or empty; ``member``: its name in a zip; ``also``:
+    another setting that may name it."""
 
     set: str
     key: str
@@ -40,6 +41,7 @@ class KnownFile:
     megabytes: float | None = None
     sha256: str = ""
     member: str = ""
+    also: str = ""
 
     @property
     def name(self) -> str:
@@ -81,6 +83,7 @@ KNOWN = [
         "https://github.com/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip",
         "non-commercial research",
         member="w600k_r50.onnx",
+        also="landmarks.arcface",
     ),
     KnownFile(
         "lpips",
@@ -101,7 +104,7 @@ SETS = tuple(dict.fromkeys(file.set for file in KNOWN))
 
 def source(key: str, family: str) -> str:
     """Where the file of a setting comes from, in half a sentence: ``family`` is how its set's name begins."""
-    file = next(file for file in KNOWN if file.key == key and file.set.startswith(family))
+    file = next(file for file in KNOWN if key in (file.key, file.also) and file.set.startswith(family))
     return (
         f"{file.name} (licence: {file.licence}) from {file.url}, by hand or by `expportrait fetch-weights {file.set} "
         f"--yes`, and set {key} to it"
@@ -164,7 +167,7 @@ def check_given(config: "Config", sections: tuple[str, ...]) -> None:
 
 def comes_from(key: str, path: Path) -> str:
     """What a message about a missing ``path`` can add: its source by its name, else the first of those for ``key``."""
-    files = [file for file in KNOWN if file.key == key]
+    files = [file for file in KNOWN if key in (file.key, file.also)]
     files = [file for file in files if file.name == path.name] or files
     return f"; take {source(key, files[0].set)}" if files else ""
 

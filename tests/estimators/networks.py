@@ -48,6 +48,18 @@ def onnx_file(path: Path, *outputs: tuple[str, list], batch: int | str = "batch"
     return path
 
 
+def mean_colour(path: Path, shape: tuple = ("N", 3, 112, 112), flat: bool = True) -> Path:
+    """Of ArcFace's interface; the embedding is the mean colour of the face."""
+    nodes = [helper.make_node("GlobalAveragePool", ["data"], ["mean"])]
+    nodes += [helper.make_node("Flatten", ["mean"], ["fc1"])] if flat else []
+    last, out = ("fc1", [shape[0], 3]) if flat else ("mean", [shape[0], 3, 1, 1])
+    values = [helper.make_tensor_value_info(*v) for v in (("data", 1, shape), (last, 1, out))]
+    graph = helper.make_graph(nodes, "stand-in", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+    onnx.save(model, str(path))
+    return path
+
+
 def david(folder: Path, batch: int | str = "batch", depth=NEARNESS, normals=NORMALS, mask=FOREGROUND, maps=None):
     """The three single files by setting."""
     single = {"normals": ("normal", normals), "depth": ("depth", depth), "mask": ("foreground", mask)}

@@ -4,16 +4,17 @@ import sys
 from types import ModuleType
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import helper
 from skimage.data import astronaut
 
 from expportrait.errors import UserError
+from expportrait.estimators.arcface import FIVE, TEMPLATE, ArcFace, aligned, likeness
 from expportrait.metrics.backbone import LAYERS
-from expportrait.metrics.identity import FIVE, TEMPLATE, ArcFace, aligned, csim
+from expportrait.metrics.identity import backend, csim
 from expportrait.metrics.perceptual import Lpips, OwnLpips
+
+from ..estimators.networks import mean_colour
 
 
 class Distance(torch.nn.Module):
@@ -48,17 +49,8 @@ def test_lpips_without_the_package_is_one_sentence(monkeypatch):
 
 @pytest.fixture
 def network(tmp_path):
-    """A network of ArcFace's interface whose embedding is the mean colour of the face."""
-
     def network(name, shape=("N", 3, 112, 112), flat=True):
-        nodes = [helper.make_node("GlobalAveragePool", ["data"], ["mean"])]
-        nodes += [helper.make_node("Flatten", ["mean"], ["fc1"])] if flat else []
-        last, out = ("fc1", [shape[0], 3]) if flat else ("mean", [shape[0], 3, 1, 1])
-        values = [helper.make_tensor_value_info(*v) for v in (("data", 1, shape), (last, 1, out))]
-        graph = helper.make_graph(nodes, "stand-in", values[:1], values[1:])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-        onnx.save(model, str(tmp_path / name))
-        return ArcFace(tmp_path / name)
+        return ArcFace(mean_colour(tmp_path / name, shape, flat), "evaluate.arcface")
 
     return network
 
@@ -80,7 +72,13 @@ def test_csim_is_the_cosine_of_the_faces_embeddings(network):
     np.testing.assert_allclose(np.linalg.norm(a, axis=1), 1)
     missing = arcface.embed(frames[:2], where[:2], np.array([True, False]))
     np.testing.assert_array_equal(np.isnan(csim(a, missing)), [False, True])
-    assert len(arcface.backend("the true frame")["weights"]["arcface"]) == 64
+    assert len(backend(arcface, "the true frame")["weights"]["arcface"]) == 64
+
+
+def test_likeness_is_that_to_whom_most_are_like():
+    same, other = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    np.testing.assert_allclose(likeness(np.concatenate([other, same, same, same])), [0, 1, 1, 1])
+    np.testing.assert_allclose(likeness(same), [1])
 
 
 def test_faces_are_turned_scaled_and_moved_onto_the_template():
@@ -106,7 +104,7 @@ def test_faces_in_one_batch_or_one_by_one_embed_alike(network):
 def test_files_that_are_no_arcface_are_one_sentence(network, tmp_path, monkeypatch):
     (tmp_path / "picture.png").write_bytes(b"picture")
     with pytest.raises(UserError, match=r"picture.png is not an ONNX network"):
-        ArcFace(tmp_path / "picture.png")
+        ArcFace(tmp_path / "picture.png", "evaluate.arcface")
     with pytest.raises(
         UserError, match=r"other.onnx takes data \[1, 3, 128, 128\].*, not ArcFace's .*\(N, 3, 112, 112\)"
     ):

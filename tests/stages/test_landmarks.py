@@ -75,6 +75,20 @@ def test_short_gaps_are_interpolated_and_marked(landmarks):
     assert sure[5:8].min() > 0 and sure[5:8].max() < 0.6 * sure[4]
 
 
+def test_a_track_of_two_people_is_refused_by_their_faces(landmarks, tmp_path):
+    network = networks.mean_colour(tmp_path / "face.onnx")
+    one = people(*[HERE] * 30)
+    other = [frame[..., ::-1] for frame in one]  # blue skin stands for another face
+    settings = {"arcface": network, "min_identity": 0.9}
+    store = landmarks(one, **settings)
+    assert store.attrs["identity"] > 0.99 and store.attrs["others"] == 0 and len(store.attrs["files"]["arcface"]) == 64
+    mixed = one[:20] + other[20:]
+    reason = landmarks(mixed, **settings)
+    assert "1 of 3 frames" in reason and "frame 20" in reason and "landmarks.min_identity: 0.9" in reason
+    assert landmarks(mixed, **settings, max_others=0.5).attrs["others"] == pytest.approx(1 / 3)
+    assert "identity" not in landmarks(mixed).attrs
+
+
 def test_long_gaps_keep_their_place_but_no_weight(landmarks):
     store = landmarks(people(*[HERE] * 8, *[None] * 4, *[HERE] * 8), max_gap=3)
     assert store["interpolated"][8:12].all() and not store["confidence"][8:12].any()

@@ -1,63 +1,28 @@
 """CSIM: cosine similarity of ArcFace embeddings (Deng et al. 2019), by the user's weights. Without them, no number."""
 
-from pathlib import Path
-
 import numpy as np
-from skimage.transform import SimilarityTransform, warp
 
-from expportrait.estimators.onnx_network import OnnxNetwork
+from expportrait.estimators.arcface import ArcFace
 
 NOT_AVAILABLE = (
     "not available: CSIM needs a face recognition network, which is not shipped; take an ArcFace model of "
     "InsightFace as an ONNX file (licence: non-commercial research; `expportrait fetch-weights arcface`) and set "
     "evaluate.arcface to the file"
 )
-SIDE = 112  # px, of ArcFace's input
-BATCH = 32  # faces a call
-# Where ArcFace expects the subject's right eye, left eye, nose tip, right and left mouth corner in its input, px.
-TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
-FIVE = [468, 473, 1, 61, 291]  # the same points among MediaPipe's 478
-
-
-class ArcFace:
-    """Embeddings by a 112x112 RGB ArcFace network in ONNX, values (v - 127.5) / 127.5."""
-
-    def __init__(self, file: Path, device: str = "cpu"):
-        """Raises UserError where the file is no such network, or onnxruntime is missing."""
-        self._network = OnnxNetwork(file, "evaluate.arcface", SIDE, device, "ArcFace's")
-        self._network.expect((None, None), what="a network of embeddings")
-
-    def embed(self, frames: np.ndarray, points: np.ndarray, found: np.ndarray) -> np.ndarray:
-        """Frames (T, H, W, 3) u8, landmarks (T, 478, 2+) px, found (T,) -> unit rows (T, D), NaN where not found."""
-        if not found.any():
-            return np.full((len(found), 1), np.nan)
-        faces = np.stack([np.rint(aligned(f, p[FIVE, :2])) for f, p in zip(frames[found], points[found], strict=True)])
-        inputs = (faces.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
-        parts = [self._network(inputs[first : first + BATCH])[0] for first in range(0, len(inputs), BATCH)]
-        values = np.concatenate(parts)
-        rows = np.full((len(found), values.shape[1]), np.nan)
-        rows[found] = values / np.linalg.norm(values, axis=1, keepdims=True)
-        return rows
-
-    def backend(self, against: str) -> dict:
-        return {
-            "backend": f"ArcFace, ONNX file {self._network.file.name}, by onnxruntime",
-            "weights": {"arcface": self._network.sha256},
-            "against": against,
-            "norm": "cosine of unit embeddings, faces aligned by MediaPipe's iris, nose and mouth points",
-            "unit": "none, 1 is equal",
-            "reduction": "per frame, then mean over the frames with a face in both",
-        }
-
-
-def aligned(frame: np.ndarray, five: np.ndarray) -> np.ndarray:
-    """(H, W, 3) u8 -> (112, 112, 3) 0..255: turned, scaled and moved so that the points (5, 2) px fit the template."""
-    move = SimilarityTransform.from_estimate(five - 0.5, TEMPLATE)  # warp counts from the centre of the first pixel
-    return warp(frame, move.inverse, output_shape=(SIDE, SIDE), preserve_range=True)
 
 
 def csim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Unit embeddings (T, D) each -> (T,) cosines; NaN where either has no face."""
     return (a * b).sum(-1)
+
+
+def backend(arcface: ArcFace, against: str) -> dict:
+    """What stands beside the number."""
+    return {
+        "backend": f"ArcFace, ONNX file {arcface.name}, by onnxruntime",
+        "weights": {"arcface": arcface.sha256},
+        "against": against,
+        "norm": "cosine of unit embeddings, faces aligned by MediaPipe's iris, nose and mouth points",
+        "unit": "none, 1 is equal",
+        "reduction": "per frame, then mean over the frames with a face in both",
+    }

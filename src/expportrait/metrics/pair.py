@@ -6,6 +6,7 @@ import numpy as np
 
 from expportrait.config import Evaluate
 from expportrait.errors import ClipError, UserError
+from expportrait.estimators.arcface import ArcFace
 from expportrait.metrics import coefficients, identity, image, motion, perceptual
 
 RUN, COPY = "generated", "copy reference"
@@ -23,7 +24,7 @@ class Tools:
 
     tracker: motion.Tracker
     lpips: perceptual.Lpips | perceptual.OwnLpips | None
-    arcface: identity.ArcFace | None
+    arcface: ArcFace | None
 
     @classmethod
     def load(cls, s: Evaluate, device: str) -> "Tools":
@@ -35,7 +36,7 @@ class Tools:
                     "evaluate.lpips and evaluate.lpips_backbone are two ways to one number: set one of them"
                 )
             lpips = perceptual.OwnLpips(s.lpips_backbone, s.lpips_linear, device)
-        arcface = identity.ArcFace(s.arcface, device) if s.arcface else None
+        arcface = ArcFace(s.arcface, "evaluate.arcface", device) if s.arcface else None
         return cls(motion.Tracker(), lpips, arcface)
 
 
@@ -162,4 +163,4 @@ def _identity(one: Scores, tools: Tools, result: tuple, target: tuple, own: bool
     a, b = (tools.arcface.embed(np.stack([*map(motion.resized, frames)]), found.points, found.found)
             for frames, found in (result, target))  # fmt: skip
     one.values["csim"] = identity.csim(a, b)
-    one.backends["csim"] = tools.arcface.backend("the true frame" if own else "the reference portrait")
+    one.backends["csim"] = identity.backend(tools.arcface, "the true frame" if own else "the reference portrait")

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import zarr
 
+from expportrait.config import Landmarks
 from expportrait.errors import ClipError
+from expportrait.estimators.arcface import ArcFace, likeness
 from expportrait.estimators.gaps import fill, same_face
 from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
 from expportrait.estimators.quality import before_face, head_turn, longest_run, unsure
@@ -20,6 +22,7 @@ from expportrait.store import StoreWriter
 from expportrait.weights import points_file
 
 BLOCK = 16  # frames read at once
+IDENTITY_EVERY = 10  # frames
 
 
 def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
@@ -29,8 +32,11 @@ def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
 
         sapiens = SapiensLandmarks(points_file(options), device)
         say(f"landmarks.model: {options.model}, sha256 {sapiens.files['model']}, on {device}")
-    hands = HandDetector() if options.hands_every else None
-    return SimpleNamespace(face=LandmarkDetector(), hands=hands, sapiens=sapiens)
+    hands, arcface = HandDetector() if options.hands_every else None, None
+    if options.arcface:
+        arcface = ArcFace(options.arcface, "landmarks.arcface", device)
+        say(f"landmarks.arcface: {options.arcface}, sha256 {arcface.sha256}")
+    return SimpleNamespace(face=LandmarkDetector(), hands=hands, sapiens=sapiens, arcface=arcface)
 
 
 def process(clip: Clip, out: StoreWriter) -> None:
@@ -63,6 +69,9 @@ def process(clip: Clip, out: StoreWriter) -> None:
     if figures["unsure"] > options.max_unsure:
         raise ClipError(f"in {figures['unsure']:.0%} of the frames a quarter of the points are guesses, as behind "
                         f"hands or in blur (landmarks.max_unsure: {options.max_unsure:.0%})")  # fmt: skip
+    if clip.tools.arcface is not None:
+        figures |= _identity(frames, points, seen, clip.tools.arcface, options)
+        files = files | {"arcface": clip.tools.arcface.sha256}
     points, confidence = fill(points, confidence, seen, options.max_gap)
     out.array("points", points, unit="px", axes="x right, y down, z away from the viewer")
     out.array("confidence", confidence, range=[0, 1])
@@ -79,6 +88,20 @@ def _figures(
     return {"yaw": yaw, "pitch": pitch, "unsure": float(unsure(confidence[seen]).mean()),
             "mean_confidence": float(confidence[seen].mean()), "longest_gap": longest_run(~seen),
             "hands": float(np.mean(covered)) if covered else 0.0}  # fmt: skip
+
+
+def _identity(
+    frames: np.ndarray, points: np.ndarray, seen: np.ndarray, arcface: ArcFace, options: Landmarks
+) -> dict[str, float]:
+    """How alike the faces of some of the frames are. Raises ClipError where they are not one person's."""
+    looked = np.flatnonzero(seen)[::IDENTITY_EVERY]
+    alike = likeness(arcface.embed(frames[looked], points[looked], np.ones(len(looked), bool)))
+    others = looked[alike < options.min_identity]
+    if len(others) > options.max_others * len(looked):
+        raise ClipError(f"{len(others)} of {len(looked)} frames looked at show another face than the rest, frame "
+                        f"{others[0]} first (landmarks.min_identity: {options.min_identity:g}, "
+                        f"landmarks.max_others: {options.max_others:.0%})")  # fmt: skip
+    return {"identity": float(alike.min()), "others": len(others) / len(looked)}
 
 
 def _look_for_hands(frames: Iterator[np.ndarray], clip: Clip, hands: dict[int, np.ndarray]) -> Iterator[np.ndarray]:
