@@ -113,7 +113,7 @@ class StoreWriter:
         chunks, shards = layout(shape, dtype.itemsize, frames if qp is not None else None)
         packing: dict[str, Any] = {"compressors": [codec(shape, dtype), Crc32cCodec()]}
         if qp is not None:
-            packing = {"serializer": videocodec.VideoCodec(qp), "compressors": [Crc32cCodec()]}
+            packing = {"serializer": videocodec.VideoCodec(qp, checksum=True), "compressors": None}
         return self._group.create_array(
             name, shape=shape, dtype=dtype, chunks=chunks, shards=shards, fill_value=0, attributes=attributes,
             config={"write_empty_chunks": True}, **packing,  # so that a missing chunk is always a fault
