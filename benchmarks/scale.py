@@ -175,13 +175,19 @@ def training(results: Path, frames: int = 250) -> None:
         stores = ({clip: folder / stage / f"{clip}.zarr"} for stage in ("latents", "control"))
         windows = Windows(*stores, config.generator.maps)
         windows._held = None  # as for a data set that does not fit into memory
-        window, times = windows.made_by["window"], []
-        for index in [*range(len(windows))] * 2:
-            start = time.process_time()
-            windows.sample(index, 0)
-            times.append(time.process_time() - start)
-        rate = window / np.median(times)
-        print(f"generator: {rate:6.0f} frames a CPU s, samples of {window} frames at {config.latents.size} px")
+        window, taken = windows.made_by["window"], []
+        for index in [*range(len(windows))] * 3:
+            clock = [time.process_time()]
+            windows.sample(index, index)
+            clock.append(time.process_time())
+            batch = windows.batch([index], torch.zeros(1), [torch.Generator()], [index], torch.ones(1, 2))
+            clock.append(time.process_time())
+            _ = batch.given
+            taken.append(np.diff([*clock, time.process_time()]))
+        print(f"generator, samples of {window} frames at {config.latents.size} px, frames a CPU s (median, best):")
+        for what, seconds in zip(("read", "read, with the noise, as a batch", "the batch's control maps as floats"),
+                                 np.transpose(taken), strict=True):  # fmt: skip
+            print(f"  {what:36} {window / np.median(seconds):6.0f} {window / seconds.min():6.0f}")
     fitted = [Store(path) for path in (results / "proxy").glob("*.zarr")]
     start = time.process_time()
     count = sum(len(store["dynamic_offset"]) for store in fitted * 3)

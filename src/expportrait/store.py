@@ -215,10 +215,13 @@ class Store:
 
     def lazy(self, name: str) -> zarr.Array:
         """The array on disk, sliced when needed; all its chunks are there."""
-        if name not in self._group:
-            raise StoreError(f"{self.path} has no array {name!r}, only {', '.join(self.names())}")
         try:
             array = self._group[name]
+        except KeyError:
+            raise StoreError(f"{self.path} has no array {name!r}, only {', '.join(self.names())}") from None
+        except Exception as error:
+            raise _damaged(self.path, error) from error
+        try:
             shards = math.prod(-(-n // m) for n, m in zip(array.shape, array.shards or array.chunks, strict=True))
             # zarr reads a missing chunk, and a file that a crash left empty, as zeros
             found = [f for f in (self.path / name).rglob("*") if f.name != "zarr.json" and f.is_file()]
