@@ -88,7 +88,8 @@ def plan(clips: int) -> None:
         measure("(Snakemake takes the files for its own)", folder, "snakemake", "--touch", "--cores", "1", *given)
         measure("plan, all there", folder, "snakemake", "-n", *given)
         measure("run, all there", folder, "snakemake", "--cores", "1", *given)
-        measure("plan, proxy and all after it", folder, "snakemake", "-n", "--forcerun", "proxy", *given)
+        changed = [*given, "proxy={batch: 5}"]
+        measure("plan, a setting of proxy changed", folder, "snakemake", "-n", *changed)
         measure("status, all there", folder, *status)
         measure("status, a setting of proxy changed", folder, *status, "--set", "proxy.batch=5")
 

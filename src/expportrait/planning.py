@@ -7,16 +7,16 @@ from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any
 
-from snakemake import jobs, rules
+from snakemake import common, jobs, rules
 from snakemake.settings.enums import Quietness
 
 
 def lighten() -> None:
     """Called by the Snakefile, once for each time that it is read."""
-    parameters = getattr(rules, "get_function_params", None)
+    parameters = getattr(common, "get_function_params", None)
     if parameters and not hasattr(parameters, "cache_info"):
-        # of each function in a rule, looked up some ten times a job: a tenth of a plan
-        rules.get_function_params = cache(parameters)
+        # of each function in a rule, looked up some fifteen times a job: a tenth of a plan
+        common.get_function_params = rules.get_function_params = cache(parameters)
     describe = getattr(jobs.Job, "log_info", None)
     if describe and not hasattr(describe, "__wrapped__"):
         jobs.Job.log_info = _where_shown(describe)
