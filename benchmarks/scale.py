@@ -54,7 +54,7 @@ def measure(what: str, folder: Path, *command: str) -> None:
 
 
 def fabricate(seen: Survey) -> None:
-    """Indexes of a run that is complete, with the keys that it would give, without Snakemake's records of its jobs."""
+    """Indexes of a run that is complete, with the keys that it would give."""
     results = seen.config.results
     for stage, cells in seen.cells.items():
         if ALL in cells:
@@ -85,10 +85,13 @@ def plan(clips: int) -> None:
         where = {"manifest": str(folder / "big.csv"), "results": str(folder / "big")}
         config = read_config(("benchmark", no_files | where))
         fabricate(survey(config))
-        measure("(Snakemake takes the files for its own)", folder, "snakemake", "--touch", "--cores", "1", *given)
+        # so that Snakemake has its records of all jobs as well, settings included
+        measure("(Snakemake takes the files for its own)", folder, "snakemake", "--touch", "--forceall", "--cores", "1",
+                *given)  # fmt: skip
         measure("plan, all there", folder, "snakemake", "-n", *given)
         measure("run, all there", folder, "snakemake", "--cores", "1", *given)
-        measure("plan, proxy and all after it", folder, "snakemake", "-n", "--forcerun", "proxy", *given)
+        changed = [*given, "proxy={batch: 5}"]
+        measure("plan, a setting of proxy changed", folder, "snakemake", "-n", *changed)
         measure("status, all there", folder, *status)
         measure("status, a setting of proxy changed", folder, *status, "--set", "proxy.batch=5")
 
@@ -175,13 +178,19 @@ def training(results: Path, frames: int = 250) -> None:
         stores = ({clip: folder / stage / f"{clip}.zarr"} for stage in ("latents", "control"))
         windows = Windows(*stores, config.generator.maps)
         windows._held = None  # as for a data set that does not fit into memory
-        window, times = windows.made_by["window"], []
-        for index in [*range(len(windows))] * 2:
-            start = time.process_time()
-            windows.sample(index, 0)
-            times.append(time.process_time() - start)
-        rate = window / np.median(times)
-        print(f"generator: {rate:6.0f} frames a CPU s, samples of {window} frames at {config.latents.size} px")
+        window, taken = windows.made_by["window"], []
+        for index in [*range(len(windows))] * 3:
+            clock = [time.process_time()]
+            windows.sample(index, index)
+            clock.append(time.process_time())
+            batch = windows.batch([index], torch.zeros(1), [torch.Generator()], [index], torch.ones(1, 2))
+            clock.append(time.process_time())
+            _ = batch.given
+            taken.append(np.diff([*clock, time.process_time()]))
+        print(f"generator, samples of {window} frames at {config.latents.size} px, frames a CPU s (median, best):")
+        for what, seconds in zip(("read", "read, with the noise, as a batch", "the batch's control maps as floats"),
+                                 np.transpose(taken), strict=True):  # fmt: skip
+            print(f"  {what:36} {window / np.median(seconds):6.0f} {window / seconds.min():6.0f}")
     fitted = [Store(path) for path in (results / "proxy").glob("*.zarr")]
     start = time.process_time()
     count = sum(len(store["dynamic_offset"]) for store in fitted * 3)

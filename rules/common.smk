@@ -12,11 +12,13 @@ from expportrait.configfile import overlay, read_config, read_yaml
 from expportrait.errors import UserError
 from expportrait.manifest import digest, mixed_splits, read_manifest, shard_counts, shards
 from expportrait.pairs import pair_count, pair_shards, read_pairs
+from expportrait.planning import lighten
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, version
 from expportrait.weights import check_given
 
 # A plan is hundreds of thousands of small objects that stay: looking through them again and again costs a sixth of it.
 gc.set_threshold(200_000)
+lighten()
 
 
 def checked(function, *args):

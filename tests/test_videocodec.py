@@ -3,6 +3,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr.codecs import Crc32cCodec
 
 from expportrait import videocodec
 from expportrait.store import Store, StoreError, StoreWriter, decode_normals, encode_normals
@@ -72,6 +73,47 @@ def test_any_size_and_length_comes_back(tmp_path_factory, frames, height, width,
     read = store["x"]
     assert read.shape == data.shape and np.abs(read.astype(int) - data).mean() < 3
     assert np.array_equal(store.lazy("x")[frames - 1], read[-1]), "one frame is that of the whole"
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data(), st.sampled_from([20, 48]))
+def test_any_part_is_that_of_the_whole(tmp_path_factory, data, length):
+    frames = colours(length, 32, 48)
+    store = packed(tmp_path_factory.mktemp("x"), frames, 10)
+    lazy, whole = store.lazy("x"), store["x"]
+    first = data.draw(st.integers(0, length - 1))
+    part = slice(first, data.draw(st.integers(first, length)), data.draw(st.integers(1, 5)))
+    assert np.array_equal(lazy[part], whole[part])
+    assert np.array_equal(lazy[first, 5:9], whole[first, 5:9])
+    assert np.array_equal(lazy[part, 3, ::2], whole[part, 3, ::2])
+    chosen = data.draw(st.lists(st.integers(0, length - 1), min_size=1, max_size=4))
+    assert np.array_equal(lazy.oindex[chosen, 2:4], whole[chosen][:, 2:4])
+
+
+def test_no_more_frames_are_unpacked_than_up_to_the_last_one_asked_for(tmp_path, monkeypatch):
+    store, unpacked = packed(tmp_path, colours(40, 32, 32), 10), []
+    unpack = videocodec._unpack
+    monkeypatch.setattr(videocodec, "_unpack", lambda frame, out: unpacked.append(out) or unpack(frame, out))
+    for part, more in ((slice(10, 12), 12), (slice(9, 10), 0), (slice(12, 20), 4 + 4), (slice(32, 33), 1)):
+        before = len(unpacked)
+        _ = store.lazy("x")[part]
+        assert len(unpacked) - before == more, part
+
+
+def test_a_store_whose_checksums_are_zarrs_is_read(tmp_path):
+    frames, group = colours(20, 32, 32), zarr.create_group(tmp_path / "a.zarr")
+    old = group.create_array("x", shape=frames.shape, dtype=frames.dtype, chunks=(16, 32, 32, 3),
+                             serializer=videocodec.VideoCodec(10), compressors=[Crc32cCodec()])  # fmt: skip
+    old[...] = frames
+    new = packed(tmp_path / "new", frames, 10)
+    store = Store(tmp_path / "a.zarr")
+    assert np.array_equal(store["x"], new["x"]) and np.array_equal(store.lazy("x")[3:18], new["x"][3:18])
+
+
+def test_a_chunk_cut_short_says_so():
+    data = videocodec.encode(colours(5, 32, 32), 10)
+    with pytest.raises(ValueError, match="a chunk of 6 frames ends after 5"):
+        videocodec.decode(data, (6, 32, 32, 3), "|u1")
 
 
 def test_a_flipped_byte_is_noticed(tmp_path):

@@ -113,7 +113,7 @@ class StoreWriter:
         chunks, shards = layout(shape, dtype.itemsize, frames if qp is not None else None)
         packing: dict[str, Any] = {"compressors": [codec(shape, dtype), Crc32cCodec()]}
         if qp is not None:
-            packing = {"serializer": videocodec.VideoCodec(qp), "compressors": [Crc32cCodec()]}
+            packing = {"serializer": videocodec.VideoCodec(qp, checksum=True), "compressors": None}
         return self._group.create_array(
             name, shape=shape, dtype=dtype, chunks=chunks, shards=shards, fill_value=0, attributes=attributes,
             config={"write_empty_chunks": True}, **packing,  # so that a missing chunk is always a fault
@@ -215,10 +215,13 @@ class Store:
 
     def lazy(self, name: str) -> zarr.Array:
         """The array on disk, sliced when needed; all its chunks are there."""
-        if name not in self._group:
-            raise StoreError(f"{self.path} has no array {name!r}, only {', '.join(self.names())}")
         try:
             array = self._group[name]
+        except KeyError:
+            raise StoreError(f"{self.path} has no array {name!r}, only {', '.join(self.names())}") from None
+        except Exception as error:
+            raise _damaged(self.path, error) from error
+        try:
             shards = math.prod(-(-n // m) for n, m in zip(array.shape, array.shards or array.chunks, strict=True))
             # zarr reads a missing chunk, and a file that a crash left empty, as zeros
             found = [f for f in (self.path / name).rglob("*") if f.name != "zarr.json" and f.is_file()]

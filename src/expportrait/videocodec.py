@@ -7,7 +7,8 @@ import asyncio
 import io
 import math
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,11 +16,14 @@ from typing import Any, Self, TypeVar
 
 import av
 import cv2
+import google_crc32c
 import numpy as np
-from zarr.abc.codec import ArrayBytesCodec
+from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
+from zarr.abc.store import ByteGetter
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import JSON, parse_named_configuration
+from zarr.core.indexing import SelectorTuple
 from zarr.registry import register_codec
 
 from expportrait.overlap import threads
@@ -29,25 +33,28 @@ NAME = "expportrait.h264"
 # Quantisers; vectors stay below 0.5 degrees in the mean, with their rounding to 8 bits.
 COLOURS, VECTORS, DEPTH, TRUST = 19, 13, 16, 20
 FLOOR = 45.0  # dB, of every frame of colours
-FRAMES = 16  # a chunk: what one random read decodes
+FRAMES = 16  # a chunk, of which a read decodes no more than up to the last frame that it asks for
 LEVELS = 1023  # of a float plane, between a chunk's least and largest value
 BACKGROUND = 37  # of int8 vectors of length 127: shorter ones, of half that length, are none
 _RANGE = struct.Struct("<dd")
+_CHECK = 4  # bytes
 # zarr has one thread for all stores: in threads of their own, who reads a clip need not wait for who writes another
 _READING, _WRITING = (ThreadPoolExecutor(threads(), f"{what} frames") for what in ("unpack", "pack"))
 
 
 @dataclass(frozen=True)
-class VideoCodec(ArrayBytesCodec):
+class VideoCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
     """Chunks (t, H, W, 3) of uint8 colours or of int8 unit vectors, (t, H, W) of uint8, or of float16, which gets
     ``LEVELS`` levels.
 
     The three components are coded as the planes Y, U, V, as they are, each with the quantiser ``qp`` (0 to 51): the
-    same error everywhere, which grows by 1 dB a step. Raises ValueError where values are not finite.
+    same error everywhere, which grows by 1 dB a step. ``checksum``: CRC-32C of a chunk's bytes, behind them, little
+    endian; zarr's own codec for it would have it unpack whole chunks. Raises ValueError where values are not finite.
     """
 
     is_fixed_size = False
     qp: int
+    checksum: bool = False  # stores of before say nothing of it: zarr's codec has theirs
 
     @classmethod
     def from_dict(cls, data: dict[str, JSON]) -> Self:
@@ -55,15 +62,32 @@ class VideoCodec(ArrayBytesCodec):
         return cls(**configuration)  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, JSON]:
-        return {"name": NAME, "configuration": {"qp": self.qp}}
+        return {"name": NAME, "configuration": {"qp": self.qp, "checksum": self.checksum}}
 
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:
         data = await _in(_WRITING, encode, chunk_array.as_numpy_array(), self.qp)
-        return chunk_spec.prototype.buffer.from_bytes(data)
+        check = google_crc32c.value(data).to_bytes(_CHECK, "little") if self.checksum else b""
+        return chunk_spec.prototype.buffer.from_bytes(data + check)
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
-        dtype = chunk_spec.dtype.to_native_dtype()
-        frames = await _in(_READING, decode, chunk_bytes.to_bytes(), chunk_spec.shape, dtype.str)
+        return await self._decoded(chunk_bytes, chunk_spec, chunk_spec.shape[0])
+
+    async def _decode_partial_single(
+        self, byte_getter: ByteGetter, selection: SelectorTuple, chunk_spec: ArraySpec
+    ) -> NDBuffer | None:
+        chunk_bytes = await byte_getter.get(chunk_spec.prototype)
+        if chunk_bytes is None:
+            return None
+        wanted = np.arange(chunk_spec.shape[0])[selection[0] if isinstance(selection, tuple) else selection]
+        return (await self._decoded(chunk_bytes, chunk_spec, int(np.max(wanted)) + 1))[selection]
+
+    async def _decoded(self, chunk_bytes: Buffer, chunk_spec: ArraySpec, count: int) -> NDBuffer:
+        dtype, data = chunk_spec.dtype.to_native_dtype(), chunk_bytes.to_bytes()
+        if self.checksum:
+            data, check = data[:-_CHECK], data[-_CHECK:]
+            if google_crc32c.value(data).to_bytes(_CHECK, "little") != check:
+                raise ValueError("a chunk of frames has changed since it was written")
+        frames = await _in(_READING, decode, data, chunk_spec.shape, dtype.str, count)
         return chunk_spec.prototype.nd_buffer.from_ndarray_like(frames)
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
@@ -78,7 +102,7 @@ def encode(frames: np.ndarray, qp: int) -> bytes:
     """(t, H, W[, 3]) to bytes. Colours of which a frame would fall below ``FLOOR`` get a finer quantiser."""
     data = _encode(frames, qp)
     while frames.dtype == np.uint8 and frames.ndim == 4 and qp > 0:
-        read = decode.__wrapped__(data, frames.shape, frames.dtype.str)
+        read = Unpacking(data, frames.shape, frames.dtype.str).until(len(frames))
         missing = FLOOR - min(map(cv2.PSNR, frames, read))
         if missing <= 0:
             break
@@ -115,22 +139,46 @@ def _encode(frames: np.ndarray, qp: int) -> bytes:
     return header + file.getvalue()
 
 
+def decode(data: bytes, shape: tuple[int, ...], dtype: str, count: int | None = None) -> np.ndarray:
+    """``encode``'s bytes back to ``shape``, or to its first ``count`` frames; read only."""
+    return _unpacking(data, shape, dtype).until(shape[0] if count is None else count)
+
+
+class Unpacking:
+    """A chunk whose frames are unpacked one after the other, as far as somebody has asked for them."""
+
+    def __init__(self, data: bytes, shape: tuple[int, ...], dtype: str):
+        self._lock, self._done = threading.Lock(), 0
+        self._frames, self._unpacked = np.empty(shape, dtype), self._unpack(data)
+
+    def until(self, stop: int) -> np.ndarray:
+        """The first ``stop`` frames; read only. Raises ValueError where the chunk holds another number of frames."""
+        with self._lock:
+            while self._done < stop:
+                if next(self._unpacked, None) is None:
+                    raise ValueError(f"a chunk of {len(self._frames)} frames ends after {self._done}")
+                self._done += 1
+        frames = self._frames[:stop]
+        frames.flags.writeable = False
+        return frames
+
+    def _unpack(self, data: bytes) -> Iterator[bool]:
+        wide = self._frames.dtype == np.float16
+        low, high = _RANGE.unpack_from(data) if wide else (0, 0)
+        levels = np.empty(self._frames.shape[1:], "<u2")
+        # without probing, for which the first frames are unpacked twice
+        packed, options = io.BytesIO(data[_RANGE.size if wide else 0 :]), {"probesize": "32"}
+        with av.open(packed, format="nut", options=options) as video:
+            video.streams.video[0].thread_count = 1
+            for frame, out in zip(video.decode(video=0), self._frames, strict=False):
+                _unpack(frame, levels if wide else out)
+                if wide:
+                    out[:] = levels.astype(np.float32) * ((high - low) / LEVELS) + low
+                yield True
+
+
 # neighbouring frames are often asked for one by one
-@lru_cache(3)
-def decode(data: bytes, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """``encode``'s bytes back to ``shape``; read only."""
-    kind = np.dtype(dtype)
-    wide = kind == np.float16
-    with av.open(io.BytesIO(data[_RANGE.size if wide else 0 :])) as video:
-        video.streams.video[0].thread_count = 1
-        frames = np.empty(shape, "<u2" if wide else kind)
-        for frame, out in zip(video.decode(video=0), frames, strict=True):
-            _unpack(frame, out)
-    if wide:
-        low, high = _RANGE.unpack_from(data)
-        frames = (frames.astype(np.float32) * ((high - low) / LEVELS) + low).astype(kind)
-    frames.flags.writeable = False
-    return frames
+_unpacking = lru_cache(3)(Unpacking)
 
 
 def _picture(frame: np.ndarray, format: str) -> av.VideoFrame:

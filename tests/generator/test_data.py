@@ -4,7 +4,8 @@ import torch
 
 from expportrait.dice import dice
 from expportrait.errors import UserError
-from expportrait.generator.data import Windows, control_maps, training_batch
+from expportrait.generator.codec import resize
+from expportrait.generator.data import Windows, as_channels, control_maps, stored_maps, training_batch
 from expportrait.head import Head
 from expportrait.store import Store, StoreWriter
 
@@ -72,6 +73,7 @@ def test_dropouts_come_in_the_shares_asked_for(windows):
 def test_a_sample_holds_together(windows, prepared):
     latents, control, image, image_control, image_latent = windows.sample(windows.table.index(("b", 1)), 1)
     pictures, normals, coverage = make.ball(12, *make.CLIPS["b"])
+    control = as_channels(control)
     assert latents.shape == (16, 2, 8, 8) and control.shape == (4, 5, 32, 32)
     expected = np.stack(
         [pictures[11][y : y + 2, x : x + 2].mean((0, 1)) for y in range(0, 64, 2) for x in range(0, 64, 2)]
@@ -81,7 +83,8 @@ def test_a_sample_holds_together(windows, prepared):
     half = normals[4:9].reshape(5, 32, 2, 32, 2, 3).mean((2, 4))
     assert np.abs(control[:3].permute(1, 2, 3, 0).numpy() - half).max() < 0.01
     assert np.abs(control[3].numpy() - coverage[4:9].reshape(5, 32, 2, 32, 2).mean((2, 4)) / 255).max() < 0.01
-    assert torch.equal(image_control, windows.control("b", 11, 1)[:, 0])
+    for name, maps in windows.control("b", 11, 1).items():
+        assert torch.equal(image_control[name], maps)
     assert torch.equal(
         image_latent, torch.from_numpy(Store(prepared / "latents" / "b.zarr")["reference_latents"][1]).float()
     )
@@ -92,7 +95,8 @@ def test_large_sets_are_read_where_needed(windows, prepared, monkeypatch):
     paths = [{clip: prepared / stage / f"{clip}.zarr" for clip in make.CLIPS} for stage in ("latents", "control")]
     lazy = Windows(*paths, windows.maps)
     for held, read in zip(windows.sample(4, 0), lazy.sample(4, 0), strict=True):
-        assert torch.equal(held, read)
+        parts = zip(held.values(), read.values(), strict=True) if isinstance(held, dict) else [(held, read)]
+        assert all(torch.equal(*part) for part in parts)
     assert lazy._held is None and windows._held
 
 
@@ -108,6 +112,25 @@ def test_further_maps_become_channels(tmp_path):
     assert maps[1:, 0].mean((1, 2)).tolist() == [1, 0, 0, 1]
     with pytest.raises(UserError, match="has no map 'normals'"):
         control_maps(Store(tmp_path / "c.zarr"), slice(0, 1), 4, ["normals"])
+
+
+@pytest.mark.parametrize("size", [8, 4])
+def test_maps_as_stored_become_the_values_that_dividing_each_frame_gives(tmp_path, size):
+    random = np.random.default_rng(0)
+    normals = random.integers(-127, 128, (3, 8, 8, 3)).astype(np.int8)
+    coverage = random.integers(0, 256, (3, 8, 8)).astype(np.uint8)
+    with StoreWriter(tmp_path / "c.zarr", {"key": "k"}) as out:
+        out.array("normals", normals)
+        out.array("coverage", coverage)
+    maps = stored_maps(Store(tmp_path / "c.zarr"), slice(1, 3), size, ["normals", "coverage"])
+    as_stored = size == 8
+    assert [part.dtype for part in maps.values()] == ([torch.int8, torch.uint8] if as_stored else [torch.float32] * 2)
+    both = {name: torch.stack([part, part]) for name, part in maps.items()}
+    expected = np.concatenate(
+        [resize(values[1:3] / np.float32(unit), size).reshape(2, size, size, -1)
+         for values, unit in ((normals, 127), (coverage, 255))], -1)  # fmt: skip
+    assert np.array_equal(as_channels(maps).permute(1, 2, 3, 0).numpy(), expected)
+    assert torch.equal(as_channels(both), torch.stack([as_channels(maps)] * 2))
 
 
 def test_stores_of_different_settings_are_refused(tmp_path):

@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,11 +19,12 @@ from expportrait.errors import UserError
 from expportrait.generator.codec import resize
 from expportrait.generator.encoders import Condition
 from expportrait.head import Head
-from expportrait.store import Store
+from expportrait.store import Store, StoreError
 
 # Channels of each control map, in the order in which a model sees them.
 MAPS = {"normals": 3, "coverage": 1, "depth": 1, "region": 3, "eyes": 1}
 REGIONS = ("eye", "teeth", "tongue")  # one channel each of the map "region": what the normals tell least about
+UNITS = {"normals": 127, "coverage": 255, "depth": 1, "region": 1, "eyes": 255}  # of their integers
 DEPTH_UNIT = 0.1  # m, about half a head
 CACHE_BYTES = 2 << 30
 
@@ -39,39 +39,44 @@ def control_maps(store: Store, frames: slice, size: int, maps: Sequence[str], pr
     Normals in -1..1, depth in units of ``DEPTH_UNIT`` nearer than the clip's median, the others in 0..1. ``prefix``
     stands before the arrays' names.
     """
-    out, first = None, 0
+    return as_channels(stored_maps(store, frames, size, maps, prefix))
+
+
+def stored_maps(store: Store, frames: slice, size: int, maps: Sequence[str], prefix: str = "") -> dict[str, Tensor]:
+    """What ``as_channels`` makes ``control_maps`` of: name -> (T, size, size, channels), as integers where they are
+    stored in that size, which are a quarter of the bytes and cost nothing to make; float32 where not, and depth."""
+    out = {}
     for name in maps:
-        if prefix + name not in store:
+        try:
+            values = store.lazy(prefix + name)[frames]
+        except StoreError:
+            if prefix + name in store:
+                raise
             raise UserError(
                 f"{store.path} has no map {prefix + name!r}: add {name} to control.maps, or take it from generator.maps"
-            )
-        values, unit = store.lazy(prefix + name)[frames], 255
-        if name == "normals":
-            unit = 127
-        elif name == "region":
-            one_hot = values[..., None] == [1 + Head.REGIONS.index(region) for region in REGIONS]
-            values, unit = one_hot.astype(np.uint8), 1
+            ) from None
+        if name == "region":
+            values = (values[..., None] == [1 + Head.REGIONS.index(region) for region in REGIONS]).astype(np.uint8)
         elif name == "depth":
             covered, middle = values > 0, _median_depth(store.path, store.attrs["key"])
-            values, unit = np.where(covered, (middle - values.astype(np.float32)) / DEPTH_UNIT, 0), 1
-        if out is None:
-            out = np.empty((control_channels(maps), len(values), size, size), np.float32)
-        _put(values, unit, out[first : first + MAPS[name]])
-        first += MAPS[name]
-    return torch.from_numpy(out)
+            values = np.where(covered, (middle - values.astype(np.float32)) / DEPTH_UNIT, 0).astype(np.float32)
+        if values.shape[1:3] != (size, size):
+            unit = np.float32(UNITS[name])
+            values = np.concatenate([resize(image[None] / unit, size) for image in values])
+        out[name] = torch.from_numpy(values.reshape(len(values), size, size, MAPS[name]))
+    return out
 
 
-def _put(images: np.ndarray, unit: int, out: np.ndarray) -> None:
-    """(T, H, W[, C]) divided by ``unit`` into (C, T, size, size) float32. Frame by frame, since whole clips of floats
-    cost more to move than to make."""
-    size = out.shape[-1]
-    for t, image in enumerate(images):
-        if image.shape[:2] == (size, size):
-            for plane, to in zip(cv2.split(image), out[:, t], strict=True):
-                np.divide(plane, np.float32(unit), out=to)
-        else:
-            scaled = resize(image[None] / np.float32(unit), size).reshape(size, size, -1)
-            out[:, t] = np.moveaxis(scaled, -1, 0)
+def as_channels(maps: Mapping[str, Tensor]) -> Tensor:
+    """``stored_maps``, (..., T, size, size, channels) each, as (..., C, T, size, size) float32, computed where they
+    lie."""
+    *rest, frames, height, width, _ = (first := next(iter(maps.values()))).shape
+    out = torch.empty(*rest, control_channels([*maps]), frames, height, width, device=first.device)
+    for (name, values), to in zip(maps.items(), out.split([MAPS[name] for name in maps], -4), strict=True):
+        to.copy_(values.movedim(-1, -4))
+        if not values.is_floating_point():
+            to /= torch.tensor(float(UNITS[name]), device=to.device)  # by a number, a GPU would multiply by its inverse
+    return out
 
 
 @lru_cache
@@ -83,18 +88,34 @@ def _median_depth(path: Path, key: str) -> float:
 
 @dataclass
 class Batch:
-    """Samples of one training step; ``clips`` and ``starts`` say where each comes from."""
+    """Samples of one training step, control maps as they are stored; ``clips`` and ``starts`` say where each comes
+    from."""
 
     latents: Tensor  # (B, C, t, h, w)
     noise: Tensor  # (B, C, t, h, w)
     sigma: Tensor  # (B,) noise level 0..1
-    given: Condition
+    control: dict[str, Tensor]  # (B, T, H, W, channels) each
+    image: Tensor  # (B, 3, H, W)
+    image_control: dict[str, Tensor]  # (B, 1, H, W, channels) each
+    image_latent: Tensor  # (B, C, 1, h, w)
+    kept: Tensor  # (B, 2), 1 where control, where reference is given
     clips: list[str]
     starts: list[int]
 
+    @property
+    def given(self) -> Condition:
+        """What the model is told, computed where the batch lies."""
+        image_control = as_channels(self.image_control).squeeze(-3)
+        return Condition(as_channels(self.control), self.image, image_control, self.image_latent, *self.kept.unbind(1))
+
     def to(self, device: str | torch.device) -> "Batch":
-        moved = {name: getattr(self, name).to(device) for name in ("latents", "noise", "sigma", "given")}
-        return Batch(**moved, clips=self.clips, starts=self.starts)
+        return Batch(**{name: _moved(value, device) for name, value in vars(self).items()})
+
+
+def _moved(value: Any, device: str | torch.device) -> Any:
+    if isinstance(value, dict):
+        return {name: part.to(device) for name, part in value.items()}
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 class Windows:
@@ -123,14 +144,14 @@ class Windows:
     def __len__(self) -> int:
         return len(self.table)
 
-    def control(self, clip: str, start: int, frames: int) -> Tensor:
-        """Control maps (C, frames, size, size)."""
+    def control(self, clip: str, start: int, frames: int) -> dict[str, Tensor]:
+        """Control maps as ``stored_maps`` gives them, (frames, size, size, channels) each."""
         store, size = self._control[clip], self.made_by["size"]
         if self._held is None:
-            return control_maps(store, slice(start, start + frames), size, self.maps)
+            return stored_maps(store, slice(start, start + frames), size, self.maps)
         if (clip, "control") not in self._held:
-            self._held[clip, "control"] = control_maps(store, slice(None), size, self.maps)
-        return self._held[clip, "control"][:, start : start + frames]
+            self._held[clip, "control"] = stored_maps(store, slice(None), size, self.maps)
+        return {name: values[start : start + frames] for name, values in self._held[clip, "control"].items()}
 
     def latent(self, clip: str, name: str, index: int) -> Tensor:
         """Row ``index`` of an array of the clip's latents, float32."""
@@ -140,7 +161,7 @@ class Windows:
             self._held[clip, name] = self._latents[clip][name]
         return torch.from_numpy(self._held[clip, name][index]).float()
 
-    def sample(self, index: int, reference: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def sample(self, index: int, reference: int) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor], Tensor]:
         """Latents, control, reference image, its control and its latent of window ``index``; ``reference`` is taken
         modulo the clip's references."""
         clip, window = self.table[index]
@@ -150,22 +171,25 @@ class Windows:
             self.latent(clip, "windows", window),
             self.control(clip, starts[window], self.made_by["window"]),
             self.latent(clip, "reference_images", reference).permute(2, 0, 1) / 127.5 - 1,
-            self.control(clip, references[reference], 1)[:, 0],
+            self.control(clip, references[reference], 1),
             self.latent(clip, "reference_latents", reference),
         )
 
     def batch(self, indices: Sequence[int], sigma: Tensor, noises: Sequence[torch.Generator], references: Sequence[int],
               kept: Tensor) -> Batch:  # fmt: skip
         """Put samples together. ``kept``: (B, 2), 1 where control, where reference is given."""
-        latents, control, image, image_control, image_latent = (
-            torch.stack(parts)
-            for parts in zip(*(self.sample(i, r) for i, r in zip(indices, references, strict=True)), strict=True)
-        )
+        samples = [self.sample(i, r) for i, r in zip(indices, references, strict=True)]
+        latents, control, image, image_control, image_latent = map(_stacked, zip(*samples, strict=True))
         noise = torch.stack([torch.randn(latents.shape[1:], generator=generator) for generator in noises])
-        given = Condition(control, image, image_control, image_latent, kept[:, 0], kept[:, 1])
         clips = [self.table[i][0] for i in indices]
         starts = [self._latents[clip].attrs["starts"][self.table[i][1]] for clip, i in zip(clips, indices, strict=True)]
-        return Batch(latents, noise, sigma, given, clips, starts)
+        return Batch(latents, noise, sigma, control, image, image_control, image_latent, kept, clips, starts)
+
+
+def _stacked(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], dict):
+        return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+    return torch.stack(list(parts)) if len(parts) > 1 else parts[0][None]
 
 
 def shifted(u: Tensor, shift: float) -> Tensor:

@@ -251,7 +251,7 @@ def control_sensitivity(
         batch = windows.batch([index], sigma, [noise], [0], torch.ones(1, 2)).to(device)
         right.append(float(flow_losses(model, batch, settings.loss_weight, settings.precision)))
         other = others[int(torch.randint(len(others), (), generator=dice(settings.seed, "sensitivity other", k)))]
-        batch.given.control = windows.sample(other, 0)[1][None].to(device)
+        batch.control = {name: values[None].to(device) for name, values in windows.sample(other, 0)[1].items()}
         wrong.append(float(flow_losses(model, batch, settings.loss_weight, settings.precision)))
     means = sum(right) / len(right), sum(wrong) / len(wrong)
     return {"right": means[0], "wrong": means[1], "difference": means[1] - means[0]}
