@@ -48,8 +48,10 @@ class DavidEstimator(DenseEstimator):
         self.files = {name: network.sha256 for name, network in self.networks.items()}
         self.runs_on = next(iter(self.networks.values())).provider
 
-    def raw(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images = cv2.dnn.blobFromImages([resized(frame, (SIDE, SIDE)) for frame in frames], 1 / 255, swapRB=True)
+    def inputs(self, frames: np.ndarray) -> np.ndarray:
+        return cv2.dnn.blobFromImages([resized(frame, (SIDE, SIDE)) for frame in frames], 1 / 255, swapRB=True)
+
+    def raw(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if "model" in self.networks:
             depth, normals, mask = self.networks["model"](images)
         else:
