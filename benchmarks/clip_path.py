@@ -25,12 +25,12 @@ from expportrait.video.write import write_mp4
 STAGES = {"crop": crop.STAGE, "landmarks": landmarks.STAGE, "geometry": geometry.STAGE}
 
 
-def rows(pictures: np.ndarray, clips: int, folder: Path) -> list[Row]:
-    """Films of the same (T,S,S,3) u8."""
-    films = [folder / f"clip{k}.mp4" for k in range(clips)]
-    for film in films:
-        write_mp4(film, pictures, 25)
-    return [Row(film.stem, "test", "clip", film) for film in films]
+def films(pictures: np.ndarray, clips: int, folder: Path) -> list[Path]:
+    """Clips of the same (T,S,S,3) u8."""
+    files = [folder / f"clip{k}.mp4" for k in range(clips)]
+    for file in files:
+        write_mp4(file, pictures, 25)
+    return files
 
 
 def prepared(name: str, config: Config, device: str, stand_in: tuple[Path, float] | None) -> tuple[Stage, str]:
@@ -48,21 +48,22 @@ def prepared(name: str, config: Config, device: str, stand_in: tuple[Path, float
     return replace(stage, load=lambda *_: loaded), device
 
 
-def seconds(stage: Stage, device: str, config: Config, clips: list[Row]) -> tuple[float, float]:
+def seconds(stage: Stage, device: str, config: Config, clips: list[Path]) -> tuple[float, float]:
     """Wall and CPU, stores written."""
+    rows = [Row(file.stem, "test", "clip", file) for file in clips]
     start, cpu = time.perf_counter(), time.process_time()
-    for clip, outcome in run(stage, clips, config, device).items():
+    for clip, outcome in run(stage, rows, config, device).items():
         if outcome.status != "ok":
             sys.exit(f"{stage.name} {clip}: {outcome.why}")
     return time.perf_counter() - start, time.process_time() - cpu
 
 
-def alone(config: Config, clips: list[Row], device: str, stand_in: tuple[Path, float] | None) -> dict:
+def alone(config: Config, clips: list[Path], device: str, stand_in: tuple[Path, float] | None) -> dict:
     """(wall, CPU) s of each stage, one after the other."""
     return {name: seconds(*prepared(name, config, device, stand_in), config, clips) for name in STAGES}
 
 
-def at_once(config: Config, clips: list[Row], device: str, stand_in: tuple[Path, float] | None) -> dict:
+def at_once(config: Config, clips: list[Path], device: str, stand_in: tuple[Path, float] | None) -> dict:
     """(wall, CPU) s of each stage in a process of its own, each over all clips, whose parents ``alone`` has left."""
     spawn = multiprocessing.get_context("spawn")
     start, found = spawn.Barrier(len(STAGES)), spawn.Queue()
@@ -80,7 +81,7 @@ def at_once(config: Config, clips: list[Row], device: str, stand_in: tuple[Path,
 
 
 def _job(
-    name: str, config: Config, clips: list[Row], device: str, stand_in: tuple[Path, float] | None, start: Barrier,
+    name: str, config: Config, clips: list[Path], device: str, stand_in: tuple[Path, float] | None, start: Barrier,
     found: Queue,
 ) -> None:  # fmt: skip
     try:

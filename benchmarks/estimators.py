@@ -131,7 +131,7 @@ def main(
 
         files = {} if config else networks.david(folder)
         config = (config or Config(geometry=files)).model_copy(update={"results": folder / "results"})
-        films, total = clip_path.rows(pictures, clips, folder), clips * frames
+        films, total = clip_path.films(pictures, clips, folder), clips * frames
         print(
             "\n| stage, store written | frames/s | CPU ms a frame | model calls alone over it |\n" + "| --- " * 4 + "|"
         )
