@@ -1,21 +1,20 @@
 """Frames a second of the geometry estimators, of their bare model calls, and of the path from crop to geometry.
 
-``python benchmarks/estimators.py [--frames 16] [--device cpu] [--settings my.yaml] [--busy 60] [--large 2]``: with the
+``python benchmarks/estimators.py [--frames 16] [--clips 2] [--device cpu] [--settings my.yaml] [--busy 60]``: with the
 files that the settings name for their estimator; without settings, files of the published interfaces that hold no
 weights, so that the figures are those of everything around the model, and stand-ins that cost what a real one costs
-(slow_networks.py). Everything is timed in one process, one after the other; the better of two times counts.
+(slow_networks.py). The estimators are timed in one process, one after the other; the better of two times counts. The
+path is timed once, its stages one after the other (clip_path.py), and then all at once on different clips, as a
+workflow runs them when the processor's jobs of some shards stand beside the device's job of another.
 """
 
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated
 
-import cv2
 import numpy as np
 import torch
 import typer
@@ -26,6 +25,7 @@ from benchmarks.geometry_scenes import make_scene
 from benchmarks.slow_networks import Busy, vit_base
 from tests.estimators import networks
 
+from benchmarks import clip_path
 from expportrait.config import Config
 from expportrait.configfile import read_config, read_yaml
 from expportrait.estimators.david import SIDE, DavidEstimator
@@ -33,11 +33,7 @@ from expportrait.estimators.dense import BATCH
 from expportrait.estimators.geometry import GeometryEstimator, load_estimator
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.mediapipe import LandmarkDetector
-from expportrait.estimators.occlusion import Occlusion
 from expportrait.estimators.sapiens import HEIGHT, WIDTH, SapiensEstimator
-from expportrait.manifest import Row
-from expportrait.stage import run
-from expportrait.stages import crop, geometry, landmarks
 
 SIZE = 512
 
@@ -93,32 +89,14 @@ def estimators(config: Config | None, folder: Path, device: str) -> dict[str, Ge
     }
 
 
-def path(pictures: np.ndarray, config: Config, device: str, estimator: GeometryEstimator | None) -> dict[str, float]:
-    """Seconds of each stage from crop to geometry, stores written; of geometry with its own models, loaded before."""
-    source = config.results / "clip"
-    source.mkdir(parents=True)
-    for t, frame in enumerate(pictures):
-        cv2.imwrite(str(source / f"{t:05}.png"), frame[..., ::-1])
-    last = geometry.STAGE
-    if estimator is not None:
-        tools = SimpleNamespace(estimator=estimator, occlusion=Occlusion(config.geometry.hands_every))
-        last = replace(last, load=lambda *_: tools)
-    spent = {}
-    for stage in (crop.STAGE, landmarks.STAGE, last):
-        start = time.perf_counter()
-        outcome = run(stage, [Row("clip", "test", "clip", source)], config, device)["clip"]
-        if outcome.status != "ok":
-            sys.exit(f"{stage.name}: {outcome.why}")
-        spent[stage.name] = time.perf_counter() - start
-    return spent
-
-
 def main(
     frames: Annotated[int, typer.Option(min=2)] = 16,
     device: str = "cpu",
     settings: Annotated[Path | None, typer.Option(help="YAML that names an estimator and its files.")] = None,
     busy: Annotated[float, typer.Option(help="Stand-in for a device: ms a frame that it is busy; 0: none.")] = 60,
     large: Annotated[int, typer.Option(help="Frames through a stand-in of DAViD's base size; 0: none.")] = 2,
+    clips: Annotated[int, typer.Option(min=1, help="On the path from crop to geometry, one after the other.")] = 2,
+    only_path: bool = False,
 ) -> None:
     """Print the tables."""
     config = None if settings is None else read_config((str(settings), read_yaml(settings)))
@@ -138,25 +116,40 @@ def main(
             print(f"| {title} | {count / whole:.2f} | {text} |", flush=True)
             return alone
 
-        for title, estimator in estimators(config, folder, device).items():
+        listed = {} if only_path else estimators(config, folder, device)
+        for title, estimator in listed.items():
             alone = row(title, estimator, frames)
-        if config is None and large:
+        if config is None and large and not only_path:
             slow = DavidEstimator({"model": vit_base(folder / "base.onnx")}, device)
             row(f"david, multi-task, a transformer of base size without weights ({large} frames)", slow, large)
-        given = None
+        stand_in = None
         if config is None and busy:
-            given = DavidEstimator({"model": folder / "all.onnx"}, device)
-            given.networks = {"model": Busy(given.networks["model"], busy / 1e3)}
+            stand_in = networks.david_multitask(folder / "all.onnx"), busy / 1e3
+            given = DavidEstimator({"model": stand_in[0]}, device)
+            given.networks = {"model": Busy(given.networks["model"], stand_in[1])}
             alone = row(f"david, multi-task, a device that is busy for {busy:g} ms a frame", given, frames)
 
         files = {} if config else networks.david(folder)
-        config = config or Config(geometry=files)
-        config = config.model_copy(update={"results": folder / "results"})
-        spent = path(pictures, config, device, given)
-        print("\n| stage, store written | frames/s | model calls alone over it |\n| --- | --- | --- |")
-        for title, total in [*spent.items(), ("crop to geometry", sum(spent.values()))]:
-            ratio = f"{alone / total:.2f}" if alone and title not in ("crop", "landmarks") else "–"
-            print(f"| {title} | {frames / total:.1f} | {ratio} |")
+        config = (config or Config(geometry=files)).model_copy(update={"results": folder / "results"})
+        films, total = clip_path.films(pictures, clips, folder), clips * frames
+        print(
+            "\n| stage, store written | frames/s | CPU ms a frame | model calls alone over it |\n" + "| --- " * 4 + "|"
+        )
+
+        def line(title: str, wall: float, cpu: float, counts: bool) -> None:
+            ratio = f"{alone * clips / wall:.2f}" if alone and counts else "–"
+            print(f"| {title} | {total / wall:.1f} | {1e3 * cpu / total:.0f} | {ratio} |", flush=True)
+
+        for where, measure in (("", clip_path.alone), (", all at once", clip_path.at_once)):
+            spent = measure(config, films, device, stand_in)
+            for title, (wall, cpu) in spent.items():
+                line(title + where, wall, cpu, title == "geometry")
+            walls = [wall for wall, _ in spent.values()]
+            wall = max(walls) if where else sum(walls)
+            line(
+                f"crop to geometry{where or ', one after the other'}", wall, sum(cpu for _, cpu in spent.values()), True
+            )
+        print(f"\n{clips} clips, {clip_path.load()}")
 
 
 if __name__ == "__main__":

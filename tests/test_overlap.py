@@ -63,10 +63,14 @@ def test_one_clip_is_written_while_the_next_is_computed(bench):
     seen, writing = [], threading.Event()
 
     def process(clip, out):
-        for _ in clip.computed(range(3)):
-            seen.append(f"compute {clip.row.clip}")
-            if clip.row.clip == "b":
-                assert writing.wait(10), "a is not being written"
+        def items():
+            for number in range(3):
+                seen.append(f"compute {clip.row.clip}")
+                if clip.row.clip == "b":
+                    assert writing.wait(10), "a is not being written"
+                yield number
+
+        assert [*clip.computed(items())] == [0, 1, 2]
         out.array("x", np.ones(3))
         seen.append(f"write {clip.row.clip}")
         if clip.row.clip == "a":
@@ -78,6 +82,20 @@ def test_one_clip_is_written_while_the_next_is_computed(bench):
     assert [*index] == ["a", "b", "c"] and {outcome.status for outcome in index.values()} == {"ok"}
     computed = [line.split()[1] for line in seen if line.startswith("compute")]
     assert computed == sorted(computed) and len(computed) == 9
+
+
+def test_the_next_clip_computes_when_the_last_item_is_made_not_when_it_is_taken(bench):
+    started = threading.Event()
+
+    def process(clip, out):
+        for number in clip.computed(range(3), waiting=3):
+            if clip.row.clip == "b":
+                started.set()
+            elif clip.row.clip == "a" and number == 0:
+                assert started.wait(10), "b waits for a to be written"
+        out.array("x", np.ones(3))
+
+    assert {outcome.status for outcome in run(stage(process), bench.rows, bench.config).values()} == {"ok"}
 
 
 def test_one_at_a_time_and_the_earliest_first():

@@ -30,19 +30,22 @@ def worthwhile(device: str) -> bool:
 
 
 def ahead(items: Iterable[T], wanted: bool = True, size: int = AHEAD) -> Iterator[T]:
-    """``items``, made in a thread of their own while the caller works on those before, ``size`` of them at most. Not
-    ``wanted``: as they are.
+    """``items``, made in a thread of their own, from now on, while the caller works on those before, ``size`` of them
+    at most. Not ``wanted``: as they are.
 
     What making them raises is raised here. torch's ``no_grad`` and ``autocast`` are a thread's own: they have to stand
     where the items are made.
     """
-    if not wanted:
-        yield from items
-        return
     iterator = iter(items)
+    if not wanted:
+        return iterator
     pool = ThreadPoolExecutor(1, "ahead")
+    waiting = deque(pool.submit(next, iterator, _END) for _ in range(size))
+    return _taken(pool, iterator, waiting)
+
+
+def _taken(pool: ThreadPoolExecutor, iterator: Iterator[T], waiting: deque[Future[T]]) -> Iterator[T]:
     try:
-        waiting = deque(pool.submit(next, iterator, _END) for _ in range(size))
         while (item := waiting.popleft().result()) is not _END:
             waiting.append(pool.submit(next, iterator, _END))
             yield item

@@ -25,7 +25,7 @@ from expportrait.files import replace_file
 from expportrait.heal import listed, mark, marker
 from expportrait.heartbeat import Heartbeat, wait_for_another
 from expportrait.manifest import Row
-from expportrait.overlap import CLIPS, Stopped, Turns, ahead, in_order, worthwhile
+from expportrait.overlap import AHEAD, CLIPS, Stopped, Turns, ahead, in_order, worthwhile
 from expportrait.progress import bar, progress, say
 from expportrait.store import Store, StoreError, StoreWriter, writing
 
@@ -71,13 +71,18 @@ class Clip:
     number: int = 0  # of the clip in its shard
     overlap: bool = False
 
-    def computed(self, items: Iterable[T]) -> Iterator[T]:
-        """``items``, made with the models, such as batches of maps; ahead of the caller where it pays. Once a clip."""
+    def computed(self, items: Iterable[T], waiting: int = AHEAD) -> Iterator[T]:
+        """``items``, made with the models, such as batches of maps; ``waiting`` of them ahead of the caller where it
+        pays. Once a clip: with the last one made, it is the next clip's turn."""
+
+        def made() -> Iterator[T]:
+            yield from items
+            self.turns.leave(self.number)
+
         self.turns.wait(self.number)
-        for item in ahead(items, self.overlap):
+        for item in ahead(made(), self.overlap, waiting):
             self.turns.check()
             yield item
-        self.turns.leave(self.number)
 
     def progress(self, items: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
         """``items``, with their progress on stderr."""

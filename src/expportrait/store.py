@@ -9,9 +9,9 @@ import math
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,14 +23,15 @@ from numpy.typing import ArrayLike, DTypeLike
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from expportrait import videocodec
-from expportrait.errors import MachineFault
+from expportrait.overlap import threads
+from expportrait.streams import Stream, writing
 
 CONVENTIONS = (
     "metres; y up, z towards the viewer, x to the subject's left; pixel centres at half-integers, row 0 at the top; "
     "angles in radians, rotations axis-angle; normals in camera space, background 0"
 )
 CHUNK_BYTES = 1 << 20  # what one random read costs, at least one frame
-SHARD_BYTES = 128 << 20  # one file, held in memory while it is written
+SHARD_BYTES = 128 << 20  # one file
 _SOFTWARE = ("expportrait", "numpy", "torch", "zarr", "mediapipe", "opencv-python", "av")
 
 
@@ -42,25 +43,16 @@ class StoreError(Exception):
         self.path = path
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What goes wrong while results are written is the machine's fault: raised as MachineFault."""
-    try:
-        yield
-    except OSError as error:
-        raise MachineFault(f"{path} cannot be written: {error.strerror or error}") from error
-
-
 class StoreWriter:
     """``with StoreWriter(path, attrs) as out:`` — nothing appears at ``path`` unless the block ends well.
 
-    An older store there is replaced in the end. ``attrs["key"]`` is written last. ``beside``: frames are packed and
-    written in a thread while others are appended; what goes wrong there is raised when more comes, or at the end.
+    An older store there is replaced in the end. ``attrs["key"]`` is written last. ``beside``: frames are packed in
+    threads while others are appended; what goes wrong there is raised when more comes, or at the end.
     """
 
     def __init__(self, path: Path, attrs: Mapping[str, Any], beside: bool = False):
         self.path, self._attrs = Path(path), dict(attrs)
-        self._pool = ThreadPoolExecutor(1, "write") if beside else None
+        self._pool = ThreadPoolExecutor(max(2, threads()), "write") if beside else None
         self._temporary = self.path.with_name(f".{self.path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
         self._streams: list[Stream] = []
 
@@ -76,7 +68,7 @@ class StoreWriter:
         **attributes: Any,
     ) -> None:  # fmt: skip
         """Add an array. ``data``: the whole array; or, with ``frames``, blocks (t, ...) along the first axis, of any
-        lengths, that add up to ``frames``: they are held one shard at a time."""
+        lengths, that add up to ``frames``: they are held a few chunks at a time."""
         if unit is not None:
             attributes["unit"] = unit
         if frames is None:
@@ -94,7 +86,7 @@ class StoreWriter:
     def stream(
         self, name: str, frames: int, shape: tuple[int, ...], dtype: DTypeLike, qp: int | None = None,
         chunk: int = videocodec.FRAMES, **attributes: Any,
-    ) -> "Stream":  # fmt: skip
+    ) -> Stream:  # fmt: skip
         """An array of ``frames`` frames of ``shape``, to be appended block by block. ``qp``: packed as video, with
         losses (``videocodec``), ``chunk`` frames at once: 1 where each is read by itself."""
         with writing(self.path):
@@ -145,55 +137,6 @@ class StoreWriter:
                         raise
                     shutil.rmtree(old, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
-
-
-class Stream:
-    """Frames on their way into an array. Whole shards are written: one written in pieces is rewritten for each."""
-
-    def __init__(self, array: zarr.Array, name: str, pool: ThreadPoolExecutor | None = None):
-        self._array, self._name, self._pool = array, name, pool
-        self._writing: Future[None] | None = None  # the shard before, one at most
-        self._held: list[np.ndarray] = []
-        self._written = self._count = 0
-
-    def append(self, block: np.ndarray) -> None:
-        """Add a block (t, ...) of any length. Raises ValueError past the announced length."""
-        if self._written + self._count + len(block) > self._array.shape[0]:
-            raise ValueError(f"{self._name}: more than the announced {self._array.shape[0]} frames came")
-        shard = (self._array.shards or self._array.chunks)[0]
-        while len(block):
-            part = block[: shard - self._count].copy()  # the caller may reuse its buffer
-            self._held.append(part)
-            self._count += len(part)
-            block = block[len(part) :]
-            if self._count == shard:
-                self._flush()
-
-    def close(self) -> None:
-        """Write the rest. Raises ValueError when frames are missing."""
-        self._flush()
-        self._wait()
-        if self._written != self._array.shape[0]:
-            raise ValueError(f"{self._name}: {self._written} frames came, {self._array.shape[0]} were announced")
-
-    def _flush(self) -> None:
-        self._wait()
-        if self._held and self._pool:
-            self._writing = self._pool.submit(self._write, self._written, self._held)
-        elif self._held:
-            self._write(self._written, self._held)
-        self._written += self._count
-        self._held, self._count = [], 0
-
-    def _write(self, first: int, blocks: list[np.ndarray]) -> None:
-        frames = np.concatenate(blocks)
-        with writing(Path(str(self._array.store_path))):
-            self._array[first : first + len(frames)] = frames
-
-    def _wait(self) -> None:
-        if self._writing is not None:
-            self._writing.result()
-            self._writing = None
 
 
 class Store:
@@ -277,7 +220,8 @@ def codec(shape: tuple[int, ...], dtype: np.dtype) -> BloscCodec:
 
 def encode_normals(normals: np.ndarray) -> np.ndarray:
     """Unit normals (..., 3), background 0, as int8; off by 0.13 degrees in the mean, 0.5 at most."""
-    return np.rint(normals * 127).astype(np.int8)
+    codes = normals * 127
+    return np.rint(codes, out=codes).astype(np.int8)
 
 
 def decode_normals(codes: np.ndarray) -> np.ndarray:

@@ -39,7 +39,8 @@ BACKGROUND = 37  # of int8 vectors of length 127: shorter ones, of half that len
 _RANGE = struct.Struct("<dd")
 _CHECK = 4  # bytes
 # zarr has one thread for all stores: in threads of their own, who reads a clip need not wait for who writes another
-_READING, _WRITING = (ThreadPoolExecutor(threads(), f"{what} frames") for what in ("unpack", "pack"))
+_READING = ThreadPoolExecutor(threads(), "unpack frames")
+_WRITING = ThreadPoolExecutor(max(2, threads()), "pack frames")  # one is busy with vectors, one with all the rest
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,14 @@ def encode(frames: np.ndarray, qp: int) -> bytes:
 def _encode(frames: np.ndarray, qp: int) -> bytes:
     header = b""
     if frames.dtype == np.float16:
-        low, high = float(frames.min()), float(frames.max())
+        levels = frames.astype(np.float32)  # half floats are slow to compare
+        low, high = float(levels.min()), float(levels.max())
         if not np.isfinite((low, high)).all():
             raise ValueError("frames to be packed have values that are not finite")
         header = _RANGE.pack(low, high)
-        frames = np.rint((frames.astype(np.float32) - low) * (LEVELS / max(high - low, 1e-12))).astype("<u2")
+        levels -= low
+        levels *= LEVELS / max(high - low, 1e-12)
+        frames = np.rint(levels, out=levels).astype("<u2")
         format = "gray10le"
     else:
         frames = frames.view(np.uint8) ^ 0x80 if frames.dtype == np.int8 else frames
@@ -183,11 +187,10 @@ _unpacking = lru_cache(3)(Unpacking)
 
 def _picture(frame: np.ndarray, format: str) -> av.VideoFrame:
     picture = av.VideoFrame(frame.shape[1], frame.shape[0], format)
-    parts: Any = np.moveaxis(frame, -1, 0) if frame.ndim == 3 else frame[None]
+    parts = cv2.split(frame) if frame.ndim == 3 else [frame]
     for plane, part in zip(picture.planes, parts, strict=True):
-        padded = np.zeros((plane.height, plane.line_size // part.itemsize), part.dtype)
-        padded[:, : plane.width] = part
-        plane.update(padded)
+        rows = np.frombuffer(plane, part.dtype).reshape(plane.height, -1)
+        rows[:, : plane.width], rows[:, plane.width :] = part, 0
     return picture
 
 

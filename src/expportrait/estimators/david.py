@@ -48,8 +48,14 @@ class DavidEstimator(DenseEstimator):
         self.files = {name: network.sha256 for name, network in self.networks.items()}
         self.runs_on = next(iter(self.networks.values())).provider
 
-    def raw(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images = cv2.dnn.blobFromImages([resized(frame, (SIDE, SIDE)) for frame in frames], 1 / 255, swapRB=True)
+    def inputs(self, frames: np.ndarray) -> np.ndarray:
+        images = np.empty((len(frames), 3, SIDE, SIDE), np.float32)
+        for image, frame in zip(images, frames, strict=True):
+            for channel, colour in zip(image, reversed(cv2.split(resized(frame, (SIDE, SIDE)))), strict=True):
+                np.multiply(colour, np.float32(1 / 255), out=channel)  # twice as fast as cv2.dnn's blobs
+        return images
+
+    def raw(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if "model" in self.networks:
             depth, normals, mask = self.networks["model"](images)
         else:

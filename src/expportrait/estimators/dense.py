@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,50 +20,53 @@ CONTRADICTION = -0.3  # correlation of the two slopes below which one of the fil
 
 
 class DenseEstimator(GeometryEstimator):
-    """A subclass gives ``raw``. Camera space, sign and scale are put right there; size, mask and unit length here."""
+    """A subclass gives ``inputs`` and ``raw``. Camera space, sign and scale are put right there; size, mask and unit
+    length here.
+
+    Reading and ``inputs``, ``raw``, and what follows it run in a thread each, a few batches apart: the device waits for
+    the slowest of them only.
+    """
 
     @abstractmethod
-    def raw(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(B,H,W,3) u8 RGB -> normals (B,h,w,3) in camera space, any length; depth (B,h,w); mask (B,h,w) 0..1."""
+    def inputs(self, frames: np.ndarray) -> Any:
+        """(B,H,W,3) u8 RGB -> what the networks take."""
+
+    @abstractmethod
+    def raw(self, inputs: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """-> normals (B,h,w,3) in camera space, any length; depth (B,h,w); mask (B,h,w) 0..1."""
 
     def batches(
         self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None
     ) -> Iterator[Geometry]:
         parts = [slice(first, first + BATCH) for first in range(0, len(frames), BATCH)]
-        raw = ahead(self.raw(frames[part]) for part in parts)  # the networks run while the maps before are finished
-        for part, maps in zip(parts, raw, strict=True):
-            yield self._finish(frames[part], points[part], *maps, check=part.start == 0)
+        inputs = ahead(self.inputs(frames[part]) for part in parts)
+        for part, maps in zip(parts, ahead(map(self.raw, inputs)), strict=True):
+            for t, *one in zip(range(*part.indices(len(frames))), *maps, strict=True):
+                yield self._finish(frames.shape[1:3], points[t], *one, check=t == 0)
 
     def _finish(
-        self, frames: np.ndarray, points: np.ndarray, normals: np.ndarray, depth: np.ndarray, mask: np.ndarray,
+        self, size: tuple[int, int], landmarks: np.ndarray, normals: np.ndarray, depth: np.ndarray, mask: np.ndarray,
         check: bool,
     ) -> Geometry:  # fmt: skip
-        """At the frames' size. Raises ClipError for maps that are no numbers, or that contradict each other."""
-        if not all(np.isfinite(maps).all() for maps in (normals, depth, mask)):
+        """Of one frame, so that it stays in the processor's cache, at the frame's size. Raises ClipError for maps that
+        are no numbers, or that contradict each other."""
+        if not all(np.isfinite(values).all() for values in (normals, depth, mask)):
             raise ClipError(f"geometry: {self.name} gave values that are no numbers")
-        size = frames.shape[1:3]
-        out = Geometry(
-            np.empty((*frames.shape[:3], 3), np.float32),
-            *(np.empty(frames.shape[:3], np.float32) for _ in range(3)),
-            self.depth_space,
-        )
-        for t, landmarks in enumerate(points):  # frame by frame, so that one stays in the processor's cache
-            seen = np.isfinite(landmarks).all()
-            face = polygon(landmarks[list(FACE_OVAL)], size[0]) if seen else None
-            alpha = np.clip(resized(mask[t], size), 0, 1)
-            drop_others(alpha, face)
-            inside = alpha > HALF_STEP
-            normal = resized(normals[t], size)
-            length = np.sqrt(normal[..., 0] ** 2 + normal[..., 1] ** 2 + normal[..., 2] ** 2)
-            out.normals[t] = normal * (inside / np.maximum(length, 1e-8)).astype(np.float32)[..., None]
-            out.depth[t] = resized(depth[t], size) * inside
-            out.mask[t] = out.confidence[t] = alpha * inside
-        if check and (agreement := agree(out.normals[0], out.depth[0], out.mask[0] > 0.9)) < CONTRADICTION:
+        face = polygon(landmarks[list(FACE_OVAL)], size[0]) if np.isfinite(landmarks).all() else None
+        alpha = np.clip(resized(mask, size), 0, 1)
+        drop_others(alpha, face)
+        inside = alpha > HALF_STEP
+        alpha *= inside
+        normal = resized(normals, size)
+        length = np.sqrt(normal[..., 0] ** 2 + normal[..., 1] ** 2 + normal[..., 2] ** 2)
+        normal = normal * (inside / np.maximum(length, 1e-8)).astype(np.float32)[..., None]
+        depth = resized(depth, size) * inside
+        if check and (agreement := agree(normal, depth, alpha > 0.9)) < CONTRADICTION:
             raise ClipError(
                 f"geometry: depth and normals of {self.name} contradict each other (correlation of their slopes "
                 f"{agreement:.2f}): one of the files gives the opposite sign or is of another model"
             )
-        return out
+        return Geometry(normal[None], depth[None], alpha[None], alpha[None].copy(), self.depth_space)
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -9,6 +9,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
+from threading import Lock
 
 import numpy as np
 
@@ -245,18 +246,19 @@ class SelfieSegmenter:
 
 
 class HandDetector:
-    """MediaPipe's hands, up to two; each frame by itself."""
+    """MediaPipe's hands, up to two; each frame by itself. Two clips may use it at the same time."""
 
     def __init__(self) -> None:
         with _quiet():
             from mediapipe.python.solutions.hands import Hands
 
             # the lighter model takes chins for hands now and then
-            self._model = Hands(static_image_mode=True, max_num_hands=2, model_complexity=1)
+            self._model, self._lock = Hands(static_image_mode=True, max_num_hands=2, model_complexity=1), Lock()
             self._model.process(np.zeros((64, 64, 3), np.uint8))
 
     def detect(self, frame: np.ndarray) -> np.ndarray:
         """frame (H,W,3) u8 RGB -> (n,21,2) f32: x y px."""
-        found = self._model.process(np.ascontiguousarray(frame)).multi_hand_landmarks or ()
+        with self._lock:
+            found = self._model.process(np.ascontiguousarray(frame)).multi_hand_landmarks or ()
         hands = [[(p.x * frame.shape[1], p.y * frame.shape[0]) for p in hand.landmark] for hand in found]
         return np.array(hands, np.float32).reshape(-1, 21, 2)

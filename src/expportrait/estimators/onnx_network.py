@@ -66,7 +66,9 @@ class OnnxNetwork:
         """(N, 3, side, side) float32 -> its outputs, N rows each; as many calls as the file's batch size asks for."""
         step = self.fixed or len(images)
         parts = [self._run(images[first : first + step], step) for first in range(0, len(images), step)]
-        return [np.concatenate(rows)[: len(images)] for rows in zip(*parts, strict=True)]
+        return [
+            (rows[0] if len(rows) == 1 else np.concatenate(rows))[: len(images)] for rows in zip(*parts, strict=True)
+        ]
 
     def _run(self, images: np.ndarray, step: int) -> list[np.ndarray]:
         missing = step - len(images)

@@ -44,10 +44,12 @@ class SapiensEstimator(DenseEstimator):
         self.files = {name: sha256(file) for name, file in files.items()}
         self.runs_on = device
 
+    def inputs(self, frames: np.ndarray) -> np.ndarray:
+        return np.stack([cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR) for frame in frames])
+
     @torch.inference_mode()
-    def raw(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images = np.stack([cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR) for frame in frames])
-        images = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).contiguous().float()
+    def raw(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        images = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2).contiguous().float()
         mean, deviation = (torch.tensor(v, device=self.device)[:, None, None] for v in (MEAN, DEVIATION))
         images = (images - mean) / deviation
         normals, depth, parts = (self._run(name, images) for name in ("normals", "depth", "mask"))

@@ -1,5 +1,6 @@
 """Decode a source, find its longest shot with a usable face, and cut one fixed square box around that face."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from expportrait import videocodec
 from expportrait.config import Crop
 from expportrait.errors import ClipError
 from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.overlap import ahead
 from expportrait.stage import Clip
 from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter
@@ -19,7 +21,7 @@ from expportrait.video.reader import FolderReader, VideoReader, open_source
 from expportrait.video.shots import ShotFinder
 
 LOOK_AT = 640  # px, longer side of the frames in which faces are looked for; the models reduce them further
-BLOCK = 16  # frames
+WAITING = 8  # frames read ahead
 
 
 def load(settings: SimpleNamespace, device: str) -> LandmarkDetector:
@@ -39,16 +41,15 @@ def process(clip: Clip, out: StoreWriter) -> None:
     box, image = _box(clip, source, track), (source.height, source.width)
     count = track.end - track.start
     frames = out.stream("frames", count, (options.size, options.size, 3), np.uint8, videocodec.COLOURS, color="RGB")
-    wanted = islice(source.frames(), track.start, track.end)
-    block, looks = [], Looks(track)
-    for number, (_, frame) in enumerate(clip.progress(wanted, total=count, desc="cropping"), track.start):
-        looks.add(number, frame)
-        block.append(cut_out(frame, box, options.size))
-        if len(block) == BLOCK:
-            frames.append(np.array(block))
-            block = []
-    if block:
-        frames.append(np.array(block))
+    looks = Looks(track)
+
+    def cut() -> Iterator[np.ndarray]:
+        for number, (_, frame) in enumerate(islice(source.frames(), track.start, track.end), track.start):
+            looks.add(number, frame)
+            yield cut_out(frame, box, options.size)
+
+    for picture in clip.progress(ahead(cut(), clip.overlap, WAITING), total=count, desc="cropping"):
+        frames.append(picture[None])
     figures = looks.figures() | company(track, faces, box)
     if fault := _poor(figures, options):
         raise ClipError(f"{row.path}{_which(shots)}: {fault}")
@@ -72,13 +73,23 @@ def _survey(
     """One pass over the source: times (n,), shots, and the faces (k,5) px of every so many frames."""
     options = clip.settings.crop
     times, faces, finder = [], {}, ShotFinder(options.cut)
-    for time, frame in clip.progress(source.frames(LOOK_AT), desc="looking for faces"):
-        if len(times) % options.detect_every == 0:
-            found = clip.tools.faces(frame)
-            found[:, :4] *= max(source.height, source.width) / max(frame.shape[:2])
+
+    def read() -> Iterator[tuple[float, np.ndarray]]:
+        for time, frame in source.frames(LOOK_AT):
+            finder.add(frame)
+            yield time, frame
+
+    def looked_at() -> Iterator[tuple[float, np.ndarray | None]]:
+        for number, (time, frame) in enumerate(ahead(read(), clip.overlap, WAITING)):
+            found = clip.tools.faces(frame) if number % options.detect_every == 0 else None
+            if found is not None:
+                found[:, :4] *= max(source.height, source.width) / max(frame.shape[:2])
+            yield time, found
+
+    for time, found in clip.progress(clip.computed(looked_at()), desc="looking for faces"):
+        if found is not None:
             faces[len(times)] = found
         times.append(time)
-        finder.add(frame)
     return np.array(times), finder.shots(), faces
 
 
@@ -162,4 +173,4 @@ def _poor(figures: dict[str, float], options: Crop) -> str:
     return ""
 
 
-STAGE = replace(contract("crop"), version=2, process=process, load=load)
+STAGE = replace(contract("crop"), version=2, process=process, load=load, overlaps=True)

@@ -1,20 +1,23 @@
 """Stage ``geometry``: normals, depth, mask and confidence of head and shoulders of each frame (docs/geometry.md)."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 from expportrait import videocodec
 from expportrait.estimators.geometry import Geometry, load_estimator
 from expportrait.estimators.occlusion import Occlusion, hide, in_face
+from expportrait.frames import Frames
 from expportrait.overlap import ahead
 from expportrait.progress import say
 from expportrait.stage import Clip
 from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter, encode_normals
 
-AHEAD = 32  # frames searched for hands and things before they are asked for
+AHEAD = 32  # frames that are searched for hands and things, and that wait to be packed
 
 
 def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
@@ -26,35 +29,45 @@ def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
 
 
 def encode(maps: Geometry) -> dict[str, np.ndarray]:
-    """The maps of a batch as they are stored: (B,H,W,3) int8, (B,H,W) float16, u8, u8."""
+    """Maps as they are stored: (B,H,W,3) int8, (B,H,W) float16, u8, u8."""
     return {
         "normals": encode_normals(maps.normals),
-        "depth": maps.depth.astype(np.float16),
+        "depth": torch.from_numpy(maps.depth).half().numpy(),  # four times as fast as numpy
         "mask": np.rint(255 * maps.mask).astype(np.uint8),
         "confidence": np.rint(255 * maps.confidence).astype(np.uint8),
     }
 
 
 def process(clip: Clip, out: StoreWriter) -> None:
-    frames, landmarks = clip.parents["crop"]["frames"], clip.parents["landmarks"]
+    """Threads: reading and preparing; the networks; finishing and ``encode``; hands and things; packing; this one."""
+    frames, landmarks = Frames(clip.parents["crop"], "frames"), clip.parents["landmarks"]
     found = [landmarks[name] for name in ("points", "interpolated", "confidence")]
     estimator, occlusion, streams = clip.tools.estimator, clip.tools.occlusion, {}
-    known = found[0], found[2], ~found[1]
-    fronts = None if occlusion is None else ahead(occlusion.find(frames, *known), clip.overlap, AHEAD)
-    occluded, done = [], 0
-    with clip.bar("estimate", len(frames)) as bar:
-        for maps in clip.computed(estimator.batches(frames, *found)):
-            if fronts is not None:
+    fronts = iter(())
+    if occlusion is not None:
+        fronts = ahead(occlusion.find(frames, found[0], found[2], ~found[1]), clip.overlap, AHEAD)
+
+    def encoded() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
+        for maps in estimator.batches(frames, *found):
+            hidden = None
+            if occlusion is not None:
                 hidden = np.stack([next(fronts) for _ in range(len(maps))])
                 hide(maps, hidden)
-                occluded.append(in_face(hidden, found[0][done : done + len(maps)]))
-            for name, block in encode(maps).items():
+            yield encode(maps), hidden
+
+    occluded, done = [], 0
+    with clip.bar("estimate", len(frames)) as bar:
+        for blocks, hidden in clip.computed(encoded(), AHEAD):
+            count = len(blocks["mask"])
+            if hidden is not None:
+                occluded.append(in_face(hidden, found[0][done : done + count]))
+            for name, block in blocks.items():
                 if name not in streams:
                     kind = block.shape[1:], block.dtype, PACKING[name]
                     streams[name] = out.stream(name, len(frames), *kind, **ATTRIBUTES[name])
                 streams[name].append(block)
-            done += len(maps)
-            bar.update(len(maps))
+            done += count
+            bar.update(count)
     out.attrs(
         estimator=estimator.name,
         estimator_version=estimator.version,

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import zarr
 
 from expportrait.config import Landmarks
 from expportrait.errors import ClipError
@@ -15,13 +14,15 @@ from expportrait.estimators.arcface import ArcFace, likeness
 from expportrait.estimators.gaps import fill, same_face
 from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
 from expportrait.estimators.quality import before_face, head_turn, longest_run, unsure
+from expportrait.frames import Frames
+from expportrait.overlap import ahead
 from expportrait.progress import say
 from expportrait.stage import Clip
 from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter
 from expportrait.weights import points_file
 
-BLOCK = 16  # frames read at once
+WAITING = 8  # frames read, and searched for hands, ahead
 IDENTITY_EVERY = 10  # frames
 
 
@@ -40,10 +41,10 @@ def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
 
 
 def process(clip: Clip, out: StoreWriter) -> None:
-    options, frames = clip.settings.landmarks, clip.parents["crop"].lazy("frames")
-    count = frames.shape[0]
+    options, frames = clip.settings.landmarks, Frames(clip.parents["crop"], "frames")
+    count = len(frames)
     hands: dict[int, np.ndarray] = {}
-    passing = _look_for_hands(_one_by_one(frames), clip, hands)
+    passing = ahead(_look_for_hands(frames, clip, hands), clip.overlap, WAITING)
     points, found, confidence = clip.tools.face.detect(clip.progress(passing, total=count, desc="frames"))
     seen = same_face(points, found)
     if not found.any():
@@ -54,7 +55,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     given, detector = slice(None), f"mediapipe {version('mediapipe')}, face landmarks with attention"
     files = {}
     if clip.tools.sapiens is not None:
-        again = clip.progress(_one_by_one(frames), total=count, desc="sapiens")
+        again = clip.progress(frames, total=count, desc="sapiens")
         points, confidence = clip.tools.sapiens.refine(again, points, seen)
         given, files = clip.tools.sapiens.given, clip.tools.sapiens.files
         detector = f"sapiens, {len(given)} points; the others, of no confidence, and z: {detector}"
@@ -91,7 +92,7 @@ def _figures(
 
 
 def _identity(
-    frames: np.ndarray, points: np.ndarray, seen: np.ndarray, arcface: ArcFace, options: Landmarks
+    frames: Frames, points: np.ndarray, seen: np.ndarray, arcface: ArcFace, options: Landmarks
 ) -> dict[str, float]:
     """How alike the faces of some of the frames are. Raises ClipError where they are not one person's."""
     looked = np.flatnonzero(seen)[::IDENTITY_EVERY]
@@ -104,18 +105,13 @@ def _identity(
     return {"identity": float(alike.min()), "others": len(others) / len(looked)}
 
 
-def _look_for_hands(frames: Iterator[np.ndarray], clip: Clip, hands: dict[int, np.ndarray]) -> Iterator[np.ndarray]:
+def _look_for_hands(frames: Frames, clip: Clip, hands: dict[int, np.ndarray]) -> Iterator[np.ndarray]:
     """The frames as they are; what hands every so many of them have goes to ``hands``."""
     every = clip.settings.landmarks.hands_every
     for t, frame in enumerate(frames):
         if every and t % every == 0:
             hands[t] = clip.tools.hands.detect(frame)
         yield frame
-
-
-def _one_by_one(frames: zarr.Array) -> Iterator[np.ndarray]:
-    for start in range(0, frames.shape[0], BLOCK):
-        yield from frames[start : start + BLOCK]
 
 
 STAGE = replace(contract("landmarks"), version=2, process=process, load=load)
