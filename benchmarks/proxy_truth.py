@@ -35,7 +35,8 @@ from benchmarks.truth_scores import SEEN, fitted_neutral, identity_correlation, 
 from expportrait.config import Proxy
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.proxy import fit_proxy
+from expportrait.fit.polish import steps
+from expportrait.fit.proxy import VIEWS, fit_proxy
 from expportrait.head import Head
 from expportrait.progress import progress
 
@@ -107,11 +108,22 @@ def settings_of(method: str, s: Proxy) -> Proxy:
     return s.model_copy(update=changes[method])
 
 
+def looks(s: Proxy, frames: int) -> float:
+    """How often a fit's dense stages look at a frame, all frames together: once in a pass."""
+    views, both = min(VIEWS, frames), s.offsets == "both"
+    count = s.coarse_passes * frames
+    count += s.static_passes * (views + frames) if both else 0
+    if s.offsets != "none":
+        count += s.dynamic_passes * (frames + (views if both else 0))
+        count += steps(s.final_passes, frames, s.batch, s.min_steps) * min(s.batch, frames)
+    return count
+
+
 class Meter:
     """CPU seconds of this process and its peak memory, over one fit."""
 
-    def __init__(self, batch: int):
-        self.batch, self.steps, self.dense = batch, 0, 0.0
+    def __init__(self) -> None:
+        self.dense = 0.0
         gc.collect()
         with contextlib.suppress(OSError):  # start the peak anew: what made the observations is not the fit's
             Path("/proc/self/clear_refs").write_text("5")
@@ -120,10 +132,10 @@ class Meter:
     def track(self, stage: str, loss: float) -> None:
         now = time.process_time()
         if stage not in ("rigid", "landmarks"):
-            self.steps, self.dense = self.steps + 1, self.dense + now - self.last
+            self.dense += now - self.last
         self.last = now
 
-    def figures(self, frames: int) -> dict[str, float]:
+    def figures(self, s: Proxy, frames: int) -> dict[str, float]:
         seconds = (time.process_time() - self.start) / frames
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         status = Path("/proc/self/status")
@@ -131,7 +143,7 @@ class Meter:
             peak = next(
                 int(row.split()[1]) / 1024 for row in status.read_text().splitlines() if row.startswith("VmHWM")
             )
-        each = 1e3 * self.dense / max(self.steps * self.batch, 1)
+        each = 1e3 * self.dense / max(looks(s, frames), 1)
         return {"seconds_per_frame": seconds, "ms_per_iteration_frame": each, "peak_mib": peak}
 
 
@@ -169,10 +181,10 @@ def fitted(job: Job) -> dict[str, np.ndarray]:
     clip = load_clip(head, job.person, job.clip, job.frames, job.cache)
     settings = settings_of(job.method, job.settings)
     targets, points, confidence = observe(clip, (job.person, job.clip), job.variant == "noisy")
-    meter = Meter(min(settings.batch, job.frames))
+    meter = Meter()
     start = true_start(head, clip) if job.method == "oracle" else None
     fit = fit_proxy(head, targets, points, confidence, settings, start, meter.track)
-    scores = meter.figures(job.frames) | score_clip(head, fit, clip)
+    scores = meter.figures(settings, job.frames) | score_clip(head, fit, clip)
     if job.pictures:
         name = f"{job.variant}_{job.person}_{job.clip}_{job.method}.jpg"
         save_picture(job.pictures / name, head, fit, clip, targets)

@@ -272,8 +272,9 @@ def behead(results, clip="b"):
     (results / "crop" / f"{clip}.zarr" / "zarr.json").write_text("{")
 
 
+@pytest.mark.parametrize("read", [lambda store: store["x"], lambda store: store.lazy("x")[:]], ids=["whole", "lazy"])
 @pytest.mark.parametrize("harm", [damage, flip, lose, behead])
-def test_a_damaged_parent_is_nobodys_fault_and_is_made_anew(bench, harm):
+def test_a_damaged_parent_is_nobodys_fault_and_is_made_anew(bench, harm, read):
     results = bench.config.results
     crop, landmarks = results / "crop" / "d-0000.json", results / "landmarks"
     bench.run()
@@ -282,7 +283,7 @@ def test_a_damaged_parent_is_nobodys_fault_and_is_made_anew(bench, harm):
 
     def process(clip, out):
         bench.done.append(clip.title)
-        out.array("y", clip.parents["crop"]["x"])
+        out.array("y", read(clip.parents["crop"]))
 
     stage = Stage("landmarks", 1, ("landmarks",), ("crop",), process)
     with pytest.raises(MachineFault, match=r"damaged stores, the first one: .*b\.zarr .*Run snakemake again"):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from expportrait.store import Store, StoreError
+from expportrait.store import Store
 
 KEPT = 256 << 20  # bytes of frames: 340 of 512 px, so that most clips are unpacked once however often they are read
 
@@ -19,7 +19,7 @@ class Frames:
     """
 
     def __init__(self, store: Store, name: str, kept: int = KEPT):
-        array, self._path = store.lazy(name), store.path
+        array = store.lazy(name)
         self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
         self._array, self._chunk, self._lock = array, array.chunks[0], threading.Lock()
         self._most = max(2, kept // max(1, int(np.prod(array.chunks)) * array.dtype.itemsize))
@@ -38,17 +38,11 @@ class Frames:
             return self._frame(range(len(self))[int(key)])
         return np.stack([self._frame(int(t)) for t in key]) if len(key) else np.empty((0, *self.shape[1:]), self.dtype)
 
-    def _read(self, part: slice) -> np.ndarray:
-        try:
-            return self._array[part]
-        except Exception as error:  # whatever damaged bytes provoke
-            raise StoreError(f"{self._path} is damaged: {type(error).__name__}: {error}", self._path) from error
-
     def _frame(self, t: int) -> np.ndarray:
         number, place = divmod(t, self._chunk)
         with self._lock:  # two readers of the same chunk unpack it once
             if number not in self._chunks:
-                self._chunks[number] = self._read(slice(number * self._chunk, (number + 1) * self._chunk))
+                self._chunks[number] = self._array[number * self._chunk : (number + 1) * self._chunk]
                 while len(self._chunks) > self._most:
                     self._chunks.popitem(last=False)
             self._chunks.move_to_end(number)

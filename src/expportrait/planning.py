@@ -1,6 +1,6 @@
 """Snakemake's plans of thousands of jobs, faster: what it works out again for each job, and what nobody sees.
 
-Neither changes what is planned or printed. Where another version of Snakemake has other functions, it works as it is.
+Neither changes what is planned or printed. Where another version of Snakemake lacks one of the two, that is left alone.
 """
 
 from collections.abc import Callable

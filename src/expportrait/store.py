@@ -156,8 +156,8 @@ class Store:
     def names(self) -> list[str]:
         return sorted(self._group.array_keys())
 
-    def lazy(self, name: str) -> zarr.Array:
-        """The array on disk, sliced when needed; all its chunks are there."""
+    def lazy(self, name: str) -> "Lazy":
+        """The array on disk, read where it is indexed; all its chunks are there."""
         try:
             array = self._group[name]
         except KeyError:
@@ -173,26 +173,42 @@ class Store:
             raise _damaged(self.path, error) from error
         if not complete:
             raise StoreError(f"{self.path} is damaged: chunks of {name!r} are missing", self.path)
-        return array
+        return Lazy(self.path, array)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        array = self.lazy(name)
-        try:
-            return array[...]
-        except Exception as error:
-            raise _damaged(self.path, error) from error
+        return self.lazy(name)[...]
 
     def check(self, read: bool = False) -> Self:
         """Look for missing chunks in every array, without reading them; with ``read``, for damaged ones as well."""
         for name in self.names():
             array = self.lazy(name)
-            step = (array.shards or array.chunks or (1,))[0]
-            for start in range(0, array.shape[0] if array.shape else 1, step) if read else ():
-                try:
-                    _ = array[start : start + step] if array.shape else array[()]
-                except Exception as error:
-                    raise _damaged(self.path, error) from error
+            for start in range(0, len(array), array.step) if read and array.shape else ():
+                _ = array[start : start + array.step]
+            if read and not array.shape:
+                _ = array[()]
         return self
+
+
+class Lazy:
+    """An array of a store, read where it is indexed: numbers, slices, as zarr has them. Raises StoreError where what is
+    read is damaged, whatever the damage provokes."""
+
+    def __init__(self, path: Path, array: zarr.Array):
+        self._path, self._array = path, array
+        self.shape, self.ndim, self.dtype, self.chunks = array.shape, array.ndim, array.dtype, array.chunks
+        self.step = (array.shards or array.chunks or (1,))[0]  # rows of a file
+        self.attrs = dict(array.attrs)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        try:
+            return self._array[key]
+        except IndexError:  # the caller's
+            raise
+        except Exception as error:
+            raise _damaged(self._path, error) from error
 
 
 def layout(
@@ -219,7 +235,7 @@ def codec(shape: tuple[int, ...], dtype: np.dtype) -> BloscCodec:
 
 
 def encode_normals(normals: np.ndarray) -> np.ndarray:
-    """Unit normals (..., 3), background 0, as int8; off by 0.13 degrees in the mean, 0.5 at most."""
+    """Unit normals (..., 3), background 0, as int8; off by 0.17 degrees in the mean, 0.39 at most."""
     codes = normals * 127
     return np.rint(codes, out=codes).astype(np.int8)
 

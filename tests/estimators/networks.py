@@ -48,13 +48,15 @@ def onnx_file(path: Path, *outputs: tuple[str, list], batch: int | str = "batch"
     return path
 
 
-def mean_colour(path: Path, shape: tuple = ("N", 3, 112, 112), flat: bool = True) -> Path:
-    """Of ArcFace's interface; the embedding is the mean colour of the face."""
-    nodes = [helper.make_node("GlobalAveragePool", ["data"], ["mean"])]
+def mean_colour(path: Path, shape: tuple = ("N", 3, 112, 112), flat: bool = True, gain: float = 1.0) -> Path:
+    """Of ArcFace's interface; the embedding is ``gain`` times the mean colour of the face."""
+    nodes = [helper.make_node("GlobalAveragePool", ["data"], ["colour"])]
+    nodes += [helper.make_node("Mul", ["colour", "gain"], ["mean"])]
     nodes += [helper.make_node("Flatten", ["mean"], ["fc1"])] if flat else []
     last, out = ("fc1", [shape[0], 3]) if flat else ("mean", [shape[0], 3, 1, 1])
     values = [helper.make_tensor_value_info(*v) for v in (("data", 1, shape), (last, 1, out))]
-    graph = helper.make_graph(nodes, "stand-in", values[:1], values[1:])
+    constants = [numpy_helper.from_array(np.float32(gain), "gain")]
+    graph = helper.make_graph(nodes, "stand-in", values[:1], values[1:], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     onnx.save(model, str(path))
     return path

@@ -70,6 +70,15 @@ def test_a_single_portrait_has_both_fields(head: Head) -> None:
     assert fit.static.norm(dim=-1).max() > 0.005 and fit.errors["landmark"].max() < 0.02
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_the_same_head(truth: Truth, fit: ProxyFit) -> None:
+    head = Head.load().to("cuda")
+    found = fit_proxy(head, truth.targets, truth.points, torch.ones(6), QUICK)
+    assert found.static.is_cuda and (found.static.cpu() - fit.static).norm(dim=-1).mean() < 1e-3
+    assert abs(float(found.errors["normal_deg"].mean()) - float(fit.errors["normal_deg"].mean())) < 0.5
+
+
 def test_a_zero_weight_switches_its_loss_off(head: Head, truth: Truth) -> None:
     silent = QUICK.model_copy(update={"w_silhouette": 0.0, "static_passes": 0, "dynamic_passes": 0})
     fit = fit_proxy(head, truth.targets, truth.points, torch.ones(6), silent)

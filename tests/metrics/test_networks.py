@@ -49,8 +49,8 @@ def test_lpips_without_the_package_is_one_sentence(monkeypatch):
 
 @pytest.fixture
 def network(tmp_path):
-    def network(name, shape=("N", 3, 112, 112), flat=True):
-        return ArcFace(mean_colour(tmp_path / name, shape, flat), "evaluate.arcface")
+    def network(name, shape=("N", 3, 112, 112), flat=True, gain=1.0):
+        return ArcFace(mean_colour(tmp_path / name, shape, flat, gain), "evaluate.arcface")
 
     return network
 
@@ -73,6 +73,13 @@ def test_csim_is_the_cosine_of_the_faces_embeddings(network):
     missing = arcface.embed(frames[:2], where[:2], np.array([True, False]))
     np.testing.assert_array_equal(np.isnan(csim(a, missing)), [False, True])
     assert len(backend(arcface, "the true frame")["weights"]["arcface"]) == 64
+
+
+def test_a_network_whose_embedding_is_zero_is_refused(network):
+    grey = np.full((1, 200, 200, 3), 127.5).astype(np.uint8)
+    nothing = network("nothing.onnx", gain=0.0)
+    with pytest.raises(UserError, match=r"nothing.onnx gives embeddings that are no numbers, or zero"):
+        nothing.embed(grey, points(TEMPLATE + 40), np.ones(1, bool))
 
 
 def test_likeness_is_that_to_whom_most_are_like():

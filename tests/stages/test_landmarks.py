@@ -81,11 +81,12 @@ def test_a_track_of_two_people_is_refused_by_their_faces(landmarks, tmp_path):
     other = [frame[..., ::-1] for frame in one]  # blue skin stands for another face
     settings = {"arcface": network, "min_identity": 0.9}
     store = landmarks(one, **settings)
-    assert store.attrs["identity"] > 0.99 and store.attrs["others"] == 0 and len(store.attrs["files"]["arcface"]) == 64
+    told = store.attrs["identity"]
+    assert told["least"] > 0.99 and told["others"] == 0 and len(told["weights"]) == 64
     mixed = one[:20] + other[20:]
     reason = landmarks(mixed, **settings)
     assert "1 of 3 frames" in reason and "frame 20" in reason and "landmarks.min_identity: 0.9" in reason
-    assert landmarks(mixed, **settings, max_others=0.5).attrs["others"] == pytest.approx(1 / 3)
+    assert landmarks(mixed, **settings, max_others=0.5).attrs["identity"]["others"] == pytest.approx(1 / 3)
     assert "identity" not in landmarks(mixed).attrs
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from expportrait.errors import UserError
 from expportrait.estimators.onnx_network import OnnxNetwork
 
 SIDE = 112  # px, of ArcFace's input
@@ -33,6 +34,10 @@ class ArcFace:
         inputs = (faces.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
         parts = [self._network(inputs[first : first + BATCH])[0] for first in range(0, len(inputs), BATCH)]
         values = np.concatenate(parts)
+        if not (np.isfinite(values).all() and values.any(1).all()):
+            raise UserError(
+                f"{self._network.file} gives embeddings that are no numbers, or zero: it is no ArcFace network"
+            )
         rows = np.full((len(found), values.shape[1]), np.nan)
         rows[found] = values / np.linalg.norm(values, axis=1, keepdims=True)
         return rows

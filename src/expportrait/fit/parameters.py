@@ -49,6 +49,9 @@ class HeadParameters:
     def frames(self) -> int:
         return len(self.place)
 
+    def finite(self) -> bool:
+        return all(bool(torch.isfinite(x).all()) for x in vars(self).values() if isinstance(x, Tensor))
+
     def matrices(self, frames: Tensor | slice = slice(None)) -> Tensor:
         """(B, 10, 3, 3) joint rotations of the chosen frames, in the order of ``head.JOINTS``."""
         rotation = self.rotation[frames]

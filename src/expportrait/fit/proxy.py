@@ -115,9 +115,8 @@ class ProxyFitter(ClipModel):
         old = self.evaluate(self.s.coarse_size, dense, views)
         run()
         new = self.evaluate(self.s.coarse_size, dense, views)
-        values = torch.cat([self.parameters.shape, self.static_raw.flatten()])
         worse = [not new[k].mean() <= 1.02 * old[k].mean() for k in ("landmark", "normal_deg")]
-        if all(worse) or not torch.isfinite(values).all():
+        if all(worse) or not self.parameters.finite() or not torch.isfinite(self.static_raw).all():
             self.parameters, self.static_raw = before
 
     def run(self, start: HeadParameters | None = None, track: Track | None = None) -> ProxyFit:

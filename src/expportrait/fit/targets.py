@@ -105,7 +105,7 @@ class TargetFile:
 
     def __init__(self, frames: int, size: int, disparity: bool, device: torch.device | str = "cpu"):
         self.frames, self.size, self.disparity, self.device = frames, size, disparity, device
-        self.shift = torch.full((frames,), torch.nan)  # to be added to a frame's depth, where it is known
+        self.shift = torch.full((frames,), torch.nan, device=device)  # to be added to a frame's depth, if known
         shapes = ((size, size, 3), (size, size), (size, size), (size, size))
         self._maps = [FrameFile(frames, shape, kind) for shape, kind in zip(shapes, self.TYPES, strict=True)]
 
@@ -116,7 +116,7 @@ class TargetFile:
     def __getitem__(self, frames: Tensor | slice) -> Targets:
         read = (file[frames].to(self.device) for file in self._maps)
         targets = Targets(*(x / 255 if x.dtype == torch.uint8 else x.float() for x in read), self.disparity)
-        shift = self.shift[frames].to(self.device)
+        shift = self.shift[frames]
         targets.depth += shift.nan_to_num()[:, None, None]
         targets.anchored = ~shift.isnan()
         return targets

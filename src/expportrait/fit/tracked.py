@@ -46,7 +46,8 @@ def read_tracked(path: Path, head: Head, frames: int, size: int) -> HeadParamete
         shape = values[key].squeeze().shape if dims < 2 else values[key].shape
         if len(shape) != dims or (last and shape[-1] != last) or (dims == 2 and shape[0] != frames):
             raise ClipError(f"{path}: '{key}' has shape {values[key].shape}, the clip has {frames} frames")
-    tensors = {k: torch.from_numpy(v.astype(np.float32)) for k, v in values.items() if v.dtype.kind in "fiu"}
+    device = head.coarse.template.device
+    tensors = {k: torch.from_numpy(v.astype(np.float32)).to(device) for k, v in values.items() if v.dtype.kind in "fiu"}
 
     parameters = HeadParameters.neutral(head, frames, size, float(tensors["focal_length"].squeeze()))
     for name, target in (("betas", parameters.shape), ("expression", parameters.expression)):
@@ -54,7 +55,7 @@ def read_tracked(path: Path, head: Head, frames: int, size: int) -> HeadParamete
         n = min(source.shape[-1], target.shape[-1])
         target[..., :n] = source[..., :n]
 
-    pose = torch.zeros(frames, 10, 3)
+    pose = torch.zeros(frames, 10, 3, device=device)
     pose[:, 0] = tensors["global_orient"]
     for key in (k for k in OPTIONAL if k in tensors):
         if tensors[key].shape != (frames, OPTIONAL[key]):
@@ -83,7 +84,7 @@ def read_tracked(path: Path, head: Head, frames: int, size: int) -> HeadParamete
         pose[:, 0] = matrix_to_axis_angle(turn)
     translation = from_smplx(head, parameters.shape, parameters.expression, pose[:, 0], transl)
     if str(values.get("convention", "opengl")) == "opencv":
-        flip = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+        flip = torch.diag(pose.new_tensor([1.0, -1.0, -1.0]))
         pose[:, 0] = matrix_to_axis_angle(flip @ axis_angle_to_matrix(pose[:, 0]))
         translation = translation @ flip
     if (translation[:, 2] >= 0).any():

@@ -71,8 +71,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         raise ClipError(f"in {figures['unsure']:.0%} of the frames a quarter of the points are guesses, as behind "
                         f"hands or in blur (landmarks.max_unsure: {options.max_unsure:.0%})")  # fmt: skip
     if clip.tools.arcface is not None:
-        figures |= _identity(frames, points, seen, clip.tools.arcface, options)
-        files = files | {"arcface": clip.tools.arcface.sha256}
+        figures["identity"] = _identity(frames, points, seen, clip.tools.arcface, options)
     points, confidence = fill(points, confidence, seen, options.max_gap)
     out.array("points", points, unit="px", axes="x right, y down, z away from the viewer")
     out.array("confidence", confidence, range=[0, 1])
@@ -93,7 +92,7 @@ def _figures(
 
 def _identity(
     frames: Frames, points: np.ndarray, seen: np.ndarray, arcface: ArcFace, options: Landmarks
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """How alike the faces of some of the frames are. Raises ClipError where they are not one person's."""
     looked = np.flatnonzero(seen)[::IDENTITY_EVERY]
     alike = likeness(arcface.embed(frames[looked], points[looked], np.ones(len(looked), bool)))
@@ -102,7 +101,9 @@ def _identity(
         raise ClipError(f"{len(others)} of {len(looked)} frames looked at show another face than the rest, frame "
                         f"{others[0]} first (landmarks.min_identity: {options.min_identity:g}, "
                         f"landmarks.max_others: {options.max_others:.0%})")  # fmt: skip
-    return {"identity": float(alike.min()), "others": len(others) / len(looked)}
+    return {"least": float(alike.min()), "others": len(others) / len(looked), "unit": "cosine, 1 is equal",
+            "against": "the frame most like all others", "reduction": f"of every {IDENTITY_EVERY}th frame seen",
+            "backend": f"ArcFace, ONNX file {arcface.name}", "weights": arcface.sha256}  # fmt: skip
 
 
 def _look_for_hands(frames: Frames, clip: Clip, hands: dict[int, np.ndarray]) -> Iterator[np.ndarray]:

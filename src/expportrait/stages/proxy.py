@@ -49,7 +49,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
             bar.update(1)
 
         fit = fitter.run(start, track)
-    if not torch.isfinite(fit.static).all() or not torch.isfinite(fit.parameters.expression).all():
+    if not torch.isfinite(fit.static).all() or not fit.parameters.finite():
         raise ClipError("the fit diverged; look at the clip's landmarks and normals in the report")
     save_proxy(out, fit, head)
     out.attrs(seconds={name: round(value, 2) for name, value in seconds.items()})
