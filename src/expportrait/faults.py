@@ -10,8 +10,9 @@ _NAMES = ("ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EIO", "ENOMEM", "EMFILE", "ENFI
           "ENODEV")  # fmt: skip
 ERRNO = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}  # not every system has all of them
 _TYPES = ("OutOfMemoryError", "AcceleratorError")  # of torch, which is not imported here
-_TEXTS = ("cuda error", "out of memory", "can't allocate memory", "no cuda gpus", "nvidia driver", "cudnn", "cublas",
-          "cudaerror", "cuda failure", "failed to allocate", "insufficient memory", "bad_alloc", "bad allocation")  # fmt: skip
+_TEXTS = ("cuda error", "out of memory", "can't allocate memory", "no cuda gpus", "nvidia driver", "cudnn",
+          "cublas", "cudaerror", "cuda failure", "failed to allocate", "insufficient memory", "bad_alloc",
+          "bad allocation")  # fmt: skip
 _LIBRARIES = ("onnxruntime", "cv2")  # their errors are no RuntimeErrors
 
 

@@ -226,7 +226,7 @@ class VideoReader:
 
 
 def _raise_machine_fault(path: Path, error: Exception) -> None:
-    """Raises MachineFault where it was not the file that could not be decoded, but the machine that could not read it."""
+    """Raises MachineFault where the machine failed, not the decoder."""
     number = getattr(error, "errno", None)
     if number not in ERRNO:
         return
