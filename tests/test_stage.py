@@ -226,6 +226,23 @@ def test_a_decoders_complaint_is_not_the_machines():
     assert machine_fault(InvalidData(errno.EIO, "Input/output error")) is None
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "text", "machine"),
+    [
+        ("onnxruntime.capi.onnxruntime_pybind11_state", "Fail", "CUDA failure 2: out of memory ; GPU=0", True),
+        ("onnxruntime.capi.onnxruntime_pybind11_state", "Fail", "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", True),
+        ("onnxruntime.capi.onnxruntime_pybind11_state", "RuntimeException", "Failed to allocate memory for 9 B", True),
+        ("onnxruntime.capi.onnxruntime_pybind11_state", "RuntimeException", "std::bad_alloc", True),
+        ("onnxruntime.capi.onnxruntime_pybind11_state", "InvalidArgument", "Got invalid dimensions for input", False),
+        ("cv2", "error", "OpenCV(4.11.0) alloc.cpp:73: error: (-4:Insufficient memory) in 'OutOfMemoryError'", True),
+        ("cv2", "error", "OpenCV(4.11.0) resize.cpp:4211: error: (-215:Assertion failed) !ssize.empty()", False),
+    ],
+)
+def test_libraries_without_errors_of_memory_are_understood(module, name, text, machine):
+    error = type(name, (Exception,), {"__module__": module})(text)
+    assert (machine_fault(error) == f"{name}: {text}") if machine else (machine_fault(error) is None)
+
+
 def test_a_known_reason_stays_the_clips_whatever_led_to_it():
     error = ClipError("the video cannot be decoded")
     error.__cause__ = OSError(errno.EIO, "Input/output error")

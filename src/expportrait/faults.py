@@ -6,9 +6,14 @@ from contextlib import contextmanager
 
 from expportrait.errors import ClipError, MachineFault, StageBroken, UserError
 
-_ERRNO = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ENOMEM", "EMFILE", "ENFILE", "ESTALE")}
+_NAMES = ("ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EIO", "ENOMEM", "EMFILE", "ENFILE", "ESTALE", "ETIMEDOUT", "EREMOTEIO",
+          "ENODEV")  # fmt: skip
+ERRNO = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}  # not every system has all of them
 _TYPES = ("OutOfMemoryError", "AcceleratorError")  # of torch, which is not imported here
-_TEXTS = ("cuda error", "out of memory", "can't allocate memory", "no cuda gpus", "nvidia driver", "cudnn", "cublas")
+_TEXTS = ("cuda error", "out of memory", "can't allocate memory", "no cuda gpus", "nvidia driver", "cudnn",
+          "cublas", "cudaerror", "cuda failure", "failed to allocate", "insufficient memory", "bad_alloc",
+          "bad allocation")  # fmt: skip
+_LIBRARIES = ("onnxruntime", "cv2")  # their errors are no RuntimeErrors
 
 
 def machine_fault(error: BaseException | None) -> str | None:
@@ -19,8 +24,9 @@ def machine_fault(error: BaseException | None) -> str | None:
         # a decoder reports damaged files with the numbers of the operating system
         decoder = type(error).__module__.startswith("av.")
         by_type = isinstance(error, MachineFault | MemoryError) or type(error).__name__ in _TYPES
-        by_number = isinstance(error, OSError) and error.errno in _ERRNO
-        by_text = isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _TEXTS)
+        by_number = isinstance(error, OSError) and error.errno in ERRNO
+        library = isinstance(error, RuntimeError) or type(error).__module__.split(".")[0] in _LIBRARIES
+        by_text = library and any(text in str(error).lower() for text in _TEXTS)
         if by_type or by_text or (by_number and not decoder):
             text = str(error).strip().splitlines()
             return text[0] if isinstance(error, MachineFault) else f"{type(error).__name__}: {''.join(text[:1])}"

@@ -179,7 +179,7 @@ class _Runner:
         paths = self.stores(row)
         parents = {name: state(store.parent, store.stem) for name, store in paths.items()}
         for name, store in paths.items():
-            if parents[name].status == "failed" and parents[name].key is None and (why := _unreadable(store)):
+            if parents[name].status == "failed" and parents[name].key is None and (why := unreadable(store)):
                 return self._broken(store, why)
         parents |= {name: whole_state(self.config.results / name) for name in self.stage.whole}
         for name, parent in parents.items():
@@ -250,7 +250,7 @@ class _Runner:
         self.beat.tell(step=step)
 
 
-def _unreadable(store: Path) -> str:
+def unreadable(store: Path) -> str:
     """Why a store cannot be read that is there, or that an index promises; empty where none is due."""
     try:
         return "" if "key" in Store(store).attrs else f"{store} is damaged: it has no key"

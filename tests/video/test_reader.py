@@ -1,3 +1,4 @@
+import errno
 import os
 from fractions import Fraction
 
@@ -6,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from expportrait.errors import ClipError
-from expportrait.video.reader import open_source
+from expportrait.errors import ClipError, MachineFault
+from expportrait.video.reader import VideoReader, open_source
 
 from . import make
 
@@ -217,3 +218,63 @@ def test_a_video_without_its_index_says_so(tmp_path):
     assert data.find(b"mdat") < data.find(b"moov")
     (part := tmp_path / "part.mp4").write_bytes(data[: data.find(b"moov") - 4])
     assert "not copied to its end" in reason(part).reason
+
+
+def _failing(monkeypatch, number):
+    """The decoder reports an error of the operating system at the fourth packet."""
+    seen = []
+
+    class Packet:
+        def __init__(self, packet):
+            self.packet = packet
+
+        def __getattr__(self, name):
+            return getattr(self.packet, name)
+
+        def decode(self):
+            seen.append(self)
+            if len(seen) == 4:
+                av.error.err_check(-number)
+            return self.packet.decode()
+
+    packets = VideoReader._packets
+
+    def wrapped(reader, container, stream):
+        class Container:
+            def demux(self, of):
+                return map(Packet, container.demux(of))
+
+        return packets(reader, Container(), stream)
+
+    monkeypatch.setattr(VideoReader, "_packets", wrapped)
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOMEM, errno.ETIMEDOUT])
+def test_a_machine_that_fails_in_mid_decode_cuts_no_video_off(tmp_path, monkeypatch, number):
+    reader = open_source(make.video(tmp_path / "v.mp4", make.numbered(8)))
+    _failing(monkeypatch, number)
+    with pytest.raises(MachineFault, match=rf"v\.mp4 could not be read.*: {os.strerror(number)}"):
+        [*reader.frames()]
+    assert not reader.truncated
+
+
+def test_an_io_error_of_a_file_that_can_be_read_is_damage(tmp_path, monkeypatch):
+    reader = open_source(make.video(tmp_path / "v.mp4", make.numbered(8)))
+    _failing(monkeypatch, errno.EIO)
+    [*reader.frames()]
+    assert reader.truncated
+    monkeypatch.undo()
+    _failing(monkeypatch, errno.EIO)
+    monkeypatch.setattr("expportrait.video.reader._readable", lambda path: False)
+    with pytest.raises(MachineFault, match="Input/output error"):
+        [*reader.frames()]
+
+
+def test_too_many_open_files_are_not_the_videos_fault(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        av.error.err_check(-errno.EMFILE)
+
+    monkeypatch.setattr(av, "open", refuse)
+    (tmp_path / "v.mp4").write_bytes(b"x")
+    with pytest.raises(MachineFault, match="Too many open files"):
+        open_source(tmp_path / "v.mp4")

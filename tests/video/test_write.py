@@ -1,7 +1,10 @@
+import resource
+
 import av
 import numpy as np
 import pytest
 
+from expportrait.errors import MachineFault
 from expportrait.video.reader import open_source
 from expportrait.video.write import write_mp4
 
@@ -58,3 +61,15 @@ def test_a_failure_leaves_the_older_file(tmp_path):
         write_mp4(path, [], 25)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_the_machines_fault(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # as a quota does
+    try:
+        with pytest.raises(MachineFault, match=r"v\.mp4 cannot be written: File too large"):
+            noise = np.random.default_rng(0).integers(0, 255, (60, 64, 64, 3), dtype=np.uint8)
+            write_mp4(tmp_path / "v.mp4", iter(noise), 25)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [*tmp_path.iterdir()] == []

@@ -106,6 +106,19 @@ def test_failures_reach_their_children_and_are_tried_again_when_asked(project, s
     assert project.work() == ["landmarks bob"] and todo(look(project)) == {}
 
 
+def test_a_pair_that_evaluate_gave_up_is_failed_and_tried_again_when_asked(project, say):
+    pairs = project.folder / "results/evaluate/pairs"
+    pair, other = (row.clip for row in look(project).pairs[:2])
+    key = json.loads((pairs / f"{pair}.json").read_text())["key"]
+    failure = {"status": "failed", "key": key, "why": "there is nothing to measure"}
+    (pairs / f"{pair}.failed.json").write_text(json.dumps(failure))
+    assert look(project).cells["evaluate"][pair] == ("failed", key, "there is nothing to measure", key)
+    assert "there is nothing to measure" in say("status") and todo(look(project)) == {}
+    assert say("retry", stage=["evaluate"]) == "evaluate 1 will be tried again by the next run: snakemake\n"
+    assert not [*pairs.glob(f"{pair}.*")] and (pairs / f"{other}.json").exists()
+    assert todo(look(project)) == {"evaluate": 1} and project.plan() == {"evaluate": 1, "report": 1}
+
+
 @pytest.mark.parametrize("options", [{}, {"stage": ["landmark"], "everything": True}])
 def test_retry_wants_to_know_what(say, options):
     with pytest.raises(UserError, match=r"say which failures|there is no stage 'landmark'"):

@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from expportrait.config import Config
-from expportrait.errors import ClipError
+from expportrait.errors import ClipError, MachineFault
+from expportrait.faults import machine_fault
+from expportrait.frames import Frames
 from expportrait.generator.data import resize
+from expportrait.heal import mark
 from expportrait.metrics.pair import METHODS, METRICS, Tools, measure, read_tracks
 from expportrait.metrics.table import markdown
 from expportrait.progress import progress, say
-from expportrait.stage import content_key, state, write_json
+from expportrait.stage import content_key, state, unreadable, write_json
 from expportrait.stages.contracts import contract, tracks_of
-from expportrait.store import Store, StoreError
+from expportrait.store import Store, StoreError, writing
 
 STAGE = replace(contract("evaluate"), version=2)
 
@@ -24,14 +27,18 @@ def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
     """Measure the pairs (target, driver) and write results/evaluate/table.md and, last, table.json, which it returns.
 
     A pair whose video is missing or unusable has rows without numbers and with the reason. Pairs that are done are kept
-    in pairs/<pair>.json and not measured again. Raises UserError where the settings ask for what is not there.
+    in pairs/<pair>.json and not measured again; pairs/<pair>.failed.json says why one could not be measured, and is
+    tried again by every run. Raises UserError where the settings ask for what is not there, and MachineFault, without
+    a table, where stores are damaged: they are marked, and the other pairs are measured first.
     """
     home = config.results / STAGE.name
     rows: list[dict] = []
+    damaged: list[str] = []
     tools: Tools | None = None
     for target, driver in progress(pairs, len(pairs), STAGE.name):
         name = f"{target}__{driver}"
         about = {"pair": name, "target": target, "driver": driver, "mode": "self" if target == driver else "cross"}
+        record, key = home / "pairs" / f"{name}.failed.json", None
         try:
             key = _key(config, name, target, driver)
             done = _done(home / "pairs" / f"{name}.json", key)
@@ -39,10 +46,23 @@ def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
                 tools = tools or Tools.load(config.evaluate, device)
                 done = {"key": key, **_measured(tools, config, about)}
                 write_json(home / "pairs" / f"{name}.json", done)
+            with writing(record):
+                record.unlink(missing_ok=True)
             rows += done["rows"]
         except (ClipError, StoreError) as error:
+            if machine_fault(error):
+                raise
             say(f"{STAGE.name} {name}: {error}")
+            if isinstance(error, StoreError) and error.path is not None:
+                mark(error.path, str(error))
+                damaged.append(str(error))
+                continue
+            if key is not None:
+                write_json(record, {"status": "failed", "key": key, "why": str(error)})
             rows += _without(about, str(error))
+    if damaged:
+        raise MachineFault(f"{STAGE.name}: damaged stores, the first one: {damaged[0]}. Run snakemake again: it "
+                           "makes them anew, and what is done stays done")  # fmt: skip
     home.mkdir(parents=True, exist_ok=True)
     (home / "table.md").write_text(markdown(rows), "utf-8")
     write_json(home / "table.json", rows)
@@ -50,10 +70,14 @@ def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
 
 
 def _key(config: Config, name: str, target: str, driver: str) -> str:
-    """Raises ClipError where one of the stores is not there."""
+    """Raises ClipError where one of the stores is not there, StoreError where it is damaged."""
     parents = {}
     for stage, clip in (("reenact", name), ("crop", target), ("crop", driver)):
         found = state(config.results / stage, clip)
+        if found.status == "failed" and found.key is None:
+            store = config.results / stage / f"{clip}.zarr"
+            if why := unreadable(store):
+                raise StoreError(why, store)
         if found.status != "ok":
             raise ClipError(f"{stage} {clip}: {found.why}", retry=True)
         parents[f"{stage} {clip}"] = found.key
@@ -72,19 +96,18 @@ def _measured(tools: Tools, config: Config, about: dict) -> dict:
     """A pair's rows, and its values frame by frame."""
     results, own = config.results, about["mode"] == "self"
     video = Store(results / "reenact" / f"{about['pair']}.zarr")
-    made = video.lazy("frames")
-    target, driver = (Store(results / "crop" / f"{about[name]}.zarr").lazy("frames") for name in ("target", "driver"))
+    target, driver = (Store(results / "crop" / f"{about[name]}.zarr") for name in ("target", "driver"))
+    made, driving = Frames(video, "frames"), Frames(driver, "frames")
     reference, size = video.attrs["reference"], made.shape[1]
-    if made.shape[0] > driver.shape[0]:
-        raise ClipError(f"the video has {made.shape[0]} frames, its driver {driver.shape[0]}: run reenact again")
+    if made.shape[0] > driving.shape[0]:
+        raise ClipError(f"the video has {made.shape[0]} frames, its driver {driving.shape[0]}: run reenact again")
     # copying the portrait is perfect there, and the network was given the very picture
     frames = [t for t in range(0, made.shape[0], config.evaluate.stride) if not (own and t == reference)]
     if not frames:
         raise ClipError("the video is its reference frame and nothing else: there is nothing to measure")
-    pictures, driving = (np.stack([store[t] for t in frames]) for store in (made, driver))
-    portrait = resize(target[reference : reference + 1], size)[0]
+    pictures, portrait = made[frames], resize(Frames(target, "frames")[[reference]], size)[0]
     tracks = read_tracks(config.evaluate, about, frames, reference, made.shape[0])
-    scores = measure(tools, pictures, resize(driving, size), portrait, own, tracks)
+    scores = measure(tools, pictures, resize(driving[frames], size), portrait, own, tracks)
     about = about | {"reference": reference, "size": size, "frames": len(frames)}
     about["trained_on"] = _trained_on(results, about)
     return {

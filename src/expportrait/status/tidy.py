@@ -87,6 +87,8 @@ def retry(survey: Survey, chosen: Iterable[tuple[str, str, Cell]]) -> list[Path]
         with writing(home):
             if cell.status == "failed":
                 (home / f"{clip}.failed.json").unlink(missing_ok=True)
+                if stage == "evaluate":
+                    (home / f"{clip}.json").unlink(missing_ok=True)
             else:
                 marker(home / f"{clip}.zarr").write_text(cell.why + "\n", "utf-8")
         by_stage.setdefault(stage, set()).add(clip)
@@ -94,8 +96,19 @@ def retry(survey: Survey, chosen: Iterable[tuple[str, str, Cell]]) -> list[Path]
     for stage, clips in by_stage.items():
         if stage == TARGETS:  # made by the jobs of drive
             stage, clips = "drive", {p.clip for p in survey.pairs if p.extra["target"] in clips}
-        dropped += drop_indexes(survey.config.results / stage, clips)
+        dropped += _reopen(survey.config.results, stage, clips)
     return dropped
+
+
+def _reopen(results: Path, stage: str, clips: set[str]) -> list[Path]:
+    """Delete what Snakemake takes for the clips' work in that stage: their indexes, or the table of all pairs."""
+    if stage != "evaluate":
+        return drop_indexes(results / stage, clips)
+    table = results / stage / "table.json"
+    there = [table] if table.exists() else []
+    with writing(table):
+        table.unlink(missing_ok=True)
+    return there
 
 
 def waste(survey: Survey, stale: bool = False, now: float | None = None) -> list[Waste]:

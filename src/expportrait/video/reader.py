@@ -4,6 +4,7 @@ Nothing but the current frame is held in memory, and a reader can be read as oft
 """
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -13,7 +14,8 @@ import av
 import cv2
 import numpy as np
 
-from expportrait.errors import ClipError
+from expportrait.errors import ClipError, MachineFault
+from expportrait.faults import ERRNO
 from expportrait.video.hdr import HLG, PQ, tone_map
 
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -150,7 +152,8 @@ class VideoReader:
                 container.seek(self._origin + int((self._start - 1) / self._base), stream=stream)
                 near = times()
                 first = next(near, None)
-            except av.error.FFmpegError:
+            except av.error.FFmpegError as error:
+                _raise_machine_fault(self.path, error)
                 first = None
             if first is not None and first[0] is not None and first[0] <= self._start - SLACK:
                 yield first
@@ -182,8 +185,7 @@ class VideoReader:
                 ended = packet is None or (packet.dts is None and packet.size == 0)  # an empty one flushes the decoder
                 frames = packet.decode() if packet else []
             except av.error.FFmpegError as error:
-                if isinstance(error, MemoryError):
-                    raise
+                _raise_machine_fault(self.path, error)
                 self.truncated = True
                 continue
             for frame in frames:
@@ -208,6 +210,7 @@ class VideoReader:
         try:
             container = av.open(str(self.path), metadata_errors="ignore")
         except (av.error.FFmpegError, ValueError) as error:
+            _raise_machine_fault(self.path, error)
             reason = getattr(error, "strerror", None) or str(error)
             raise ClipError(f"{self.path} cannot be read: it is not a video, or was not copied to its end "
                             f"({reason})") from None  # fmt: skip
@@ -220,6 +223,27 @@ class VideoReader:
             streams[0].thread_type = "AUTO"
             streams[0].codec_context.thread_count = 2
             yield container, streams[0]
+
+
+def _raise_machine_fault(path: Path, error: Exception) -> None:
+    """Raises MachineFault where the machine failed, not the decoder."""
+    number = getattr(error, "errno", None)
+    if number not in ERRNO:
+        return
+    if number == errno.EIO and _readable(path):
+        return  # FFmpeg's word for some damaged files, too
+    raise MachineFault(f"{path} could not be read, which is not the file's fault: {error.strerror}") from error
+
+
+def _readable(path: Path) -> bool:
+    """Whether all of the file's bytes can be read."""
+    try:
+        with path.open("rb") as file:
+            while file.read(1 << 24):
+                pass
+    except OSError:
+        return False
+    return True
 
 
 def _deinterlacer(stream: av.VideoStream) -> av.filter.Graph:

@@ -8,13 +8,17 @@ from pathlib import Path
 import av
 import numpy as np
 
+from expportrait.errors import MachineFault
+from expportrait.faults import ERRNO
+
 BT709 = 1  # in ffmpeg's tables of colour spaces, primaries and transfer curves alike
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int = 16) -> None:
     """Write frames (H,W,3) u8 RGB, all of one size, as H.264 in BT.709 colours, index first; odd sides grow by a pixel.
 
-    The file appears when it is complete. Raises ValueError without frames, OSError where it cannot be written.
+    The file appears when it is complete. Raises ValueError without frames, MachineFault where the disk is
+    full or fails, OSError where it cannot be written for another reason.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -33,6 +37,10 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int = 1
                 raise ValueError(f"{path}: no frames to write")
             container.mux(stream.encode(None))
         temporary.replace(path)
+    except OSError as error:
+        if error.errno not in ERRNO:
+            raise
+        raise MachineFault(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,0 +1,75 @@
+"""Stage ``evaluate`` as a loop over pairs: what it does where a pair cannot be measured. The networks are left out."""
+
+import json
+
+import numpy as np
+import pytest
+
+from expportrait.config import Config
+from expportrait.errors import MachineFault
+from expportrait.metrics.pair import METHODS, Scores
+from expportrait.stages import evaluate
+from expportrait.store import StoreWriter
+
+PAIRS = [("ann", "ann"), ("ann", "bob")]
+
+
+def write(path, frames, seed=0, **attrs):
+    with StoreWriter(path, {"key": path.stem, **attrs}) as out:
+        out.array("frames", np.random.default_rng(seed).integers(0, 255, (frames, 8, 8, 3), np.uint8))
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    for clip in ("ann", "bob"):
+        write(tmp_path / "crop" / f"{clip}.zarr", 4)
+        (tmp_path / "crop" / f"{clip}-0000.json").write_text(json.dumps({clip: {"status": "ok"}}))
+    for target, driver in PAIRS:
+        write(tmp_path / "reenact" / f"{target}__{driver}.zarr", 4, reference=1)
+    one = Scores({"psnr": np.ones(4)}, {}, {}, {})
+    monkeypatch.setattr(evaluate.Tools, "load", lambda settings, device: None)
+    monkeypatch.setattr(evaluate, "measure", lambda *_: dict.fromkeys(METHODS, one))
+    monkeypatch.setattr(Scores, "fields", lambda scores: {"frames": 4, "reasons": {}})
+    monkeypatch.setattr(evaluate, "markdown", str)
+    return Config(results=tmp_path)
+
+
+def lose_a_chunk(results):
+    next(f for f in (results / "crop/bob.zarr/frames").rglob("*") if f.name != "zarr.json" and f.is_file()).unlink()
+
+
+def flip_a_bit(results):
+    file = next(f for f in (results / "crop/bob.zarr/frames").rglob("*") if f.name != "zarr.json" and f.is_file())
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3] ^= 16
+    file.write_bytes(data)
+
+
+def lose_the_header(results):
+    (results / "crop/bob.zarr/zarr.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [lose_a_chunk, flip_a_bit, lose_the_header])
+def test_a_damaged_store_is_marked_and_the_other_pairs_are_measured(config, damage):
+    results = config.results
+    damage(results)
+    with pytest.raises(MachineFault, match=r"crop/bob\.zarr .*Run snakemake again"):
+        evaluate.run([*reversed(PAIRS)], config, "cpu")
+    assert (results / "crop/bob.damaged").exists() and not (results / "crop/ann.damaged").exists()
+    assert [f.name for f in (results / "crop").glob("*.json")] == ["ann-0000.json"]
+    assert [f.name for f in (results / "evaluate").rglob("*.json")] == ["ann__ann.json"]
+    write(results / "crop/bob.zarr", 4)
+    assert [row["frames"] for row in json.loads(evaluate.run(PAIRS, config, "cpu").read_text())] == [4, 4, 4, 4]
+
+
+def test_a_pair_that_cannot_be_measured_is_recorded_until_it_can(config):
+    results = config.results
+    record = results / "evaluate/pairs/ann__bob.failed.json"
+    write(results / "crop/bob.zarr", 3)
+    rows = json.loads(evaluate.run(PAIRS, config, "cpu").read_text())
+    assert [row["frames"] for row in rows] == [4, 4, None, None]
+    known = json.loads(record.read_text())
+    assert known["status"] == "failed" and "its driver 3" in known["why"] and known["key"]
+    write(results / "crop/bob.zarr", 4)
+    evaluate.run(PAIRS, config, "cpu")
+    assert not record.exists() and json.loads((record.parent / "ann__bob.json").read_text())["key"] == known["key"]
