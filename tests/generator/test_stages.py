@@ -13,7 +13,7 @@ from expportrait.heartbeat import read_heartbeat
 from expportrait.manifest import Row
 from expportrait.stage import run
 from expportrait.stages import generator, latents, reenact
-from expportrait.store import Store
+from expportrait.store import Store, StoreWriter
 
 from . import make
 
@@ -41,6 +41,22 @@ def test_latents_are_those_of_the_clips_windows(done):
     assert min(map(cv2.PSNR, store["reference_images"], frames[[0, 11]])) >= 45
     back = to_frames(codec.decode(codec.encode(to_tensor(frames[:1]))))
     assert np.abs(back.astype(int) - frames[0]).mean() < 12
+
+
+def test_of_a_long_clip_one_window_is_held(tmp_path, monkeypatch):
+    windows, array = [], StoreWriter.array
+
+    def watched(data):
+        for window in data:
+            assert all(earlier() is None for earlier in windows[:-1])  # the last one is still the loop's
+            windows.append(ref(window))
+            yield window
+
+    monkeypatch.setattr(StoreWriter, "array", lambda self, name, data, **more: array(
+        self, name, watched(data) if self.path.parent.name == "latents" else data, **more))  # fmt: skip
+    make.latent_stores(tmp_path, make.config(tmp_path))
+    stores = [Store(tmp_path / "latents" / f"{clip}.zarr") for clip in "ab"]
+    assert len(windows) == sum(len(store[name]) for store in stores for name in ("windows", "reference_latents"))
 
 
 def test_short_clips_are_told_so(tmp_path):
