@@ -1,4 +1,5 @@
 import json
+from weakref import ref
 
 import av
 import cv2
@@ -12,7 +13,7 @@ from expportrait.heartbeat import read_heartbeat
 from expportrait.manifest import Row
 from expportrait.stage import run
 from expportrait.stages import generator, latents, reenact
-from expportrait.store import Store
+from expportrait.store import Store, StoreWriter
 
 from . import make
 
@@ -40,6 +41,22 @@ def test_latents_are_those_of_the_clips_windows(done):
     assert min(map(cv2.PSNR, store["reference_images"], frames[[0, 11]])) >= 45
     back = to_frames(codec.decode(codec.encode(to_tensor(frames[:1]))))
     assert np.abs(back.astype(int) - frames[0]).mean() < 12
+
+
+def test_of_a_long_clip_one_window_is_held(tmp_path, monkeypatch):
+    windows, array = [], StoreWriter.array
+
+    def watched(data):
+        for window in data:
+            assert all(earlier() is None for earlier in windows[:-1])  # the last one is still the loop's
+            windows.append(ref(window))
+            yield window
+
+    monkeypatch.setattr(StoreWriter, "array", lambda self, name, data, **more: array(
+        self, name, watched(data) if self.path.parent.name == "latents" else data, **more))  # fmt: skip
+    make.latent_stores(tmp_path, make.config(tmp_path))
+    stores = [Store(tmp_path / "latents" / f"{clip}.zarr") for clip in "ab"]
+    assert len(windows) == sum(len(store[name]) for store in stores for name in ("windows", "reference_latents"))
 
 
 def test_short_clips_are_told_so(tmp_path):
@@ -133,3 +150,25 @@ def test_a_pair_without_generator_is_skipped(tmp_path):
     make.clip_stores(tmp_path)
     outcome = run(reenact.STAGE, [make.drive_store(tmp_path, "a", "b")], make.config(tmp_path))["a__b"]
     assert outcome.status == "skipped" and "expportrait generator" in outcome.why
+
+
+def test_of_a_long_pair_one_block_is_held(done, monkeypatch):
+    """Store and videos grow block by block: of 20 minutes, all frames together would be 24 GB."""
+    blocks = []
+
+    def generate(model, codec, sampler, frames, *rest):
+        for first in range(0, frames, 3):
+            assert all(block() is None for block in blocks[:-1])  # the last one is still the loop's
+            made = np.full((min(3, frames - first), 32, 32, 3), 20 * first, np.uint8)
+            blocks.append(ref(made))
+            yield made
+
+    row, config = make.drive_store(done, "a", "b"), make.config(done, reenact={"seed": 6})
+    monkeypatch.setattr(reenact, "generate", generate)
+    assert run(reenact.STAGE, [row], config)["a__b"].why == ""
+    frames = Store(done / "reenact" / "a__b.zarr")["frames"]
+    assert len(blocks) > 2 and (frames == (20 * (np.arange(len(frames)) // 3 * 3))[:, None, None, None]).all()
+    for name, size in (("a__b.mp4", (256, 256)), ("a__b.side.mp4", (256, 1024))):
+        video = decode(done / "reenact" / name)
+        assert video.shape == (len(frames), *size, 3)
+        assert np.abs(video[:, :, -256:].mean((1, 2, 3)) - frames[:, 0, 0, 0]).max() < 3

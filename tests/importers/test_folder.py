@@ -38,6 +38,17 @@ def test_videos_images_and_folders_of_frames(importing, home):
     assert left == {"notes.txt": ("neither a video nor an image", "")}
 
 
+def test_parts_of_a_folder_of_frames_keep_the_rate_that_they_were_cut_at(importing, tmp_path):
+    for n in range(100):
+        image(tmp_path / "in" / "ann" / "frames" / f"f{n:03d}.png")
+    rows, _ = importing(folder.rows(tmp_path / "in"), max_seconds=2)
+    assert [(row.start, row.end, row.fps) for row in rows.values()] == [(0, 2, 25), (2, 4, 25)]
+    rows, _ = importing(folder.rows(tmp_path / "in", fps=50), max_seconds=1, force=True)
+    assert [(row.start, row.end, row.fps) for row in rows.values()] == [(0, 1, 50), (1, 2, 50)]
+    rows, _ = importing(folder.rows(tmp_path / "in"), force=True, max_seconds=60)
+    assert [(row.start, row.fps) for row in rows.values()] == [(None, None)], "crop.folder_fps may be any"
+
+
 def test_images_and_persons_as_asked(importing, home):
     rows, _ = importing(folder.rows(home / "carl" / "frames", images="single", person="clip"))
     assert {row.person for row in rows.values()} == {"f1", "f2", "f10"}

@@ -56,6 +56,23 @@ def test_without_opening_the_videos(meta, importing, clip):
     assert "was not opened" in left[NAME][0]
 
 
+def test_a_clip_without_its_box_says_so_when_it_is_cut(meta, importing, clip):
+    annotations, videos = meta(text=TEXT.replace("320 120 800 600", "3200 120 3800 600"))
+    clip(videos / "G0DGRma_p48.mp4", fps=25)
+    rows, left = importing(vfhq.rows(annotations, videos), max_seconds=0.7, min_seconds=0.1)
+    assert [row.box for row in rows.values()] == [None, None]
+    assert left[NAME][0] == "kept without its box: it lies outside the picture"
+
+
+def test_persons_of_a_video_that_is_in_the_table_get_its_split(meta, importing, clip):
+    annotations, videos = meta()
+    clip(videos / "G0DGRma_p48.mp4", fps=25)
+    importing(vfhq.rows(annotations, videos), split="val")
+    meta("Clip+G0DGRma_p48+P1+C1+F10-30")
+    rows, _ = importing(vfhq.rows(annotations, videos), append=True, val=0, test=1)
+    assert {row.person: row.split for row in rows.values()} == {"G0DGRma_p48+P0": "val", "G0DGRma_p48+P1": "val"}
+
+
 def test_folders_of_frames_have_the_annotated_rate(meta, importing):
     annotations, videos = meta(text=TEXT.replace("25.0", "29.97"))
     (videos / NAME).mkdir()

@@ -1,6 +1,12 @@
 """What re-runs when: the promises of docs/workflow.md."""
 
+import os
+import re
+import shutil
+
 import pytest
+
+from tests.workflow.project import ROOT, Project
 
 HEAD = ["landmarks", "geometry", "proxy", "control"]
 PER_CLIP = ["crop", *HEAD, "latents"]
@@ -52,6 +58,23 @@ def test_a_setting_reruns_exactly_the_stages_that_read_it(finished, section, tmp
 
 def test_writing_out_a_default_reruns_nothing(finished):
     assert finished.plan("--config", "crop={scale: '2.20'}", "shards={films: 1}") == {}
+
+
+@pytest.mark.parametrize(("stage", "until", "computed"), [
+    ("proxy", "control", ["proxy", "control"]), ("drive", "drive", ["drive", "drive/targets"]),
+])  # fmt: skip
+def test_a_bumped_version_reruns_the_stage_and_what_stands_on_it(project, stage, until, computed, monkeypatch):
+    edited = project.folder / "edited"
+    shutil.copytree(ROOT / "src", edited, ignore=shutil.ignore_patterns("__pycache__"))
+    project.write("src/expportrait/__main__.py", project.read("src/expportrait/__main__.py").replace(
+        str(ROOT / "src"), str(edited)))  # fmt: skip
+    monkeypatch.setattr(Project, "environment", lambda self: os.environ | {"PYTHONPATH": str(edited)})
+    assert project.plan() == {}
+    source = edited / "expportrait" / "stages" / f"{stage}.py"
+    source.write_text(re.sub(r"\bversion=(\d+)", lambda old: f"version={int(old[1]) + 1}", source.read_text()))
+    assert project.plan() == jobs(CHANGES[stage][1], shards=2)
+    project.run("--until", until)
+    assert {line.split()[0] for line in project.work()} == set(computed)
 
 
 def test_rows_reordered_or_spaced_or_with_another_column_rerun_nothing(project):

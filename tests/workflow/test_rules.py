@@ -10,6 +10,7 @@ import tomllib
 from importlib import import_module
 
 import pytest
+import yaml
 
 from expportrait.config import SECTIONS
 from expportrait.stages import PER_CLIP, STAGES, version
@@ -66,9 +67,10 @@ def test_rules_with_a_gpu_get_one(finished, profile):
     asked.pop("all", None)
     assert asked.keys() == {*STAGES}
     assert all("mem_mb=" in resources and "runtime=" in resources for resources in asked.values()), asked
-    # geometry's estimator and evaluate's figures run on the CPU unless they are given networks
-    on_gpu = {name for name in STAGES if "envs/gpu.yaml" in rule_text(name)} - {"geometry", "evaluate"}
+    # evaluate's figures are made on the CPU unless they are given a network
+    on_gpu = {name for name in STAGES if "envs/gpu.yaml" in rule_text(name)} - {"evaluate"}
     assert {name for name, resources in asked.items() if "gpu=1" in resources} == on_gpu
+    assert {*yaml.safe_load((ROOT / "profiles" / profile / "profile.v9+.yaml").read_text())["set-threads"]} == on_gpu
     if profile == "slurm":
         assert {name for name, resources in asked.items() if "slurm_partition=gpu" in resources} == on_gpu
 
@@ -99,7 +101,7 @@ def test_jobs_on_kubernetes(project, monkeypatch):
         assert job["spec"]["activeDeadlineSeconds"] == 240 * 60 and job["spec"]["backoffLimit"] == 0
         container = job["spec"]["template"]["spec"]["containers"][0]
         assert container["resources"]["limits"] == {"memory": memory, "nvidia.com/gpu": "1"}
-        assert container["resources"]["requests"] == container["resources"]["limits"] | {"cpu": "1"}
+        assert container["resources"]["requests"] == container["resources"]["limits"] | {"cpu": "2"}
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])

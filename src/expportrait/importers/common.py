@@ -33,12 +33,14 @@ class Media(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """Which part of a source is meant: s, and px of the source. ``note``: why there is no box, though one is usual."""
+    """Which part of a source is meant: s, and px of the source. ``note``: why there is no box, though one is usual.
+    ``fps``: the frames a second that the times of a folder of frames were taken at, where ``Found`` has none."""
 
     start: float | None = None
     end: float | None = None
     box: Box | None = None
     note: str = ""
+    fps: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -86,11 +86,11 @@ def write(found: Iterable[Found | LeftOut], options: Options) -> Report:
     clips = _official(clips, left)
     rows = []
     for clip, places in _places(clips, options, left):
-        split = options.split or known.get(clip.person) or clip.split
+        split = options.split or known.get(clip.group) or known.get(clip.person) or clip.split
         split = split or split_of(clip.group or clip.person, options.val, options.test)
+        if places[0].note:  # all parts have it
+            left.append(LeftOut(clip.clip, places[0].note, str(clip.source)))
         for index, place in enumerate(places):
-            if place.note:
-                left.append(LeftOut(clip.clip, place.note, str(clip.source)))
             name = clip_id(clip.clip) + (f"-{index:03d}" if len(places) > 1 else "")
             rows.append(_row(clip, place, name, split, options))
     if not rows and not old:
@@ -108,8 +108,10 @@ def _list(out: Path) -> Path:
 
 
 def _read(file: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """The rows that are there, and person -> split. Raises UserError where the file is no manifest."""
-    known = {row.person: row.split for row in read_manifest(file)}
+    """The rows that are there, and person or video -> split. Raises UserError where the file is no manifest."""
+    there = read_manifest(file)
+    known = {row.extra.get("video", ""): row.split for row in there} | {row.person: row.split for row in there}
+    known.pop("", None)
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = [{(name or "").strip(): (value or "").strip() for name, value in row.items()}
                 for row in csv.DictReader(text)]  # fmt: skip
@@ -225,7 +227,7 @@ def _parts(options: Options, item: tuple[Found, list[Place]]) -> tuple[list[Plac
         return [], [], _reason(error)
     if not shots:
         return [], [], "no frames between start and end"
-    longest = options.max_seconds or math.inf
+    longest, rate = options.max_seconds or math.inf, source.fps if isinstance(source, FolderReader) else None
     if len(shots) == 1 and shots[0][1] - shots[0][0] <= longest:
         return [place], [], ""
     places, short = [], []
@@ -235,7 +237,7 @@ def _parts(options: Options, item: tuple[Found, list[Place]]) -> tuple[list[Plac
             continue
         count = max(1, math.ceil((end - start) / longest - 1e-6))
         ends = [start + (end - start) * n / count for n in range(count + 1)]
-        places += [Place(a, b, place.box) for a, b in pairwise(ends)]
+        places += [replace(place, start=a, end=b, fps=rate) for a, b in pairwise(ends)]
     return places, short, ""
 
 
@@ -260,7 +262,8 @@ def _row(clip: Found, place: Place, name: str, split: str, options: Options) -> 
     times = {side: f"{value:.4f}".rstrip("0").rstrip(".") for side in ("start", "end")
              if (value := getattr(place, side)) is not None}  # fmt: skip
     box = " ".join(f"{value:.1f}".removesuffix(".0") for value in place.box or ())
-    fps = f"{clip.fps:g}" if clip.fps else ""
+    rate = clip.fps or place.fps
+    fps = f"{rate:g}" if rate else ""
     return clip.extra | times | {
         "clip": name, "dataset": options.dataset, "source": _relative(clip.source, options.out), "box": box,
         "person": clip.person, "split": split, "fps": fps,

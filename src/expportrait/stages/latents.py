@@ -1,6 +1,7 @@
 """Stage ``latents``: each clip's windows and reference portraits through the video codec (docs/latents.md)."""
 
 from dataclasses import replace
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,16 +34,17 @@ def process(clip: Clip, out: StoreWriter) -> None:
         return to_tensor(resize(frames[first : first + number], s.size))
 
     def encode(pixels: Tensor) -> np.ndarray:
-        latents = codec.encode(pixels.to(clip.device))[0].cpu().numpy()
+        latents = codec.encode(pixels.to(clip.device)).cpu().numpy()
         return (np.rint(latents * STEPS) / STEPS).astype(np.float16)
 
     starts = window_starts(count, s.window, s.stride)
     references = np.unique(np.linspace(0, count - 1, s.references).round().astype(int)).tolist()
     spans = [(start, s.window) for start in starts] + [(frame, 1) for frame in references]
     passing = clip.computed(map(encode, ahead(map(read, spans), clip.overlap)))
-    made = [*clip.progress(passing, len(spans), "windows")]
-    out.array("windows", np.stack(made[: len(starts)]), axes="window, channel, time, y, x")
-    out.array("reference_latents", np.stack(made[len(starts) :]), axes="reference, channel, time, y, x")
+    made = iter(clip.progress(passing, len(spans), "windows"))
+    windows, axes = islice(made, len(starts)), "channel, time, y, x"
+    out.array("windows", windows, frames=len(starts), axes=f"window, {axes}")
+    out.array("reference_latents", made, frames=len(references), axes=f"reference, {axes}")
     images = out.stream("reference_images", len(references), (s.size, s.size, 3), np.uint8, videocodec.COLOURS, chunk=1,
                         color="RGB")  # fmt: skip
     for frame in references:

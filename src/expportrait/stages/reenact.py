@@ -24,7 +24,7 @@ from expportrait.stage import Clip, Outcome, whole_state
 from expportrait.stage import run as run_stage
 from expportrait.stages.contracts import contract
 from expportrait.store import Store, StoreWriter, decode_normals
-from expportrait.video.write import write_mp4
+from expportrait.video.write import Film
 
 PANEL = 256  # px, least side of the videos' pictures: smaller ones are enlarged, so that players show them
 
@@ -78,23 +78,25 @@ def process(clip: Clip, out: StoreWriter) -> None:
         to_tensor(resize(portrait, size))[0, :, 0], control_maps(drive, slice(0, 1), size, maps, "reference_")[:, 0],
         s.seed,
     )  # fmt: skip
-    with torch.autocast(clip.device.split(":")[0], torch.bfloat16, enabled=about["precision"] == "bf16"):
-        made = np.concatenate([*_counted(clip, blocks, frames)])
-    out.array("frames", made, color="RGB")
+    fps, video = driver.attrs["fps"], out.path.with_suffix(".mp4")
+    stored = out.stream("frames", frames, (size, size, 3), np.uint8, color="RGB")
+    with (
+        torch.autocast(clip.device.split(":")[0], torch.bfloat16, enabled=about["precision"] == "bf16"),
+        Film(video, fps) as film,
+        Film(video.with_suffix(".side.mp4"), fps) as beside,
+        clip.bar("frames", frames) as bar,
+    ):
+        first = 0
+        for made in blocks:  # of a window or less: memory does not grow with the clip
+            stored.append(made)
+            for result, panels in zip(made, side_by_side(portrait[0], driver, drive, made, first), strict=True):
+                film.append(enlarge(result))
+                beside.append(panels)
+            first += len(made)
+            bar.update(len(made))
     out.array("timestamps", driver["timestamps"][:frames], unit="s")
-    fps = driver.attrs["fps"]
     out.attrs(target=drive.attrs["target"], driver=drive.attrs["driver"], reference=reference, fps=fps,
               generator=key, registered_to="the pair's control maps, frame by frame")  # fmt: skip
-    video = out.path.with_suffix(".mp4")
-    write_mp4(video, map(enlarge, made), fps)
-    write_mp4(video.with_suffix(".side.mp4"), side_by_side(portrait[0], driver.lazy("frames"), drive, made), fps)
-
-
-def _counted(clip: Clip, blocks: Iterator[np.ndarray], frames: int) -> Iterator[np.ndarray]:
-    with clip.bar("frames", frames) as bar:
-        for block in blocks:
-            bar.update(len(block))
-            yield block
 
 
 def enlarge(image: np.ndarray, size: int = PANEL) -> np.ndarray:
@@ -103,14 +105,17 @@ def enlarge(image: np.ndarray, size: int = PANEL) -> np.ndarray:
     return image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
 
 
-def side_by_side(portrait: np.ndarray, driving: object, drive: Store, made: np.ndarray) -> Iterator[np.ndarray]:
-    """Frames (S, 4S, 3) u8: reference, driver, control, result."""
+def side_by_side(
+    portrait: np.ndarray, driver: Store, drive: Store, made: np.ndarray, first: int
+) -> Iterator[np.ndarray]:
+    """Frames (S, 4S, 3) u8 of the block ``made`` that begins at frame ``first``: reference, driver, control, result."""
     side = enlarge(made[0]).shape[0]
 
     def panel(image: np.ndarray) -> np.ndarray:
         return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if len(image) > side else cv2.INTER_CUBIC)
 
-    normals, coverage = drive.lazy("normals"), drive.lazy("coverage")
+    span = slice(first, first + len(made))
+    normals, coverage, driving = drive.lazy("normals")[span], drive.lazy("coverage")[span], driver.lazy("frames")[span]
     for t, result in enumerate(made):
         colours = normals_to_rgb(decode_normals(normals[t]), coverage[t] / 255)
         yield np.hstack([panel(image) for image in (portrait, driving[t], colours, result)])

@@ -1,9 +1,11 @@
 """Video files that browsers play."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 import av
 import numpy as np
@@ -15,34 +17,60 @@ BT709 = 1  # in ffmpeg's tables of colour spaces, primaries and transfer curves 
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int = 16) -> None:
-    """Write frames (H,W,3) u8 RGB, all of one size, as H.264 in BT.709 colours, index first; odd sides grow by a pixel.
+    """Write frames as ``Film`` does. Raises ValueError without frames, OSError where the file cannot be written."""
+    with Film(path, fps, crf) as film:
+        for frame in frames:
+            film.append(frame)
 
-    The file appears when it is complete. Raises ValueError without frames, MachineFault where the disk is
-    full or fails, OSError where it cannot be written for another reason.
+
+class Film:
+    """``with Film(path, fps) as film: film.append(frame)`` — frames (H,W,3) u8 RGB, all of one size, as H.264 in BT.709
+    colours, index first; odd sides grow by a pixel.
+
+    The file appears when the block ends well. Raises ValueError without frames, MachineFault where the disk is full or
+    fails, OSError where it cannot be written for another reason.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            stream = None
-            for frame in frames:
-                frame = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
-                if stream is None:
-                    stream = _stream(container, frame.shape, fps, crf)
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-                picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
-                container.mux(stream.encode(picture))
-            if stream is None:
-                raise ValueError(f"{path}: no frames to write")
-            container.mux(stream.encode(None))
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno not in ERRNO:
-            raise
-        raise MachineFault(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def __init__(self, path: Path, fps: float, crf: int = 16):
+        self._path, self._fps, self._crf = Path(path), fps, crf
+        self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        self._stream: av.VideoStream | None = None
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            self._container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        return self
+
+    def append(self, frame: np.ndarray) -> None:
+        frame = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
+        if self._stream is None:
+            self._stream = _stream(self._container, frame.shape, self._fps, self._crf)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+        with self._writing():
+            self._container.mux(self._stream.encode(picture))
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            with self._writing(), self._container:
+                if kind is None:
+                    if self._stream is None:
+                        raise ValueError(f"{self._path}: no frames to write")
+                    self._container.mux(self._stream.encode(None))
+            if kind is None:
+                self._temporary.replace(self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in ERRNO:
+                raise
+            raise MachineFault(f"{self._path} cannot be written: {error.strerror or error}") from error
 
 
 def _stream(container: av.container.OutputContainer, shape: tuple[int, ...], fps: float, crf: int) -> av.VideoStream:
