@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from expportrait.frames import Frames
-from expportrait.store import Store, StoreError, StoreWriter
+from expportrait.store import Lazy, Store, StoreError, StoreWriter
 
 COUNT, SIDE, CHUNK = 70, 16, 16
 
@@ -23,8 +23,8 @@ def store(tmp_path_factory):
 @pytest.fixture
 def reads(monkeypatch):
     """Numbers of the chunks that were unpacked."""
-    seen, read = [], Frames._read
-    monkeypatch.setattr(Frames, "_read", lambda self, part: seen.append(part.start // CHUNK) or read(self, part))
+    seen, read = [], Lazy.__getitem__
+    monkeypatch.setattr(Lazy, "__getitem__", lambda self, part: seen.append(part.start // CHUNK) or read(self, part))
     return seen
 
 
