@@ -55,7 +55,7 @@ FIT_SOURCES = hashlib.sha256(
         for folder in ("fit", "head", "render")
         for file in sorted((HERE.parent / "src/expportrait" / folder).glob("*.py"))
     )
-    + b"".join((HERE / f"truth_{name}.py").read_bytes() for name in ("observe", "scores"))
+    + b"".join((HERE / f"{name}.py").read_bytes() for name in ("proxy_truth", "truth_observe", "truth_scores"))
 ).hexdigest()
 RATIOS = {
     "surface_face_ratio": "surface_face_mm",
