@@ -2,10 +2,11 @@
 
 ``python benchmarks/estimators.py [--frames 16] [--clips 2] [--device cpu] [--settings my.yaml] [--busy 60]``: with the
 files that the settings name for their estimator; without settings, files of the published interfaces that hold no
-weights, so that the figures are those of everything around the model, and stand-ins that cost what a real one costs
-(slow_networks.py). The estimators are timed in one process, one after the other; the better of two times counts. The
-path is timed once, its stages one after the other (clip_path.py), and then all at once on different clips, as a
-workflow runs them when the processor's jobs of some shards stand beside the device's job of another.
+weights, so that the figures are those of everything around the model, and a stand-in for a device that is busy
+(slow_networks.py; networks of the real ones' arithmetic: estimator_cost.py). The estimators are timed in one process,
+one after the other; the better of two times counts. The path is timed once, its stages one after the other
+(clip_path.py), and then all at once on different clips, as a workflow runs them when the processor's jobs of some
+shards stand beside the device's job of another.
 """
 
 import sys
@@ -22,7 +23,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.geometry_scenes import make_scene
-from benchmarks.slow_networks import Busy, vit_base
+from benchmarks.slow_networks import Busy
 from tests.estimators import networks
 
 from benchmarks import clip_path
@@ -94,7 +95,6 @@ def main(
     device: str = "cpu",
     settings: Annotated[Path | None, typer.Option(help="YAML that names an estimator and its files.")] = None,
     busy: Annotated[float, typer.Option(help="Stand-in for a device: ms a frame that it is busy; 0: none.")] = 60,
-    large: Annotated[int, typer.Option(help="Frames through a stand-in of DAViD's base size; 0: none.")] = 2,
     clips: Annotated[int, typer.Option(min=1, help="On the path from crop to geometry, one after the other.")] = 2,
     only_path: bool = False,
 ) -> None:
@@ -119,9 +119,6 @@ def main(
         listed = {} if only_path else estimators(config, folder, device)
         for title, estimator in listed.items():
             alone = row(title, estimator, frames)
-        if config is None and large and not only_path:
-            slow = DavidEstimator({"model": vit_base(folder / "base.onnx")}, device)
-            row(f"david, multi-task, a transformer of base size without weights ({large} frames)", slow, large)
         stand_in = None
         if config is None and busy:
             stand_in = networks.david_multitask(folder / "all.onnx"), busy / 1e3

@@ -1,8 +1,11 @@
-"""Stand-ins for DAViD that cost what real networks cost: none of their weights, all of their work, or their waiting.
+"""Stand-ins for DAViD and Sapiens that cost what real networks cost: none of their weights, all of their work.
 
-``vit_base``: DAViD's multi-task interface around a transformer of its base size (12 layers of 768, patches of 16 px at
-512 px: 1024 tokens; one layer's random weights twelve times, which costs the same). Its answers are those of
-``tests.estimators.networks``; the transformer's are added with a weight that does not show.
+``david_base``, ``sapiens_small``: files of the published interfaces around networks of the real ones' arithmetic, with
+random weights. DAViD's code calls its networks DPT-based; a vision transformer of the base size with DPT's decoder has
+106 million parameters, its files of 428 MB hold 107. Sapiens' sizes are read from its configurations
+(seg/configs/sapiens_*/.../sapiens_0.3b_*-1024x768.py at 3e829ac). The transformer's layers share one layer's weights,
+which keeps the files small and costs the same. The answers are those of ``tests.estimators.networks``; the network's
+own are added with a weight that does not show.
 ``Busy``: a network that keeps a device busy for a given time and the CPU idle, as one on a GPU does.
 """
 
@@ -11,54 +14,166 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from tests.estimators.networks import FOREGROUND, NEARNESS, NORMALS, SAPIENS, Colours
 from torch import Tensor, nn
 
+from expportrait.estimators.david import SIDE
 from expportrait.estimators.onnx_network import OnnxNetwork
+from expportrait.estimators.sapiens import HEIGHT, WIDTH
 
-WIDTH, LAYERS, HEADS, PATCH, SIDE = 768, 12, 12, 16, 512
+PATCH = 16
 UNSEEN = 1e-6
 
 
 class Layer(nn.Module):
-    def __init__(self):
+    def __init__(self, width: int, heads: int):
         super().__init__()
-        self.before, self.after = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.mix, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.mlp = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH))
+        self.heads = heads
+        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mix, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.mix(self.before(x)).view(-1, x.shape[1], 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
-        attention = (q @ k.transpose(-1, -2) * (WIDTH // HEADS) ** -0.5).softmax(-1)
-        x = x + self.out((attention @ v).transpose(1, 2).flatten(2))
+        q, k, v = self.mix(self.before(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return x + self.mlp(self.after(x))
 
 
-class Slow(nn.Module):
-    def __init__(self):
+class Transformer(nn.Module):
+    """(N,3,H,W) -> the (N,width,H/16,W/16) after each of the layers in ``taken``. ``shared``: one layer for all."""
+
+    def __init__(self, width: int, layers: int, heads: int, taken: tuple[int, ...], shared: bool = True):
         super().__init__()
-        self.patches = nn.Conv2d(3, WIDTH, PATCH, PATCH)
-        self.layer = Layer()
-        self.head = nn.Linear(WIDTH, 1)
+        self.patches = nn.Conv2d(3, width, PATCH, PATCH)
+        self.layers = nn.ModuleList([Layer(width, heads) for _ in range(1 if shared else layers)])
+        self.count, self.taken = layers, taken
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = self.patches(images).flatten(2).transpose(1, 2)
-        for _ in range(LAYERS):
-            x = self.layer(x)
-        side = SIDE // PATCH
-        trace = UNSEEN * torch.tanh(self.head(x)).transpose(1, 2).view(-1, 1, side, side)
-        trace = nn.functional.interpolate(trace, (SIDE, SIDE))
-        normals = images.flip(1) * 2 - 1 + trace
-        return 1 - 2 * images[:, 0] + trace[:, 0], normals, 10 * images.sum(1, keepdim=True) + trace
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = self.patches(images)
+        size, out = x.shape[2:], []
+        x = x.flatten(2).transpose(1, 2)
+        for number in range(self.count):
+            x = self.layers[number % len(self.layers)](x)
+            if number in self.taken:
+                out.append(x.transpose(1, 2).unflatten(2, size))
+        return out
 
 
-def vit_base(file: Path) -> Path:
-    """Writes 30 MB."""
+class Residual(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class Dpt(nn.Module):
+    """A vision transformer of base size with the decoder of DPT (Ranftl et al., ICCV 2021), without read-out token."""
+
+    def __init__(self, outputs: int, shared: bool = True):
+        super().__init__()
+        width, levels, inner = 768, (96, 192, 384, 768), 256
+        self.transformer = Transformer(width, 12, 12, (2, 5, 8, 11), shared)
+        sizes = [
+            nn.ConvTranspose2d(levels[0], levels[0], 4, 4), nn.ConvTranspose2d(levels[1], levels[1], 2, 2),
+            nn.Identity(), nn.Conv2d(levels[3], levels[3], 3, 2, 1),
+        ]  # fmt: skip
+        self.levels = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, n, 1), size, nn.Conv2d(n, inner, 3, padding=1, bias=False))
+            for n, size in zip(levels, sizes, strict=True)
+        )
+        self.given = nn.ModuleList(Residual(inner) for _ in levels)
+        self.joined = nn.ModuleList(Residual(inner) for _ in levels)
+        self.outs = nn.ModuleList(nn.Conv2d(inner, inner, 1) for _ in levels)
+        self.fine, self.finer = nn.Conv2d(inner, inner // 2, 3, padding=1), nn.Conv2d(inner // 2, 32, 3, padding=1)
+        self.last = nn.Conv2d(32, outputs, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = None
+        for k, tokens in reversed(list(enumerate(self.transformer(images)))):
+            level = self.levels[k](tokens)
+            x = level if x is None else x + self.given[k](level)
+            x = self.outs[k](F.interpolate(self.joined[k](x), scale_factor=2.0, mode="bilinear"))
+        x = F.interpolate(self.fine(x), scale_factor=2.0, mode="bilinear")
+        return self.last(F.relu(self.finer(x)))
+
+
+class Sapiens(nn.Module):
+    """Sapiens' 0.3b with one of its heads: deconvolutions, each twice the size, then 1x1 convolutions."""
+
+    def __init__(self, outputs: int, width: int, deconvolutions: int, convolutions: int, shared: bool = True):
+        super().__init__()
+        self.transformer = Transformer(1024, 24, 16, (23,), shared)
+        given, steps = 1024, []
+        for k in range(deconvolutions + convolutions):
+            up = k < deconvolutions
+            steps.append(nn.ConvTranspose2d(given, width, 4, 2, 1, bias=False) if up else nn.Conv2d(width, width, 1))
+            steps += [nn.InstanceNorm2d(width), nn.SiLU()]
+            given = width
+        self.head = nn.Sequential(*steps, nn.Conv2d(width, outputs, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.transformer(images)[0])
+
+
+class Answered(nn.Module):
+    """``answer``'s maps, for which ``network`` has worked."""
+
+    def __init__(self, network: nn.Module, answer: nn.Module):
+        super().__init__()
+        self.network, self.answer = network, answer
+
+    def forward(self, images: Tensor) -> Tensor:
+        out = self.answer(images)
+        out = out + UNSEEN * F.interpolate(torch.tanh(self.network(images)), out.shape[2:])
+        return out.squeeze(1) if isinstance(self.answer, Rows) and self.answer.flat else out
+
+
+class Rows(nn.Module):
+    """Channels from B, G, R of 0..1 and a constant; ``flat``: without the axis of channels, as depth is."""
+
+    def __init__(self, rows: list, flat: bool):
+        super().__init__()
+        rows, self.flat = torch.tensor(rows, dtype=torch.float32), flat
+        self.register_buffer("weight", rows[:, :3, None, None])
+        self.register_buffer("bias", rows[:, 3])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.conv2d(images, self.weight, self.bias)
+
+
+def david_base(folder: Path) -> dict[str, Path]:
+    """DAViD's three single files by setting, 110 MB each."""
     torch.manual_seed(0)
-    names = {"input_names": ["input"], "output_names": ["depth", "normal", "foreground"]}
-    free = {name: {0: "batch"} for name in ("input", "depth", "normal", "foreground")}
-    images = (torch.rand(2, 3, SIDE, SIDE),)
-    torch.onnx.export(Slow().eval(), images, str(file), **names, dynamic_axes=free, opset_version=17, dynamo=False)
-    return file
+    files = {}
+    for key, name, rows in (
+        ("normals", "normal", NORMALS), ("depth", "depth", NEARNESS), ("mask", "foreground", FOREGROUND)
+    ):  # fmt: skip
+        network = Answered(Dpt(len(rows)), Rows(rows, name == "depth")).eval()
+        files[key] = folder / f"{key}-base.onnx"
+        names = {"input_names": ["input"], "output_names": [name]}
+        free = {each: {0: "batch"} for each in ("input", name)}
+        images = (torch.rand(2, 3, SIDE, SIDE),)
+        with torch.inference_mode():
+            torch.onnx.export(
+                network, images, str(files[key]), **names, dynamic_axes=free, opset_version=17, dynamo=False
+            )
+    return files
+
+
+def sapiens_small(folder: Path) -> dict[str, Path]:
+    """Sapiens' three files of its smallest size, 0.3b, by setting."""
+    torch.manual_seed(0)
+    files = {}
+    heads = {"normals": (3, 768, 3, 3), "depth": (1, 384, 4, 2), "mask": (28, 768, 3, 3)}
+    with torch.inference_mode():
+        for key, head in heads.items():
+            network = Answered(Sapiens(*head), Colours(SAPIENS[key])).eval()
+            files[key] = folder / f"{key}-0.3b.pt2"
+            torch.jit.trace(network, torch.zeros(1, 3, HEIGHT, WIDTH), check_trace=False).save(str(files[key]))
+    return files
 
 
 class Busy:

@@ -59,6 +59,20 @@ def test_who_takes_no_more_ends_the_thread():
     assert threading.active_count() == before
 
 
+def test_what_nobody_took_from_ends_too():
+    before, made = threading.active_count(), []
+
+    def items():
+        while True:
+            time.sleep(0.05)
+            yield made.append(0)
+
+    ahead(items(), size=100).close()
+    assert threading.active_count() == before
+    assert len(made) <= 2
+    assert [*ahead(range(3), wanted=False)] == [0, 1, 2]
+
+
 def test_one_clip_is_written_while_the_next_is_computed(bench):
     seen, writing = [], threading.Event()
 

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -29,28 +29,45 @@ def worthwhile(device: str) -> bool:
     return device.startswith("cuda") or threads() > 1
 
 
-def ahead(items: Iterable[T], wanted: bool = True, size: int = AHEAD) -> Iterator[T]:
+def ahead(items: Iterable[T], wanted: bool = True, size: int = AHEAD) -> "Generator[T] | Ahead[T]":
     """``items``, made in a thread of their own, from now on, while the caller works on those before, ``size`` of them
-    at most. Not ``wanted``: as they are.
+    at most. Not ``wanted``: as they are. ``close`` ends it early, also where nothing was taken.
 
     What making them raises is raised here. torch's ``no_grad`` and ``autocast`` are a thread's own: they have to stand
     where the items are made.
     """
-    iterator = iter(items)
-    if not wanted:
-        return iterator
-    pool = ThreadPoolExecutor(1, "ahead")
-    waiting = deque(pool.submit(next, iterator, _END) for _ in range(size))
-    return _taken(pool, iterator, waiting)
+    return Ahead(items, size) if wanted else (item for item in items)
 
 
-def _taken(pool: ThreadPoolExecutor, iterator: Iterator[T], waiting: deque[Future[T]]) -> Iterator[T]:
-    try:
-        while (item := waiting.popleft().result()) is not _END:
-            waiting.append(pool.submit(next, iterator, _END))
-            yield item
-    finally:
-        pool.shutdown(cancel_futures=True)
+class Ahead(Iterator[T]):
+    """Of ``ahead``."""
+
+    def __init__(self, items: Iterable[T], size: int):
+        self._items = iter(items)
+        self._pool = ThreadPoolExecutor(1, "ahead")
+        self._waiting = deque(self._pool.submit(next, self._items, _END) for _ in range(size))
+
+    def __next__(self) -> T:
+        if not self._waiting:
+            raise StopIteration
+        try:
+            item = self._waiting.popleft().result()
+        except BaseException:
+            self.close()
+            raise
+        if item is _END:
+            self.close()
+            raise StopIteration
+        self._waiting.append(self._pool.submit(next, self._items, _END))
+        return item
+
+    def close(self) -> None:
+        """Waits for the item that is being made; those behind it are never made."""
+        self._waiting.clear()
+        self._pool.shutdown(cancel_futures=True)
+        self._items = iter(())
+
+    __del__ = close
 
 
 class Turns:

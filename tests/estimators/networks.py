@@ -17,6 +17,11 @@ NORMALS = [[0, 0, 2, -1], [0, 2, 0, -1], [2, 0, 0, -1]]  # a picture coloured by
 NEARNESS = [[2, 0, 0, -1]]  # of a ball so coloured: z of its normal, which grows towards the camera
 FARNESS = [[-2, 0, 0, 1]]
 FOREGROUND = [[10, 10, 10, 0]]  # anything not black; more than 1, which the reader has to cut
+SAPIENS = {  # the same of R, G, B; of the body parts, all but the background score alike
+    "normals": [[2, 0, 0, -1], [0, 2, 0, -1], [0, 0, 2, -1]],
+    "depth": [[0, 0, -1, 1]],
+    "mask": [[-40, -40, -40, 10], *[[40, 40, 40, -10 - i] for i in range(27)]],
+}
 
 
 def onnx_file(path: Path, *outputs: tuple[str, list], batch: int | str = "batch", side: int = SIDE, maps=None) -> Path:
@@ -89,10 +94,8 @@ class Colours(torch.nn.Module):
 
 
 def sapiens(folder: Path, **rows) -> dict[str, Path]:
-    parts = [[-40, -40, -40, 10], *[[40, 40, 40, -10 - i] for i in range(27)]]
-    given = {"normals": [[2, 0, 0, -1], [0, 2, 0, -1], [0, 0, 2, -1]], "depth": [[0, 0, -1, 1]], "mask": parts} | rows
     files = {}
-    for key, content in given.items():
+    for key, content in (SAPIENS | rows).items():
         files[key] = folder / f"{key}_torchscript.pt2"
         torch.jit.trace(Colours(content), torch.zeros(1, 3, 1024, 768)).save(str(files[key]))
     return files

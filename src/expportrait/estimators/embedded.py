@@ -16,7 +16,7 @@ from expportrait.config import Proxy
 from expportrait.estimators.fusion import HeadMaps, face_height, frame_geometry, polygon
 from expportrait.estimators.geometry import Geometry, GeometryEstimator
 from expportrait.estimators.matte import one_person, refine, steady
-from expportrait.estimators.mediapipe import SelfieSegmenter
+from expportrait.estimators.mediapipe import SelfieSegmenter, shipped
 from expportrait.fit.growth import grow
 from expportrait.fit.landmarks import fit_landmarks, landmark_error
 from expportrait.fit.parameters import HeadParameters
@@ -74,7 +74,7 @@ class EmbeddedEstimator(GeometryEstimator):
         self.torso, self.neck = self._part("neck", "body").float(), self._part("neck").float()
         self.distance = torch.cdist(head.coarse.template, head.landmarks.template)
         self.segmenter = SelfieSegmenter()
-        self.files, self.runs_on = {}, str(head.faces.device)
+        self.files, self.runs_on = shipped(*SelfieSegmenter.FILES), str(head.faces.device)
 
     def _part(self, *names: str) -> Tensor:
         """(n_c,) bool: coarse vertices of these regions. A dense mesh's first vertices are the coarse ones."""

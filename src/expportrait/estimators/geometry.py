@@ -37,7 +37,7 @@ class GeometryEstimator(ABC):
     version: int
     depth_space: str
     statement: str  # what the maps are worth, one or two sentences, for whoever opens the store
-    files: dict[str, str]  # sha256 of the user's files by the setting that names them; empty where none are needed
+    files: dict[str, str]  # sha256 of the models' files: by the setting that names one, else by its name
     runs_on: str  # device, or onnxruntime's provider
 
     @abstractmethod

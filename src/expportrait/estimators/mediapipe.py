@@ -9,9 +9,13 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
+
+from expportrait.weights import sha256
 
 POINTS = 478
 RIGHT_EYE, LEFT_EYE = 33, 263  # outer corners of the subject's eyes: the roll of the region of interest
@@ -230,8 +234,16 @@ def _region(points: np.ndarray) -> np.ndarray:
     return np.array([*(low + high) / 2, REGION_SCALE * (high - low).max(), np.arctan2(eyes[1], eyes[0])])
 
 
+def shipped(*files: str) -> dict[str, str]:
+    """sha256 of models inside the mediapipe package, by name; ``files``: paths in its folder modules."""
+    folder = Path(find_spec("mediapipe").submodule_search_locations[0]) / "modules"
+    return {Path(file).name: sha256(folder / file) for file in files}
+
+
 class SelfieSegmenter:
     """Which pixels show a person: MediaPipe's selfie segmentation, a 256 x 256 model; each frame by itself."""
+
+    FILES = ("selfie_segmentation/selfie_segmentation.tflite",)
 
     def __init__(self) -> None:
         with _quiet():
@@ -247,6 +259,8 @@ class SelfieSegmenter:
 
 class HandDetector:
     """MediaPipe's hands, up to two; each frame by itself. Two clips may use it at the same time."""
+
+    FILES = ("palm_detection/palm_detection_full.tflite", "hand_landmark/hand_landmark_full.tflite")
 
     def __init__(self) -> None:
         with _quiet():

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from expportrait.estimators.fusion import face_height, polygon
 from expportrait.estimators.geometry import Geometry
-from expportrait.estimators.mediapipe import HandDetector
+from expportrait.estimators.mediapipe import HandDetector, shipped
 from expportrait.estimators.shading import FEATURES
 from expportrait.head.regions import FACE_OVAL
 
@@ -35,11 +35,12 @@ FEW = 8  # frames below which there is no usual colour
 
 
 class Occlusion:
-    """``hands_every``: frames between two that are searched for hands; 0: never."""
+    """``hands_every``: frames between two that are searched for hands; 0: never. ``files``: sha256 by name."""
 
     def __init__(self, hands_every: int):
         self.every = hands_every
         self.detector = HandDetector() if hands_every else None
+        self.files = shipped(*HandDetector.FILES) if hands_every else {}
 
     def find(
         self, frames: np.ndarray, points: np.ndarray, certainty: np.ndarray, seen: np.ndarray

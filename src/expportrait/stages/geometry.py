@@ -1,6 +1,7 @@
 """Stage ``geometry``: normals, depth, mask and confidence of head and shoulders of each frame (docs/geometry.md)."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -22,9 +23,10 @@ AHEAD = 32  # frames that are searched for hands and things, and that wait to be
 
 def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
     estimator = load_estimator(settings.geometry.estimator, settings.head, settings.geometry, device)
-    for key, digest in estimator.files.items():
-        say(f"geometry.{key}: {getattr(settings.geometry, key)}, sha256 {digest}, on {estimator.runs_on}")
     s = settings.geometry
+    for key, digest in estimator.files.items():
+        named = f"geometry.{key}: {getattr(s, key)}" if hasattr(s, key) else f"geometry: {key} of mediapipe"
+        say(f"{named}, sha256 {digest}, on {estimator.runs_on}")
     return SimpleNamespace(estimator=estimator, occlusion=Occlusion(s.hands_every) if s.occlusion else None)
 
 
@@ -43,37 +45,39 @@ def process(clip: Clip, out: StoreWriter) -> None:
     frames, landmarks = Frames(clip.parents["crop"], "frames"), clip.parents["landmarks"]
     found = [landmarks[name] for name in ("points", "interpolated", "confidence")]
     estimator, occlusion, streams = clip.tools.estimator, clip.tools.occlusion, {}
-    fronts = iter(())
-    if occlusion is not None:
-        fronts = ahead(occlusion.find(frames, found[0], found[2], ~found[1]), clip.overlap, AHEAD)
+    finding = occlusion.find(frames, found[0], found[2], ~found[1]) if occlusion else ()
+    fronts = ahead(finding, clip.overlap, AHEAD)
 
     def encoded() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
+        """Frame by frame, however many an estimator gives at once: what waits is counted in frames."""
         for maps in estimator.batches(frames, *found):
             hidden = None
             if occlusion is not None:
                 hidden = np.stack([next(fronts) for _ in range(len(maps))])
                 hide(maps, hidden)
-            yield encode(maps), hidden
+            blocks = encode(maps)
+            for k in range(len(maps)):
+                one = slice(k, k + 1)
+                yield {name: block[one] for name, block in blocks.items()}, None if hidden is None else hidden[one]
 
-    occluded, done = [], 0
-    with clip.bar("estimate", len(frames)) as bar:
-        for blocks, hidden in clip.computed(encoded(), AHEAD):
-            count = len(blocks["mask"])
+    occluded = []
+    # however this ends, what is made ahead ends with it
+    with closing(fronts), closing(clip.computed(encoded(), AHEAD)) as made, clip.bar("estimate", len(frames)) as bar:
+        for t, (blocks, hidden) in enumerate(made):
             if hidden is not None:
-                occluded.append(in_face(hidden, found[0][done : done + count]))
+                occluded.append(in_face(hidden, found[0][t : t + 1]))
             for name, block in blocks.items():
                 if name not in streams:
                     kind = block.shape[1:], block.dtype, PACKING[name]
                     streams[name] = out.stream(name, len(frames), *kind, **ATTRIBUTES[name])
                 streams[name].append(block)
-            done += count
-            bar.update(count)
+            bar.update(1)
     out.attrs(
         estimator=estimator.name,
         estimator_version=estimator.version,
         depth_space=estimator.depth_space,
         statement=estimator.statement,
-        files=estimator.files,
+        files=estimator.files | (occlusion.files if occlusion else {}),
         occluded=float(np.concatenate(occluded).mean()) if occluded else None,
     )
 
