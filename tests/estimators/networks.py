@@ -73,8 +73,10 @@ def david(folder: Path, batch: int | str = "batch", depth=NEARNESS, normals=NORM
     return {key: onnx_file(folder / f"{key}-{batch}.onnx", out, batch=batch, maps=maps) for key, out in single.items()}
 
 
-def david_multitask(path: Path, batch: int | str = "batch", depth=FARNESS) -> Path:
-    return onnx_file(path, ("depth", depth), ("normal", NORMALS), ("foreground", FOREGROUND), batch=batch)
+def david_multitask(
+    path: Path, batch: int | str = "batch", depth=FARNESS, normals=NORMALS, mask=FOREGROUND, maps=None
+) -> Path:
+    return onnx_file(path, ("depth", depth), ("normal", normals), ("foreground", mask), batch=batch, maps=maps)
 
 
 class Colours(torch.nn.Module):
@@ -98,6 +100,29 @@ def sapiens(folder: Path, **rows) -> dict[str, Path]:
     for key, content in (SAPIENS | rows).items():
         files[key] = folder / f"{key}_torchscript.pt2"
         torch.jit.trace(Colours(content), torch.zeros(1, 3, 1024, 768)).save(str(files[key]))
+    return files
+
+
+class Fixed(torch.nn.Module):
+    """The same maps (C,h,w) for every picture."""
+
+    def __init__(self, maps: np.ndarray):
+        super().__init__()
+        self.register_buffer("maps", torch.from_numpy(np.asarray(maps, np.float32))[None])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.maps + 0 * images[:, :1, :1, :1]
+
+
+def sapiens_fixed(folder: Path, normals: np.ndarray, depth: np.ndarray, mask: np.ndarray) -> dict[str, Path]:
+    """(3,h,w), (1,h,w), and the share (h,w) of one of the 27 body parts against the background."""
+    share = np.clip(mask, 1e-4, 1 - 1e-4)
+    scores = np.full((28, *share.shape), -50.0)
+    scores[0], scores[23] = 0, np.log(share / (1 - share))
+    files = {}
+    for key, maps in {"normals": normals, "depth": depth, "mask": scores}.items():
+        files[key] = folder / f"{key}_fixed.pt2"
+        torch.jit.trace(Fixed(maps), torch.zeros(1, 3, 1024, 768)).save(str(files[key]))
     return files
 
 
