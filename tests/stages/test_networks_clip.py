@@ -1,4 +1,4 @@
-"""A clip from crop to proxy through the networks' interfaces: files that hold the true maps of the rendered head shown."""
+"""A clip from crop to proxy through the networks' interfaces: files that hold the true maps of the head shown."""
 
 import shutil
 

@@ -29,7 +29,7 @@ BRIGHT = 0.5  # weight of brightness in it: light changes as a head turns
 UNSURE = 0.35  # share of a landmark's usual certainty below which it is a guess
 NEIGHBOURS, AGREE = 10, 0.7  # nearest landmarks, and the share of them that must be odd as well
 REACH = 0.07  # of the face's height, around an odd landmark that is hidden
-KNOWN = 0.02  # least confidence of what is not hidden
+KNOWN = 0.04  # least confidence of what is not hidden; packed, it stays above half of that, and 0 below
 SOME = 0.02
 FEW = 8  # frames below which there is no usual colour
 

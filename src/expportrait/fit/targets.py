@@ -11,7 +11,8 @@ from torch import Tensor
 from expportrait.fit.frames import FrameFile
 from expportrait.store import Store, decode_normals
 
-HIDDEN = 0.01  # confidence below which a pixel of the mask is no evidence at all: geometry stores 0 there, else 0.02
+HIDDEN = 0.02  # confidence below which a pixel of the mask is no evidence at all: geometry stores 0 there, else 0.04
+OUTSIDE = 0.04  # mask below which a pixel lies outside: packed, zeros come back as up to 9 of 255
 BLOCK = 8  # frames at full size in memory
 
 
@@ -88,7 +89,10 @@ class StoredTargets:
         self.frames, self.size = self._maps[2].shape[:2]
 
     def block(self, frames: slice) -> Targets:
+        """What was stored as 0 has no weight: packing leaves a few of 255 there, which are taken off."""
         normals, depth, mask, confidence = (np.asarray(x[frames]) for x in self._maps)
+        mask = np.where(mask < 255 * OUTSIDE, 0, mask)
+        confidence = np.where(confidence < 255 * HIDDEN, 0, confidence)
         return Targets(
             torch.from_numpy(decode_normals(normals)),
             torch.from_numpy(depth.astype(np.float32)),
