@@ -1,5 +1,8 @@
 """The embedded estimator with its fit in the loop, against a rendered head whose normals and depth are known."""
 
+import hashlib
+from importlib.resources import files
+
 import numpy as np
 import pytest
 import torch
@@ -162,3 +165,10 @@ def polygon_centre(scene) -> tuple[int, int]:
     """Row and column of the nose tip."""
     x, y = scene.points[4, :2]
     return int(y), int(x)
+
+
+def test_it_says_which_model_file_it_used(estimator):
+    ((name, digest),) = estimator.files.items()
+    (file,) = files("mediapipe").joinpath("modules").glob(f"*/{name}")
+    assert name == "selfie_segmentation.tflite"
+    assert digest == hashlib.sha256(file.read_bytes()).hexdigest()
