@@ -7,6 +7,7 @@ mask), weighted by the confidence too, as the fit weighs it; depth after one sca
 true mask that has an estimate; seconds a frame of one thread.
 """
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,9 @@ import cv2
 import numpy as np
 import torch
 import typer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from benchmarks.geometry import angle, depth_error, rank_correlation
 from benchmarks.truth_clips import Clip, load_clip
 from benchmarks.truth_film import film

@@ -1,8 +1,9 @@
 """Stand-ins for DAViD and Sapiens that cost what real networks cost: none of their weights, all of their work.
 
 ``david_base``, ``sapiens_small``: files of the published interfaces around networks of the real ones' arithmetic, with
-random weights. DAViD's code calls its networks DPT-based; a vision transformer of the base size with DPT's decoder has
-106 million parameters, its files of 428 MB hold 107. Sapiens' sizes are read from its configurations
+random weights. DAViD's model cards call its networks DPT-based and its files say vitb16: a vision transformer of the
+base size with DPT's decoder has 106 million parameters, files of 428 MB hold 107. Sapiens' sizes are those of its
+configurations
 (seg/configs/sapiens_*/.../sapiens_0.3b_*-1024x768.py at 3e829ac). The transformer's layers share one layer's weights,
 which keeps the files small and costs the same. The answers are those of ``tests.estimators.networks``; the network's
 own are added with a weight that does not show.
