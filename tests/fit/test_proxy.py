@@ -56,6 +56,16 @@ def test_dynamic_field_is_zero_mean_and_masked(head: Head, fit: ProxyFit) -> Non
     assert fit.offset(slice(None))[:, still].abs().max() == 0
 
 
+def test_the_store_tells_what_was_seen(head: Head, fit: ProxyFit) -> None:
+    """Most of the face in most frames, nothing of the back of the head."""
+    depth = head.dense.template[:, 2]
+    scalp = head.regions == head.REGIONS.index("scalp")
+    back = scalp & (depth < depth[scalp].min() + 0.03)
+    assert fit.evidence[head.facial > 0.9].median() > 0.5 and back.sum() > 50
+    assert (fit.evidence[back] == 0).all()
+    assert fit.errors["set_aside"].max() < 0.02
+
+
 def test_every_loss_falls_and_is_recorded(fit: ProxyFit) -> None:
     for stage, term in (("landmarks", "total"), ("coarse", "total"), ("static", "normal")):
         values = [terms[term] for name, terms in fit.losses if name == stage]
@@ -238,7 +248,7 @@ def rough(truth: Truth) -> tuple[Targets, torch.Tensor, torch.Tensor]:
     maps = [x.clone() for x in truth.targets.maps()]
     points, confidence = truth.points.clone(), torch.ones(6, 478)
     maps[0][1:3, 80:110, 40:90] = torch.tensor([0.6, 0.0, 0.8])
-    maps[3][1:3, 80:110, 40:90] = 0.1
+    maps[3][1, 80:110, 40:90], maps[3][2, 80:110, 40:90] = 0.1, 0
     maps[2][3, 30:60, 50:70] = 0
     points[4:], confidence[4:] = points[3], 0
     maps[2][5] = 0
@@ -252,6 +262,8 @@ def test_trouble_stays_where_it_is(head: Head, truth: Truth, fit: ProxyFit) -> N
     assert found.errors["landmark"][:4].max() < 0.03
     assert found.static.norm(dim=-1).max() < 1.5 * fit.static.norm(dim=-1).max()
     assert (found.frame_weight[4:] < 0.1).all() and (found.frame_weight[:4] == 1).all()
+    assert found.errors["set_aside"][2] > 0.1 > found.errors["set_aside"][:2].max()
+    assert found.evidence.sum() < 0.8 * fit.evidence.sum()
     # Bridged: the lost frames move on from their neighbours and do not jump.
     assert (found.parameters.place[3:].diff(dim=0)).norm(dim=-1).max() < 0.02
 
