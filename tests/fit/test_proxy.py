@@ -49,6 +49,22 @@ def test_hair_grows_where_it_is(head: Head, truth: Truth, fit: ProxyFit) -> None
     assert fit.static[face].norm(dim=-1).mean() < 0.004
 
 
+def test_eyes_look_and_close_as_they_do(head: Head, truth: Truth, fit: ProxyFit) -> None:
+    def eyes(p: HeadParameters) -> torch.Tensor:
+        return head.transforms(p.shape, p.expression, p.matrices(), p.translation())[:, 4:6, :, 2]
+
+    def opening(p: HeadParameters) -> torch.Tensor:
+        points = head.pose(head.landmarks, p.shape, p.expression, p.matrices(), p.translation())
+        return (points[:, [159, 386]] - points[:, [145, 374]]).norm(dim=-1).mean(1)
+
+    off = torch.rad2deg((eyes(fit.parameters) * eyes(truth.parameters)).sum(-1).clamp(-1, 1).acos())
+    open_ = torch.arange(6) != 3
+    assert off[open_].mean() < 4
+    found, true = opening(fit.parameters), opening(truth.parameters)
+    wide = true[open_].mean() - true[3]
+    assert wide > 0.002 and (found - true).abs().max() < 0.5 * wide  # in one frame: slower ones close further
+
+
 def test_dynamic_field_is_zero_mean_and_masked(head: Head, fit: ProxyFit) -> None:
     assert fit.dynamic[:].abs().max() > 0
     assert fit.dynamic[:].mean(0).abs().max() < 1e-6
@@ -115,6 +131,8 @@ def smplx_file(head: Head, p: HeadParameters, path, **changes) -> None:
         "global_orient": pose[:, 0],
         "body_pose": body,
         "jaw_pose": pose[:, 3],
+        "leye_pose": pose[:, 4],
+        "reye_pose": pose[:, 5],
         "transl": to_smplx(head, p.shape, p.expression, pose[:, 0], p.translation()),
         "focal_length": p.log_focal.exp(),
     }
