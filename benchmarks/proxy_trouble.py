@@ -34,6 +34,7 @@ from benchmarks.truth_scores import (
 )
 
 from expportrait.config import Proxy
+from expportrait.estimators.gaps import fill
 from expportrait.fit.proxy import fit_proxy
 from expportrait.fit.targets import Targets
 from expportrait.progress import progress
@@ -132,11 +133,13 @@ def holes(clip: Clip, seen: Observed, random: np.random.Generator) -> Observed:
 
 
 def lost(clip: Clip, seen: Observed, random: np.random.Generator) -> Observed:
-    """No face is found in the clip's middle third: points stand still, confidence 0."""
-    _, points, confidence = seen
-    third = len(points) // 3
-    points[third : 2 * third], confidence[third : 2 * third] = points[third - 1], 0
-    return seen
+    """No face is found in the clip's middle third, a gap too long for the stage landmarks: points go straight through
+    it, confidence 0."""
+    targets, points, confidence = seen
+    found = np.ones(len(points), bool)
+    found[len(points) // 3 : 2 * len(points) // 3] = False
+    filled = fill(points.numpy(), confidence.numpy(), found, max_gap=0)
+    return targets, *map(torch.from_numpy, filled)
 
 
 def single(clip: Clip, seen: Observed, random: np.random.Generator) -> Observed:
