@@ -48,8 +48,8 @@ def main() -> None:
     for stage, total in seconds.items():
         print(f"{stage:10} {total / frames:6.3f} CPU s a frame")
     print(f"{'all':10} {sum(seconds.values()) / frames:6.3f} CPU s a frame")
-    for name, after in fit.errors.items():
-        ours, alone = after.mean(), before[name].mean()
+    for name in ("landmark", "normal_deg", "overlap"):
+        ours, alone = fit.errors[name].mean(), before[name].mean()
         print(f"{name:10} {ours:.4f}, coarse alone {alone:.4f}, ratio {ours / alone:.2f}")
 
 

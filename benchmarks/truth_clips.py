@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.truth_motion import Motion, make_motion
+from benchmarks.truth_motion import YAW, Motion, make_motion
 from benchmarks.truth_person import Person, activations, make_person, mean_static, neutral
 from scipy.spatial.transform import Rotation
 
@@ -60,9 +60,9 @@ def posed(head: Head, person: Person, motion: Motion, offset: torch.Tensor, foca
     return vertices, landmarks, eyes, place
 
 
-def make_clip(head: Head, person: int, clip: int, frames: int) -> Clip:
-    """Render one clip of one person."""
-    someone, motion = make_person(head, person), make_motion((person, clip), frames)
+def make_clip(head: Head, person: int, clip: int, frames: int, yaw: tuple[float, float] = YAW) -> Clip:
+    """Render one clip of one person, whose farthest turn lies between ``yaw`` degrees."""
+    someone, motion = make_person(head, person), make_motion((person, clip), frames, yaw)
     random = np.random.default_rng([3, person, clip])
     moved = someone.dynamic(activations(motion.units, motion.jaw))
     mean = moved.mean(0)

@@ -61,8 +61,9 @@ def eased(count: int, knots: np.ndarray, values: np.ndarray, ease: int) -> np.nd
     return out
 
 
-def make_motion(seed: tuple[int, int], frames: int) -> Motion:
-    """One clip's motion; seed: person, clip. Every other clip talks, the rest makes faces."""
+def make_motion(seed: tuple[int, int], frames: int, yaw: tuple[float, float] = YAW) -> Motion:
+    """One clip's motion; seed: person, clip. Every other clip talks, the rest makes faces. ``yaw``: degrees, between
+    which the farthest turn lies."""
     random = np.random.default_rng([2, *seed])
     talks = seed[1] % 2 == 0
     length = int(random.integers(12, 17))
@@ -98,7 +99,7 @@ def make_motion(seed: tuple[int, int], frames: int) -> Motion:
         units[f"eyeBlink{side}"] = np.clip(0.95 * blink, 0, 1)
     return Motion(
         units,
-        _pose(frames, np.clip(jaw, 0, 0.3), random),
+        _pose(frames, np.clip(jaw, 0, 0.3), yaw, random),
         0.008 * np.stack([drift(frames, 2.5, random) for _ in range(3)], -1),
     )
 
@@ -107,13 +108,13 @@ def step01(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-4 * x))
 
 
-def _pose(frames: int, jaw: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _pose(frames: int, jaw: np.ndarray, yaw: tuple[float, float], random: np.random.Generator) -> np.ndarray:
     pose = np.zeros((frames, len(JOINTS), 3))
-    yaw = drift(frames, random.uniform(1.8, 3), random)
-    yaw = np.radians(random.uniform(*YAW)) * yaw / np.abs(yaw).max()
+    sway = drift(frames, random.uniform(1.8, 3), random)
+    aside = np.radians(random.uniform(*yaw)) * sway / np.abs(sway).max()
     nod = np.radians(7) * drift(frames, 1.6, random) + np.radians(random.uniform(-5, 5))
     roll = np.radians(5) * drift(frames, 2.2, random)
-    turn = np.stack([nod, yaw, roll], -1)
+    turn = np.stack([nod, aside, roll], -1)
     for joint, share in (("global", 0.1), ("neck", 0.4), ("head", 0.5)):
         pose[:, JOINTS.index(joint)] = share * turn
     pose[:, JOINTS.index("global"), 1] += np.radians(random.uniform(-6, 6))

@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 
 from expportrait.fit.proxy import ProxyFit
 from expportrait.head import Head
-from expportrait.render import render, vertex_normals
+from expportrait.render import Camera, render, vertex_normals
 from expportrait.store import decode_normals
 
 SEEN = 0.25  # of the frames, from which a vertex counts for the identity
@@ -23,11 +23,8 @@ def score_clip(head: Head, fit: ProxyFit, clip: Clip) -> dict[str, float]:
     vertices = fitted_vertices(head, fit)
     camera = fit.parameters.camera()
     scores = surface_scores(head, vertices.numpy(), clip) | normal_scores(head, vertices, camera, clip)
-    corners = vertices[:, head.faces[head.landmark_faces]]
-    landmarks = camera.project((head.landmark_barycentric[..., None] * corners).sum(-2)).numpy()
-    inside = np.setdiff1d(np.arange(478), head.landmark_oval)
-    gap = np.linalg.norm(landmarks - clip.landmarks[..., :2], axis=-1)[:, inside].mean(1)
-    scores["landmark_iod"] = float(100 * (gap / interocular(clip.landmarks)).mean())
+    landmarks = projected_landmarks(head, vertices, camera)
+    scores["landmark_iod"] = landmark_error(head, landmarks, clip)
     scores["gaze_deg"] = gaze_error(head, fit, clip)
     scores["lid_iod"] = lid_error(landmarks, clip)
     moved = np.zeros((len(fit.dynamic), *fit.static.shape), np.float32)
@@ -39,6 +36,19 @@ def score_clip(head: Head, fit: ProxyFit, clip: Clip) -> dict[str, float]:
         clip.camera.project(torch.from_numpy(clip.vertices)).numpy(), clip.visible
     )
     return scores
+
+
+def projected_landmarks(head: Head, vertices: torch.Tensor, camera: Camera) -> np.ndarray:
+    """(T,478,2) px of vertices (T,n_d,3)."""
+    corners = vertices[:, head.faces[head.landmark_faces]]
+    return camera.project((head.landmark_barycentric[..., None] * corners).sum(-2)).numpy()
+
+
+def landmark_error(head: Head, landmarks: np.ndarray, clip: Clip) -> float:
+    """% of the eye corners' distance: (T,478,2) px to the true landmarks, the oval's left out."""
+    inside = np.setdiff1d(np.arange(478), head.landmark_oval)
+    gap = np.linalg.norm(landmarks - clip.landmarks[..., :2], axis=-1)[:, inside].mean(1)
+    return float(100 * (gap / interocular(clip.landmarks)).mean())
 
 
 def facial(head: Head) -> np.ndarray:

@@ -4,7 +4,7 @@ from expportrait.config import Proxy
 from expportrait.fit.landmarks import fit_landmarks, interocular, landmark_error
 from expportrait.fit.parameters import HeadParameters
 from expportrait.head import Head
-from tests.fit.make import Truth
+from tests.fit.make import Truth, make_truth
 
 
 def projected(head: Head, p: HeadParameters) -> torch.Tensor:
@@ -34,6 +34,25 @@ def test_frames_without_detection_follow_their_neighbours(head: Head, truth: Tru
     found = fit_landmarks(head, points, confidence, 128, Proxy(landmark_steps=120))
     assert landmark_error(head, projected(head, found), truth.points)[[0, 1, 3, 4, 5]].max() < 0.02
     assert (found.place[2] - (found.place[1] + found.place[3]) / 2).norm() < 0.02
+
+
+def test_a_long_gap_is_bridged_and_not_left_to_the_priors(head: Head) -> None:
+    """Nine frames in which a turned head is not found: it stays turned."""
+    truth = make_truth(head, 2, size=128, yaw=0.0)
+    turned = truth.parameters.pose()[:1].repeat(15, 1, 1)
+    turned[:, 1:3, 1] = 0.25
+    p = truth.parameters.copy()
+    p.expression, p.place, p.log_scale = (
+        x[:1].repeat(15, *[1] * (x.dim() - 1)) for x in (p.expression, p.place, p.log_scale)
+    )
+    p.set_pose(turned, p.translation())
+    points = torch.cat([projected(head, p), torch.zeros(15, 478, 1)], -1)
+    confidence = torch.ones(15)
+    confidence[3:12] = 0
+    found = turn(fit_landmarks(head, points, confidence, 128, Proxy(landmark_steps=120)))
+    between = found[3:12] @ found[2].t()
+    degrees = torch.rad2deg(torch.arccos(((between.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)))
+    assert degrees.max() < 5
 
 
 def test_one_frame_is_enough(head: Head, truth: Truth) -> None:

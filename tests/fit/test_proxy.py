@@ -49,11 +49,37 @@ def test_hair_grows_where_it_is(head: Head, truth: Truth, fit: ProxyFit) -> None
     assert fit.static[face].norm(dim=-1).mean() < 0.004
 
 
+def test_eyes_look_and_close_as_they_do(head: Head, truth: Truth, fit: ProxyFit) -> None:
+    def eyes(p: HeadParameters) -> torch.Tensor:
+        return head.transforms(p.shape, p.expression, p.matrices(), p.translation())[:, 4:6, :, 2]
+
+    def opening(p: HeadParameters) -> torch.Tensor:
+        points = head.pose(head.landmarks, p.shape, p.expression, p.matrices(), p.translation())
+        return (points[:, [159, 386]] - points[:, [145, 374]]).norm(dim=-1).mean(1)
+
+    off = torch.rad2deg((eyes(fit.parameters) * eyes(truth.parameters)).sum(-1).clamp(-1, 1).acos())
+    open_ = torch.arange(6) != 3
+    assert off[open_].mean() < 4
+    found, true = opening(fit.parameters), opening(truth.parameters)
+    wide = true[open_].mean() - true[3]
+    assert wide > 0.002 and (found - true).abs().max() < 0.5 * wide  # in one frame: slower ones close further
+
+
 def test_dynamic_field_is_zero_mean_and_masked(head: Head, fit: ProxyFit) -> None:
     assert fit.dynamic[:].abs().max() > 0
     assert fit.dynamic[:].mean(0).abs().max() < 1e-6
     still = torch.isin(head.regions, torch.tensor([head.REGIONS.index(name) for name in ("eye", "teeth", "tongue")]))
     assert fit.offset(slice(None))[:, still].abs().max() == 0
+
+
+def test_the_store_tells_what_was_seen(head: Head, fit: ProxyFit) -> None:
+    """Most of the face in most frames, nothing of the back of the head."""
+    depth = head.dense.template[:, 2]
+    scalp = head.regions == head.REGIONS.index("scalp")
+    back = scalp & (depth < depth[scalp].min() + 0.03)
+    assert fit.evidence[head.facial > 0.9].median() > 0.5 and back.sum() > 50
+    assert (fit.evidence[back] == 0).all()
+    assert fit.errors["set_aside"].max() < 0.02
 
 
 def test_every_loss_falls_and_is_recorded(fit: ProxyFit) -> None:
@@ -105,6 +131,8 @@ def smplx_file(head: Head, p: HeadParameters, path, **changes) -> None:
         "global_orient": pose[:, 0],
         "body_pose": body,
         "jaw_pose": pose[:, 3],
+        "leye_pose": pose[:, 4],
+        "reye_pose": pose[:, 5],
         "transl": to_smplx(head, p.shape, p.expression, pose[:, 0], p.translation()),
         "focal_length": p.log_focal.exp(),
     }
@@ -238,7 +266,7 @@ def rough(truth: Truth) -> tuple[Targets, torch.Tensor, torch.Tensor]:
     maps = [x.clone() for x in truth.targets.maps()]
     points, confidence = truth.points.clone(), torch.ones(6, 478)
     maps[0][1:3, 80:110, 40:90] = torch.tensor([0.6, 0.0, 0.8])
-    maps[3][1:3, 80:110, 40:90] = 0.1
+    maps[3][1, 80:110, 40:90], maps[3][2, 80:110, 40:90] = 0.1, 0
     maps[2][3, 30:60, 50:70] = 0
     points[4:], confidence[4:] = points[3], 0
     maps[2][5] = 0
@@ -252,6 +280,8 @@ def test_trouble_stays_where_it_is(head: Head, truth: Truth, fit: ProxyFit) -> N
     assert found.errors["landmark"][:4].max() < 0.03
     assert found.static.norm(dim=-1).max() < 1.5 * fit.static.norm(dim=-1).max()
     assert (found.frame_weight[4:] < 0.1).all() and (found.frame_weight[:4] == 1).all()
+    assert found.errors["set_aside"][2] > 0.1 > found.errors["set_aside"][:2].max()
+    assert found.evidence.sum() < 0.8 * fit.evidence.sum()
     # Bridged: the lost frames move on from their neighbours and do not jump.
     assert (found.parameters.place[3:].diff(dim=0)).norm(dim=-1).max() < 0.02
 

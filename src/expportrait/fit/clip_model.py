@@ -12,6 +12,7 @@ from expportrait.fit.landmarks import charbonnier, interocular, landmark_error, 
 from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.perspective import depth_shift
+from expportrait.fit.seen import places
 from expportrait.fit.targets import TargetSource, target_files
 from expportrait.head import Head
 from expportrait.render import Fragments, fragments
@@ -144,29 +145,41 @@ class ClipModel:
     @torch.no_grad()
     def valid(self, frames: Tensor, vertices: Tensor, size: int) -> Tensor:
         """(B, h, w) 0..1 where the mask is this head's: above the bust's cut, below which the mask shows a body that
-        the mesh lacks, and neither where something is in front nor where ``mark_unexplained`` set it aside."""
+        the mesh lacks, and not set aside."""
         hem = self.parameters.camera(size).project(vertices.index_select(1, self.hem))[..., 1]
         rows = torch.arange(size, device=self.device) + 0.5
-        valid = (rows[None, :, None] < hem.amin(1)[:, None, None]) * (1 - self.targets[size].hidden(frames))
-        return valid * self.explained[size][frames].to(self.device) / 255 if size in self.explained else valid
+        return (rows[None, :, None] < hem.amin(1)[:, None, None]) * self.kept(frames, size)
+
+    def kept(self, frames: Tensor, size: int) -> Tensor:
+        """(B, h, w) 0..1: 0 where something is in front, or where ``mark_unexplained`` set the mask aside."""
+        free = 1 - self.targets[size].hidden(frames)
+        return free * self.explained[size][frames].to(self.device) / 255 if size in self.explained else free
 
     @torch.no_grad()
     def evaluate(self, size: int, dense: bool, frames: Tensor | None = None) -> dict[str, Tensor]:
-        """Errors of ``frames`` (None: all), (B,): landmarks in inter-ocular distances, normals in degrees, overlap
-        with the mask."""
-        landmark, normal, overlap = [], [], []
-        for one in (torch.arange(self.frames) if frames is None else frames).split(1):
+        """Of ``frames`` (None: all), (B,): errors of landmarks in inter-ocular distances and of normals in degrees,
+        overlap with the mask, share of the mask that is set aside. Of the mesh drawn, (n,): evidence, the mean trust in
+        what the estimates say of a vertex, 0 where it never shows."""
+        landmark, normal, overlap, aside, evidence = [], [], [], [], 0.0
+        frames = torch.arange(self.frames) if frames is None else frames
+        faces = self.head.dense_faces if dense else self.head.faces
+        for one in frames.split(1):
             targets, vertices = self.targets[size][one], self.vertices(one, dense)
             projected = self.parameters.camera().project(self.landmarks(vertices))
             landmark.append(landmark_error(self.head, projected, self.points[one]))
             rendered = self.rendered(vertices, size, dense)
-            weight = (targets.confidence * targets.mask).flatten()[rendered.index]
+            sure = targets.confidence * targets.mask
+            at = places(vertices[0], faces, rendered, self.parameters.camera(size))
+            evidence = evidence + self.trust[one] * at.shown * sure[0, at.row, at.column]
+            weight = sure.flatten()[rendered.index]
             cosine = (rendered.normals * targets.normals.reshape(-1, 3)[rendered.index]).sum(-1).clamp(-1, 1)
             normal.append(torch.rad2deg((weight * cosine.acos()).sum() / weight.sum().clamp_min(1e-6))[None])
             valid = self.valid(one, vertices, size)
             mask, covered = targets.mask * valid, rendered.image(torch.ones_like(rendered.depth)) * valid
             overlap.append((torch.minimum(mask, covered).sum() / torch.maximum(mask, covered).sum().clamp_min(1))[None])
-        return {"landmark": torch.cat(landmark), "normal_deg": torch.cat(normal), "overlap": torch.cat(overlap)}
+            aside.append((1 - (targets.mask * self.kept(one, size)).sum() / targets.mask.sum().clamp_min(1))[None])
+        figures = {"landmark": landmark, "normal_deg": normal, "overlap": overlap, "set_aside": aside}
+        return {name: torch.cat(values) for name, values in figures.items()} | {"evidence": evidence / len(frames)}
 
     @torch.no_grad()
     def anchor_depth(self) -> None:

@@ -20,6 +20,7 @@ LIDS = [33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 
 LIDS += [263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398]
 LIPS = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409]
 LIPS += [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415]
+LOST = 0.05  # of a frame's usual weight, where no face was found: its points go straight from neighbour to neighbour
 OVAL_WEIGHT = 0.15  # the face oval slides along the cheek as the head turns
 BLOCK = 64  # frames whose gradients are in memory at a time
 TORSO_SHARE = 0.4  # of a head turn that the torso takes at the start; neck and head share the rest
@@ -79,8 +80,11 @@ def temporal(parameters: HeadParameters, s: Proxy, frames: Tensor | None = None)
 
 def point_weights(head: Head, points: Tensor, confidence: Tensor, s: Proxy) -> Tensor:
     """(T, 478) weights w_k of eq. (5): the detector's confidence; lids, irises and lips count more, the oval less, and
-    points on the far side fade out."""
+    points on the far side fade out. Without any, a frame's head would turn to where the priors have it."""
     weights = (confidence if confidence.dim() == 2 else confidence[:, None]).expand(len(points), 478).clone().float()
+    lost = (weights == 0).all(1)
+    if lost.any() and not lost.all():
+        weights[lost] = LOST * weights[~lost].mean(0)
     weights[:, head.landmark_oval] *= OVAL_WEIGHT
     weights[:, IRISES] *= s.iris_weight
     weights[:, LIDS] *= s.lid_weight

@@ -59,6 +59,7 @@ class ProxyFit:
     losses: list[tuple[str, dict[str, float]]] = field(default_factory=list)
     errors: dict[str, Tensor] = field(default_factory=dict)
     frame_weight: Tensor | None = None  # (T,) 0..1, how much a frame's own estimates counted
+    evidence: Tensor | None = None  # (n_d,) 0..1, mean trust in what the estimates say of a vertex
 
     def offset(self, frames: Tensor | slice) -> Tensor:
         """(B, n_d, 3) m: the two fields together."""
@@ -136,14 +137,17 @@ class ProxyFitter(ClipModel):
             self.both_fields()
             self.name = "final"
             polish(self, s.fine_size, self.polishing(), s.offsets == "both", self.polished)
+        errors = self.evaluate(s.fine_size, dense=True)
+        evidence = errors.pop("evidence")
         return ProxyFit(
             self.parameters.copy(),
             self.static_mask * self.static_raw,
             MaskedField(self.dynamic, self.dynamic_mask),
             self.face,
             self.losses,
-            self.evaluate(s.fine_size, dense=s.offsets != "none"),
+            errors,
             self.trust,
+            evidence,
         )
 
     def landmark_fit(self) -> HeadParameters:

@@ -59,6 +59,40 @@ class Seen:
         return tuple(float((weight * value.square()).sum()) for weight, value in parts)
 
 
+@dataclass
+class Places:
+    """Where the n vertices of one frame are in the picture. ``normals`` (n, 3); ``facing`` (n,) cosine to the view;
+    ``pixel`` (n, 2), ``column`` and ``row`` (n,) kept off the border; ``far``, ``near`` (n,) m, of the surface that is
+    drawn around there; ``shown`` (n,) bool: nothing is before it, and its neighbourhood is one surface."""
+
+    normals: Tensor
+    facing: Tensor
+    pixel: Tensor
+    column: Tensor
+    row: Tensor
+    far: Tensor
+    near: Tensor
+    shown: Tensor
+
+
+@torch.no_grad()
+def places(vertices: Tensor, faces: Tensor, rendered: Fragments, camera: Camera) -> Places:
+    """Of vertices (n, 3) in camera space, whose mesh is ``rendered``."""
+    height, width = camera.height, camera.width
+    normals = vertex_normals(vertices[None], faces)[0]
+    facing = (normals * F.normalize(-vertices, dim=-1)).sum(-1)
+    depth = rendered.image(rendered.depth, background=1e3)
+    # Farthest and nearest around a pixel: where they lie apart, one surface ends before another.
+    far, near = F.max_pool2d(depth, 3, 1, 1)[0], -F.max_pool2d(-depth, 3, 1, 1)[0]
+    pixel = camera.project(vertices)
+    column, row = pixel.floor().long().unbind(-1)
+    inside = (column >= 1) & (column < width - 1) & (row >= 1) & (row < height - 1)
+    column, row = column.clamp(1, width - 2), row.clamp(1, height - 2)
+    far, near = far[row, column], near[row, column]
+    shown = inside & (facing > 0.02) & (far - near < STEP) & (-vertices[:, 2] < far + BEHIND)
+    return Places(normals, facing, pixel, column, row, far, near, shown)
+
+
 def mesh_edges(faces: Tensor) -> Tensor:
     """(E, 2) each edge once, the smaller vertex first, sorted."""
     return torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(1).values.unique(dim=0)
@@ -78,18 +112,9 @@ def look(
     """Residuals of one frame: vertices (n, 3) in camera space, the ``edges`` (E, 2) asked for, the mesh's render at the
     targets' size; ``trust`` (n,) 0..1 of vertices; ``valid`` (h, w) 0..1 where the mask's outline is this head's."""
     height, width = camera.height, camera.width
-    own = vertex_normals(vertices[None], faces)[0]
-    facing = (own * F.normalize(-vertices, dim=-1)).sum(-1)
-    depth = rendered.image(rendered.depth, background=1e3)
-    # Farthest and nearest around a pixel: where they lie apart, one surface ends before another.
-    far, near = F.max_pool2d(depth, 3, 1, 1)[0], -F.max_pool2d(-depth, 3, 1, 1)[0]
-    pixel = camera.project(vertices)
-    column, row = pixel.floor().long().unbind(-1)
-    inside = (column >= 1) & (column < width - 1) & (row >= 1) & (row < height - 1)
-    column, row = column.clamp(1, width - 2), row.clamp(1, height - 2)
-    far, near = far[row, column], near[row, column]
-    shown = inside & (facing > 0.02) & (far - near < STEP) & (-vertices[:, 2] < far + BEHIND)
-    share = shown * (facing / GRAZING).clamp(0, 1)
+    place = places(vertices, faces, rendered, camera)
+    own, pixel = place.normals, place.pixel
+    share = place.shown * (place.facing / GRAZING).clamp(0, 1)
     share = share if trust is None else share * trust
 
     image = torch.cat([targets.normals[0].permute(2, 0, 1), targets.depth, targets.confidence, targets.mask])[None]
@@ -116,8 +141,15 @@ def look(
         rim = points[:0], vertices[:0], vertices[:0, 0], vertices[:0, 0]
     else:
         # At the border of the picture the outline is the picture's.
-        beside = (column >= BORDER) & (column < width - BORDER) & (row >= BORDER) & (row < height - BORDER)
-        candidates = beside & (facing.abs() < RIM) & (far > 100) & (-vertices[:, 2] < near + 5 * BEHIND)
+        beside = (
+            (place.column >= BORDER)
+            & (place.column < width - BORDER)
+            & (place.row >= BORDER)
+            & (place.row < height - BORDER)
+        )
+        candidates = (
+            beside & (place.facing.abs() < RIM) & (place.far > 100) & (-vertices[:, 2] < place.near + 5 * BEHIND)
+        )
         rim = outline_excess(vertices, own, candidates.nonzero().squeeze(-1), pixel, rendered, targets, camera, valid)
     anchored = targets.anchored is not None and bool(targets.anchored[0])
     depths = depth_gap(vertices, points, values[points, 3], sure[points], targets.disparity, anchored)
