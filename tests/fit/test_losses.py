@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from expportrait.estimators.occlusion import KNOWN
 from expportrait.fit.losses import OffsetEnergy, laplacian, scale_and_shift, strain_matrix
 from expportrait.fit.targets import TargetFile, Targets
 
@@ -73,7 +74,7 @@ def test_smoothing_spreads_and_keeps_constants() -> None:
 
 def test_what_is_in_front_is_no_outline() -> None:
     file = TargetFile(1, 8, disparity=False)
-    mask, confidence = torch.ones(1, 8, 8), torch.full((1, 8, 8), 0.02)
+    mask, confidence = torch.ones(1, 8, 8), torch.full((1, 8, 8), KNOWN)
     mask[:, :, :2], confidence[:, :, :2] = 0, 0  # background
     confidence[:, :3, 4:] = 0  # a hand
     file[slice(0, 1)] = Targets(torch.zeros(1, 8, 8, 3), torch.zeros(1, 8, 8), mask, confidence)
