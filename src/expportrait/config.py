@@ -229,9 +229,11 @@ class Latents(Section):
     space: Literal[4, 8] = Field(8, description="linear: px of a latent, each way")
     size: int = Field(512, ge=16, description="height and width of the generator's frames, px")
     window: int = Field(49, ge=1, description="frames a window, 4k+1")
-    stride: int = Field(24, ge=1, description="frames from one window's start to the next")
+    stride: int = Field(
+        32, ge=1, description="frames from one window's start to the next; the training reads multiples of 16 fastest"
+    )
     references: int = Field(
-        8, ge=1, description="frames a clip kept as reference portraits, evenly spaced from the first"
+        8, ge=1, description="frames a clip kept as reference portraits, spread over it from the first"
     )
 
     @field_validator("window")
