@@ -96,12 +96,7 @@ def as_channels(maps: Mapping[str, Tensor]) -> Tensor:
     lie."""
     *rest, frames, height, width, _ = (first := next(iter(maps.values()))).shape
     shape = *rest, control_channels([*maps]), frames, height, width
-    # numpy asks for large pages of memory, which the system clears faster
-    out = (
-        torch.from_numpy(fresh("", shape, np.float32))
-        if first.device.type == "cpu"
-        else first.new_empty(shape, dtype=torch.float32)
-    )
+    out = torch.empty(shape, device=first.device)
     for (name, values), to in zip(maps.items(), out.split([MAPS[name] for name in maps], -4), strict=True):
         to.copy_(values.movedim(-1, -4))
         if not values.is_floating_point():
