@@ -222,10 +222,12 @@ def _unpack(frame: av.VideoFrame, out: np.ndarray) -> None:
         out[:] = planes[0]
         return
     if out.dtype == np.int8:
+        values = [np.bitwise_xor(plane, 0x80) for plane in planes]
         # (0, 0, 0) is background and has to come back as such; a unit vector's largest component is at least 73
-        near = [cv2.inRange(plane, 129 - BACKGROUND, 127 + BACKGROUND) for plane in planes]
-        vectors = cv2.bitwise_not(cv2.bitwise_and(cv2.bitwise_and(near[0], near[1]), near[2]))
-        planes = [cv2.bitwise_and(cv2.bitwise_xor(plane, 0x80), vectors) for plane in planes]
+        x, y, z = (plane + np.uint8(BACKGROUND - 1) for plane in values)  # short components: 0 to twice that
+        longest = np.maximum(np.maximum(x, y), z)
+        vectors = cv2.threshold(longest, 2 * (BACKGROUND - 1), 255, cv2.THRESH_BINARY)[1]
+        planes = [np.bitwise_and(plane, vectors) for plane in values]
     cv2.merge(planes, out.view(np.uint8))
 
 
