@@ -49,8 +49,8 @@ def main() -> None:
             truth = mean_free(make.rule(head, target.neutral(), driver.expression))
             made = {
                 "none": torch.zeros_like(truth),
-                "copy": driver.dynamic,
-                "transfer": transferred(target, motion(driver), model),
+                "copy": driver.dynamic[:],
+                "transfer": transferred(target, motion(driver), model)[:],
             }
             for name, offsets in made.items():
                 errors[name].append(float((mean_free(offsets) - truth).abs().mean()) / MILLIMETRE)

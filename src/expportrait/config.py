@@ -110,7 +110,9 @@ class Landmarks(Section):
     model: Path | None = Field(None, description="sapiens: its network of 308 key points (TorchScript)")
     max_gap: int = Field(10, ge=0, description="longest run of frames without a face that is interpolated")
     min_found: float = Field(0.7, ge=0, le=1, description="share of the frames that must show the face")
+    max_missing: int = Field(250, ge=0, description="longest run of frames without a face that a clip may have")
     max_yaw: float = Field(65.0, gt=0, le=180, description="largest median turn to the side, degrees, roughly")
+    max_pitch: float = Field(65.0, gt=0, le=90, description="largest median turn up or down, degrees, roughly")
     hands_every: int = Field(10, ge=0, description="look for hands in every so many frames; 0: never")
     max_hands: float = Field(
         0.8, ge=0, le=1, description="share of the frames looked at that may have a hand before the face"
@@ -229,9 +231,11 @@ class Latents(Section):
     space: Literal[4, 8] = Field(8, description="linear: px of a latent, each way")
     size: int = Field(512, ge=16, description="height and width of the generator's frames, px")
     window: int = Field(49, ge=1, description="frames a window, 4k+1")
-    stride: int = Field(24, ge=1, description="frames from one window's start to the next")
+    stride: int = Field(
+        32, ge=1, description="frames from one window's start to the next; the training reads multiples of 16 fastest"
+    )
     references: int = Field(
-        8, ge=1, description="frames a clip kept as reference portraits, evenly spaced from the first"
+        8, ge=1, description="frames a clip kept as reference portraits, spread over it from the first"
     )
 
     @field_validator("window")

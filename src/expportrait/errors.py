@@ -8,12 +8,13 @@ class UserError(Exception):
 class ClipError(Exception):
     """One clip cannot be processed. ``reason`` is recorded in the stage's index; the other clips go on.
 
-    ``retry`` marks causes that may vanish by themselves (a file not there yet), which are not remembered.
+    ``retry`` marks causes that may vanish by themselves (a file not there yet), which are not remembered. ``quality``:
+    figures of the clip, JSON values, recorded beside the reason for whoever chooses thresholds.
     """
 
-    def __init__(self, reason: str, retry: bool = False):
+    def __init__(self, reason: str, retry: bool = False, quality: dict | None = None):
         super().__init__(reason)
-        self.reason, self.retry = reason, retry
+        self.reason, self.retry, self.quality = reason, retry, quality
 
 
 class StageBroken(Exception):

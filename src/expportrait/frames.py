@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -47,3 +47,21 @@ class Frames:
                     self._chunks.popitem(last=False)
             self._chunks.move_to_end(number)
             return self._chunks[number][place]
+
+
+class Chosen:
+    """Some of a clip's frames, resized: read where they are asked for, by slices or one after the other."""
+
+    def __init__(self, frames: Frames, rows: Sequence[int], resize: Callable[[np.ndarray], np.ndarray]):
+        """``resize``: of (t, H, W, 3), to the size of the others."""
+        self._frames, self._rows, self._resize = frames, rows, resize
+        self.shape = (len(rows), *resize(frames[rows[:1]]).shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[t : t + 1][0] for t in range(len(self)))
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        return self._resize(self._frames[self._rows[key]])

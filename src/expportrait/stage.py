@@ -200,7 +200,8 @@ class _Runner:
         try:
             self._compute(number, row, key)
         except ClipError as error:
-            write_json(record, asdict(outcome := Outcome("failed", key, error.reason)) | {"retry": error.retry})
+            about = {"retry": error.retry} | ({"quality": error.quality} if error.quality else {})
+            write_json(record, asdict(outcome := Outcome("failed", key, error.reason)) | about)
             return outcome
         except StoreError as error:
             return self._broken(error.path, str(error))

@@ -22,7 +22,7 @@ import zarr
 from numpy.typing import ArrayLike, DTypeLike
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from expportrait import videocodec
+from expportrait import direct, videocodec
 from expportrait.overlap import threads
 from expportrait.streams import Stream, writing
 
@@ -198,6 +198,7 @@ class Lazy:
         self.shape, self.ndim, self.dtype, self.chunks = array.shape, array.ndim, array.dtype, array.chunks
         self.step = (array.shards or array.chunks or (1,))[0]  # rows of a file
         self.attrs = dict(array.attrs)
+        self._unpack = direct.unpacker(array)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -207,6 +208,19 @@ class Lazy:
             return self._array[key]
         except IndexError:  # the caller's
             raise
+        except Exception as error:
+            raise _damaged(self._path, error) from error
+
+    def into(self, out: np.ndarray, first: int) -> None:
+        """Rows ``first``... into ``out``, of the array's type and contiguous, as many as it has: faster than indexing
+        where they are read once; nothing of them is kept for the next read. Raises IndexError where there are fewer."""
+        if not 0 <= first <= first + len(out) <= len(self):
+            raise IndexError(f"rows {first} to {first + len(out)} of {len(self)}")
+        if self._unpack is None:
+            out[:] = self[first : first + len(out)]
+            return
+        try:
+            direct.read(self._array, self._path / self._array.basename, self._unpack, first, out)
         except Exception as error:
             raise _damaged(self._path, error) from error
 

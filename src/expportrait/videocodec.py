@@ -8,7 +8,7 @@ import io
 import math
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,7 +37,7 @@ FRAMES = 16  # a chunk, of which a read decodes no more than up to the last fram
 LEVELS = 1023  # of a float plane, between a chunk's least and largest value
 BACKGROUND = 37  # of int8 vectors of length 127: shorter ones, of half that length, are none
 _RANGE = struct.Struct("<dd")
-_CHECK = 4  # bytes
+CHECK = 4  # bytes
 # zarr has one thread for all stores: in threads of their own, who reads a clip need not wait for who writes another
 _READING = ThreadPoolExecutor(threads(), "unpack frames")
 _WRITING = ThreadPoolExecutor(max(2, threads()), "pack frames")  # one is busy with vectors, one with all the rest
@@ -67,7 +67,7 @@ class VideoCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
 
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:
         data = await _in(_WRITING, encode, chunk_array.as_numpy_array(), self.qp)
-        check = google_crc32c.value(data).to_bytes(_CHECK, "little") if self.checksum else b""
+        check = google_crc32c.value(data).to_bytes(CHECK, "little") if self.checksum else b""
         return chunk_spec.prototype.buffer.from_bytes(data + check)
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
@@ -84,15 +84,20 @@ class VideoCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
 
     async def _decoded(self, chunk_bytes: Buffer, chunk_spec: ArraySpec, count: int) -> NDBuffer:
         dtype, data = chunk_spec.dtype.to_native_dtype(), chunk_bytes.to_bytes()
-        if self.checksum:
-            data, check = data[:-_CHECK], data[-_CHECK:]
-            if google_crc32c.value(data).to_bytes(_CHECK, "little") != check:
-                raise ValueError("a chunk of frames has changed since it was written")
+        data = unchanged(data) if self.checksum else data
         frames = await _in(_READING, decode, data, chunk_spec.shape, dtype.str, count)
         return chunk_spec.prototype.nd_buffer.from_ndarray_like(frames)
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
         raise NotImplementedError("depends on the frames")
+
+
+def unchanged(data: bytes) -> bytes:
+    """``data`` without the CRC-32C behind it. Raises ValueError where that is another's."""
+    data, check = data[:-CHECK], data[-CHECK:]
+    if google_crc32c.value(data).to_bytes(CHECK, "little") != check:
+        raise ValueError("a chunk has changed since it was written")
+    return data
 
 
 async def _in(pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> T:
@@ -153,7 +158,8 @@ class Unpacking:
 
     def __init__(self, data: bytes, shape: tuple[int, ...], dtype: str):
         self._lock, self._done = threading.Lock(), 0
-        self._frames, self._unpacked = np.empty(shape, dtype), self._unpack(data)
+        self._frames = np.empty(shape, dtype)
+        self._unpacked = _unpacked(data, self._frames, self._frames.dtype)
 
     def until(self, stop: int) -> np.ndarray:
         """The first ``stop`` frames; read only. Raises ValueError where the chunk holds another number of frames."""
@@ -166,19 +172,31 @@ class Unpacking:
         frames.flags.writeable = False
         return frames
 
-    def _unpack(self, data: bytes) -> Iterator[bool]:
-        wide = self._frames.dtype == np.float16
-        low, high = _RANGE.unpack_from(data) if wide else (0, 0)
-        levels = np.empty(self._frames.shape[1:], "<u2")
-        # without probing, for which the first frames are unpacked twice
-        packed, options = io.BytesIO(data[_RANGE.size if wide else 0 :]), {"probesize": "32"}
-        with av.open(packed, format="nut", options=options) as video:
-            video.streams.video[0].thread_count = 1
-            for frame, out in zip(video.decode(video=0), self._frames, strict=False):
-                _unpack(frame, levels if wide else out)
-                if wide:
-                    out[:] = levels.astype(np.float32) * ((high - low) / LEVELS) + low
-                yield True
+
+def decode_into(data: bytes, first: int, out: np.ndarray) -> None:
+    """Frames ``first``... of ``encode``'s bytes into ``out``, as many as it has. Raises ValueError where there are
+    fewer."""
+    done = sum(1 for _ in _unpacked(data, [*[None] * first, *out], out.dtype))
+    if done < first + len(out):
+        raise ValueError(f"a chunk of at least {first + len(out)} frames ends after {done}")
+
+
+def _unpacked(data: bytes, outs: Iterable[np.ndarray | None], dtype: np.dtype) -> Iterator[bool]:
+    """Unpack frame after frame into ``outs``, None for those that nobody wants; yields after each."""
+    wide = dtype == np.float16
+    low, high = _RANGE.unpack_from(data) if wide else (0, 0)
+    # FFmpeg would unpack the first frames to look at them; without a decoder it cannot
+    packed, options = io.BytesIO(data[_RANGE.size if wide else 0 :]), {"codec_whitelist": "none"}
+    with av.open(packed, format="nut", options=options) as video:
+        video.streams.video[0].thread_count = 1
+        for frame, out in zip(video.decode(video=0), outs, strict=False):
+            if wide and out is not None:
+                levels = np.empty(out.shape, "<u2")
+                _unpack(frame, levels)
+                out[:] = levels.astype(np.float32) * ((high - low) / LEVELS) + low
+            elif out is not None:
+                _unpack(frame, out)
+            yield True
 
 
 # neighbouring frames are often asked for one by one
@@ -204,10 +222,12 @@ def _unpack(frame: av.VideoFrame, out: np.ndarray) -> None:
         out[:] = planes[0]
         return
     if out.dtype == np.int8:
+        values = [np.bitwise_xor(plane, 0x80) for plane in planes]
         # (0, 0, 0) is background and has to come back as such; a unit vector's largest component is at least 73
-        near = [cv2.inRange(plane, 129 - BACKGROUND, 127 + BACKGROUND) for plane in planes]
-        vectors = cv2.bitwise_not(cv2.bitwise_and(cv2.bitwise_and(near[0], near[1]), near[2]))
-        planes = [cv2.bitwise_and(cv2.bitwise_xor(plane, 0x80), vectors) for plane in planes]
+        x, y, z = (plane + np.uint8(BACKGROUND - 1) for plane in values)  # short components: 0 to twice that
+        longest = np.maximum(np.maximum(x, y), z)
+        vectors = cv2.threshold(longest, 2 * (BACKGROUND - 1), 255, cv2.THRESH_BINARY)[1]
+        planes = [np.bitwise_and(plane, vectors) for plane in values]
     cv2.merge(planes, out.view(np.uint8))
 
 

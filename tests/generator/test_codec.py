@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from expportrait.config import Latents
 from expportrait.configfile import read_config
 from expportrait.errors import UserError
-from expportrait.generator.codec import LinearCodec, WanCodec, check_grid, load_codec, to_frames, to_tensor
+from expportrait.generator.codec import (
+    LinearCodec,
+    WanCodec,
+    check_grid,
+    load_codec,
+    reference_frames,
+    to_frames,
+    to_tensor,
+    window_starts,
+)
+from expportrait.videocodec import FRAMES
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +30,23 @@ def panning():
     """A portrait that slides by, (9, 64, 64, 3) u8."""
     picture = cv2.resize(skimage.data.astronaut(), (128, 128), interpolation=cv2.INTER_AREA)
     return np.stack([picture[:64, 20 + t : 84 + t] for t in range(9)])
+
+
+@given(st.integers(1, 400), st.integers(1, 40))
+def test_references_are_spread_over_the_clip(frames, wanted):
+    chosen = reference_frames(frames, wanted)
+    assert chosen[0] == 0 and chosen == sorted(set(chosen)) and chosen[-1] < frames
+    assert len(chosen) == min(wanted, frames)
+    gaps = np.diff([*chosen, frames])
+    assert gaps.max() <= 2 * frames / len(chosen) + FRAMES
+
+
+def test_what_a_training_reads_begins_with_a_chunk_at_the_shipped_settings():
+    """Or each sample unpacks frames that it does not need."""
+    s = Latents()
+    *starts, last = window_starts(250, s.window, s.stride)
+    assert last == 250 - s.window
+    assert all(first % FRAMES == 0 for first in [*starts, *reference_frames(250, s.references)])
 
 
 def psnr(a, b):

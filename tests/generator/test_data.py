@@ -100,6 +100,22 @@ def test_large_sets_are_read_where_needed(windows, prepared, monkeypatch):
     assert lazy._held is None and windows._held
 
 
+@pytest.mark.parametrize("cache", [0, 1 << 30], ids=["read", "held"])
+def test_a_batch_is_its_samples_one_beside_the_other(windows, prepared, monkeypatch, cache):
+    monkeypatch.setattr("expportrait.generator.data.CACHE_BYTES", cache)
+    paths = [{clip: prepared / stage / f"{clip}.zarr" for clip in make.CLIPS} for stage in ("latents", "control")]
+    some = Windows(*paths, windows.maps)
+    noises = [dice(0, "noise", 0, i) for i in range(3)]
+    batch = some.batch([4, 0, 4], torch.zeros(3), noises, [0, 1, 1], torch.ones(3, 2))
+    for k, (index, reference) in enumerate(((4, 0), (0, 1), (4, 1))):
+        latents, control, image, image_control, image_latent = windows.sample(index, reference)
+        assert torch.equal(batch.latents[k], latents) and torch.equal(batch.image[k], image)
+        assert torch.equal(batch.image_latent[k], image_latent)
+        for name in windows.maps:
+            assert torch.equal(batch.control[name][k], control[name])
+            assert torch.equal(batch.image_control[name][k], image_control[name])
+
+
 def test_further_maps_become_channels(tmp_path):
     eye = 1 + Head.REGIONS.index("eye")
     with StoreWriter(tmp_path / "c.zarr", {"key": "k"}) as out:

@@ -1,3 +1,5 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -145,7 +147,10 @@ def test_reasons_name_the_value_and_the_threshold(crop, tmp_path):
     assert "no face" in nobody and "nobody.mp4" in nobody and "3 of 12" in nobody
     small = make.video(tmp_path / "small.mp4", walk(12, (200, 60, 0.55), step=(0, 0, 0)))
     assert "too small, 6" in crop(small) and "crop.min_face: 70" in crop(small)
-    assert crop(small, min_face=40).attrs["face"] == pytest.approx(61, abs=4)
+    refused = json.loads((tmp_path / "results" / "crop" / "a.failed.json").read_text())
+    kept = crop(small, min_face=40).attrs
+    assert kept["face"] == pytest.approx(61, abs=4)
+    assert refused["quality"] == {"face": kept["face"], "face_coverage": kept["face_coverage"], "frames": 12}
     brief = make.video(tmp_path / "brief.mp4", walk(7, (200, 40, 1.0)))
     assert "only 7 frames (crop.min_frames: 10)" in crop(brief)
     assert crop(brief, min_frames=5)["frames"].shape[0] == 7
@@ -192,6 +197,8 @@ def test_a_face_that_cannot_be_made_out_is_refused_with_its_figure(crop, tmp_pat
     assert sharpness < 10
     reason = crop(blurred, min_sharpness=10)
     assert f"the face is blurred, sharpness {sharpness:.1f} (crop.min_sharpness: 10)" in reason
+    figures = json.loads((tmp_path / "results" / "crop" / "a.failed.json").read_text())["quality"]
+    assert figures["sharpness"] == sharpness and {"face", "face_coverage", "brightness", "others"} < figures.keys()
     plain = make.video(tmp_path / "plain.mp4", frames)
     assert (
         "too dark" in crop(plain, min_brightness=200) and "(crop.min_brightness: 200)" in crop(plain)

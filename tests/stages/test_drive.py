@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from expportrait.fit.store import Offsets
 from expportrait.head import Head
 from expportrait.pairs import read_pairs
 from expportrait.stage import run as run_stage
@@ -41,6 +42,20 @@ def test_self_driving_from_the_clips_own_proxy_renders_its_control_maps(results)
     assert np.abs(made["reference_normals"].astype(int) - own["normals"][2:3]).mean() < 1, "one exact, one packed"
     assert np.abs(made["reference_depth"] - own["depth"][2:3]).mean() < 1e-3
     assert made.attrs["reference"] == 2
+
+
+@pytest.mark.parametrize("offsets", ["copy", "transfer"])
+def test_of_a_long_clips_offsets_a_block_of_frames_is_in_memory(results, monkeypatch, offsets):
+    asked, some = [], Offsets.__getitem__
+    monkeypatch.setattr(Offsets, "__getitem__", lambda of, frames: asked.append(len(out := some(of, frames))) or out)
+    index = run(results, PAIRS[1:], target_proxy="clip", offsets=offsets, reference=1)
+    run_stage(
+        control.STAGE,
+        ROWS[:1],
+        make.config(results, control={"maps": [{"copy": "eyes", "transfer": "region"}[offsets]]}),
+    )
+    assert index[CROSS].status == "ok" and control.BLOCK < 6
+    assert len(asked) >= 4 and sum(asked) >= 12 and max(asked) <= control.BLOCK
 
 
 def test_pairs_from_the_reference_frame(results):

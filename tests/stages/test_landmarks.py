@@ -1,4 +1,5 @@
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -113,6 +114,27 @@ def test_reasons_name_the_value_and_the_threshold(landmarks):
     assert landmarks(rare, min_found=0.5).attrs["found"] == pytest.approx(0.6)
 
 
+def test_a_clip_that_is_refused_leaves_its_figures(landmarks, tmp_path):
+    """So that thresholds can be chosen afterwards."""
+    record = tmp_path / "landmarks" / "a.failed.json"
+    frames = people(*[HERE] * 6, *[None] * 4, *[HERE] * 6)
+    reason = landmarks(frames, max_missing=3)
+    assert reason == "the face is lost for 4 frames in a row (landmarks.max_missing: 3)"
+    refused = json.loads(record.read_text())
+    assert refused["why"] == reason and refused["quality"]["longest_gap"] == 4
+    kept = landmarks(frames, max_missing=4).attrs
+    assert refused["quality"] == {name: kept[name] for name in refused["quality"]}
+    assert {"found", "yaw", "pitch", "turned", "unsure", "hands", "mean_confidence"} < refused["quality"].keys()
+    assert not record.exists()
+    turned = kept["turned"]["pitch"]
+    assert f"turned up or down by {turned:.0f} degrees or more (landmarks.max_pitch: 0.01)" in landmarks(
+        frames, max_pitch=0.01
+    )
+    assert json.loads(record.read_text())["quality"]["turned"]["pitch"] == turned
+    landmarks(people(*[None] * 3))
+    assert json.loads(record.read_text())["quality"] == {"found": 0}
+
+
 def test_figures_of_turns_and_guesses(landmarks):
     frames = people(*[HERE] * 10)
     attrs = landmarks(frames).attrs
@@ -158,7 +180,7 @@ def test_sapiens_points_stand_in_their_places_and_the_others_have_no_confidence(
     frames = people(*[(0, 0, 1.0)] * 3)
     plain = landmarks(frames)
     points, unsure = plain["points"], plain.attrs["unsure"]
-    store = landmarks(frames, detector="sapiens", model=network, max_yaw=180)
+    store = landmarks(frames, detector="sapiens", model=network, max_yaw=180, max_pitch=90)
     others = np.setdiff1d(np.arange(478), GIVEN)
     assert (store["points"][:, others] == points[:, others]).all() and not store["confidence"][:, others].any()
     assert store["confidence"][:, GIVEN].mean() > 0.1

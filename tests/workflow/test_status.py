@@ -130,7 +130,12 @@ def test_one_clips_story(project, say):
     text = say("status", clip="ann", sets=["crop.scale=2.5"])
     assert "because crop.scale was 2.2 and is 2.5" in text and "results/logs/crop/films-0000.log" in text
     assert "pairs with it: bob__bob, bob__" in say("status", clip="bob")
-    assert "landmarks: failed, too dark" in say("status", clip="ann")
+    assert "landmarks: failed, too dark" in say("status", clip="ann") and "quality" not in say("status", clip="ann")
+    record = project.folder / "results/landmarks/ann.failed.json"
+    figures = {"found": 0.5, "yaw": [-70.25, 3.0], "turned": {"yaw": 40.0, "pitch": 9.5}, "longest_gap": 12}
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"quality": figures}))
+    told = "quality found 0.5, yaw -70.2 to 3, turned (yaw 40, pitch 9.5), longest_gap 12"
+    assert f"ann.failed.json\n    {told}\n" in say("status", clip="ann")
     chunk = project.folder / "results/crop/bob.zarr/x/c/0"
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"x")
     assert "DAMAGED" in say("status", clip="bob") and say("retry", clip=["ann"], dry_run=True).startswith(

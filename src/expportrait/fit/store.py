@@ -1,5 +1,6 @@
 """The proxy's artifact: writing a fit to a store, and reading it back as posed vertices (docs/artifacts.md)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from expportrait.errors import ClipError
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFit
 from expportrait.fit.rotation import axis_angle_to_matrix
+from expportrait.frames import Frames
 from expportrait.head import Head
 from expportrait.render import Camera
 from expportrait.store import Store, StoreWriter
@@ -59,9 +61,24 @@ def packable(offsets: np.ndarray) -> np.ndarray:
     return (np.rint(offsets * STEPS) / STEPS).astype(np.float16)
 
 
+class Offsets:
+    """D_t (T, n, 3), m, read or made where frames are asked for, as a long clip's do not fit into memory; ``[:]`` is
+    all of them."""
+
+    def __init__(self, frames: int, some: Callable[[slice | Tensor], Tensor]):
+        """``some``: the offsets of these frames."""
+        self._frames, self._some = frames, some
+
+    def __len__(self) -> int:
+        return self._frames
+
+    def __getitem__(self, frames: slice | Tensor) -> Tensor:
+        return self._some(frames)
+
+
 @dataclass
 class FittedHead:
-    """A proxy store in memory: one person's head in every frame of one clip."""
+    """A proxy store: one person's head in every frame of one clip. D_t stays on the disk."""
 
     head: Head
     shape: Tensor
@@ -69,7 +86,7 @@ class FittedHead:
     pose: Tensor
     translation: Tensor
     static: Tensor
-    dynamic: Tensor
+    dynamic: Tensor | Offsets
     dynamic_vertices: Tensor
     camera: Camera
 
@@ -105,6 +122,12 @@ def load_proxy(store: Store, head: Head) -> FittedHead:
     def tensor(name: str) -> Tensor:
         return torch.from_numpy(np.asarray(store[name])).to(head.coarse.template.device)
 
+    stored = Frames(store, "dynamic_offset", 0)
+
+    def some(frames: slice | Tensor) -> Tensor:
+        read = stored[frames if isinstance(frames, slice) else frames.cpu().numpy()]
+        return torch.from_numpy(read).to(head.coarse.template.device).float()
+
     return FittedHead(
         head=head,
         shape=tensor("shape"),
@@ -112,7 +135,7 @@ def load_proxy(store: Store, head: Head) -> FittedHead:
         pose=tensor("pose"),
         translation=tensor("translation"),
         static=tensor("static_offset"),
-        dynamic=tensor("dynamic_offset").float(),
+        dynamic=Offsets(len(stored), some),
         dynamic_vertices=tensor("dynamic_vertices").long(),
         camera=Camera(store.attrs["focal"], size / 2, size / 2, size, size),
     )

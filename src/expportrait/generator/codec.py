@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from expportrait import videocodec
 from expportrait.config import Latents
 from expportrait.errors import UserError
 from expportrait.weights import vae_file
@@ -54,6 +55,15 @@ def window_starts(frames: int, window: int, stride: int) -> list[int]:
     """First frames of windows that cover all ``frames``; the last one ends with the clip. One for a shorter clip."""
     last = max(0, frames - window)
     return [*range(0, last, stride), last]
+
+
+def reference_frames(frames: int, wanted: int) -> list[int]:
+    """Frames spread over the clip, from its first one on. Where there are enough of them, those that are first in their
+    chunk of control maps, which are read fastest."""
+    chosen = np.arange(0, frames, videocodec.FRAMES)
+    if len(chosen) < wanted:
+        chosen = np.arange(frames)
+    return np.unique(chosen[np.linspace(0, len(chosen) - 1, wanted).round().astype(int)]).tolist()
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:

@@ -4,7 +4,7 @@ Every random choice is a function of (seed, its own tag, step, index), so that a
 an unbroken one would see, and two GPUs together what one GPU with twice the batch would see.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from expportrait.dice import dice
@@ -27,6 +28,7 @@ REGIONS = ("eye", "teeth", "tongue")  # one channel each of the map "region": wh
 UNITS = {"normals": 127, "coverage": 255, "depth": 1, "region": 1, "eyes": 255}  # of their integers
 DEPTH_UNIT = 0.1  # m, about half a head
 CACHE_BYTES = 2 << 30
+Memory = Callable[[str, tuple[int, ...], DTypeLike], np.ndarray]  # a map's name, shape and type
 
 
 def control_channels(maps: Sequence[str]) -> int:
@@ -42,36 +44,59 @@ def control_maps(store: Store, frames: slice, size: int, maps: Sequence[str], pr
     return as_channels(stored_maps(store, frames, size, maps, prefix))
 
 
-def stored_maps(store: Store, frames: slice, size: int, maps: Sequence[str], prefix: str = "") -> dict[str, Tensor]:
+def fresh(name: str, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """Memory for the map ``name``."""
+    return np.empty(shape, dtype)
+
+
+def stored_maps(
+    store: Store, frames: slice, size: int, maps: Sequence[str], prefix: str = "", memory: Memory = fresh
+) -> dict[str, Tensor]:
     """What ``as_channels`` makes ``control_maps`` of: name -> (T, size, size, channels), as integers where they are
-    stored in that size, which are a quarter of the bytes and cost nothing to make; float32 where not, and depth."""
+    stored in that size, which are a quarter of the bytes and cost nothing to make; float32 where not, and depth.
+
+    They lie where ``memory`` says."""
     out = {}
     for name in maps:
         try:
-            values = store.lazy(prefix + name)[frames]
+            array = store.lazy(prefix + name)
         except StoreError:
             if prefix + name in store:
                 raise
             raise UserError(
                 f"{store.path} has no map {prefix + name!r}: add {name} to control.maps, or take it from generator.maps"
             ) from None
-        if name == "region":
-            values = (values[..., None] == [1 + Head.REGIONS.index(region) for region in REGIONS]).astype(np.uint8)
-        elif name == "depth":
-            covered, middle = values > 0, _median_depth(store.path, store.attrs["key"])
-            values = np.where(covered, (middle - values.astype(np.float32)) / DEPTH_UNIT, 0).astype(np.float32)
-        if values.shape[1:3] != (size, size):
-            unit = np.float32(UNITS[name])
-            values = np.concatenate([resize(image[None] / unit, size) for image in values])
-        out[name] = torch.from_numpy(values.reshape(len(values), size, size, MAPS[name]))
+        first, stop, _ = frames.indices(len(array))
+        shape = stop - first, size, size, MAPS[name]
+        if array.shape[1:3] == (size, size) and name not in ("region", "depth"):
+            values = memory(name, shape, array.dtype)
+            array.into(values.reshape(len(values), *array.shape[1:]), first)
+        else:
+            made = _resized(store, name, array[first:stop], size)
+            values = memory(name, shape, made.dtype)
+            values[:] = made.reshape(shape)
+        out[name] = torch.from_numpy(values)
     return out
+
+
+def _resized(store: Store, name: str, values: np.ndarray, size: int) -> np.ndarray:
+    if name == "region":
+        values = (values[..., None] == [1 + Head.REGIONS.index(region) for region in REGIONS]).astype(np.uint8)
+    elif name == "depth":
+        covered, middle = values > 0, _median_depth(store.path, store.attrs["key"])
+        values = np.where(covered, (middle - values.astype(np.float32)) / DEPTH_UNIT, 0).astype(np.float32)
+    if values.shape[1:3] == (size, size):
+        return values
+    unit = np.float32(UNITS[name])
+    return np.concatenate([resize(image[None] / unit, size) for image in values])
 
 
 def as_channels(maps: Mapping[str, Tensor]) -> Tensor:
     """``stored_maps``, (..., T, size, size, channels) each, as (..., C, T, size, size) float32, computed where they
     lie."""
     *rest, frames, height, width, _ = (first := next(iter(maps.values()))).shape
-    out = torch.empty(*rest, control_channels([*maps]), frames, height, width, device=first.device)
+    shape = *rest, control_channels([*maps]), frames, height, width
+    out = torch.empty(shape, device=first.device)
     for (name, values), to in zip(maps.items(), out.split([MAPS[name] for name in maps], -4), strict=True):
         to.copy_(values.movedim(-1, -4))
         if not values.is_floating_point():
@@ -144,51 +169,84 @@ class Windows:
     def __len__(self) -> int:
         return len(self.table)
 
-    def control(self, clip: str, start: int, frames: int) -> dict[str, Tensor]:
+    def control(self, clip: str, start: int, frames: int, memory: Memory = fresh) -> dict[str, Tensor]:
         """Control maps as ``stored_maps`` gives them, (frames, size, size, channels) each."""
         store, size = self._control[clip], self.made_by["size"]
         if self._held is None:
-            return stored_maps(store, slice(start, start + frames), size, self.maps)
+            return stored_maps(store, slice(start, start + frames), size, self.maps, memory=memory)
         if (clip, "control") not in self._held:
             self._held[clip, "control"] = stored_maps(store, slice(None), size, self.maps)
-        return {name: values[start : start + frames] for name, values in self._held[clip, "control"].items()}
+        out = {}
+        for name, held in self._held[clip, "control"].items():
+            values = held[start : start + frames].numpy()
+            out[name] = torch.from_numpy(copy := memory(name, values.shape, values.dtype))
+            copy[:] = values
+        return out
 
     def latent(self, clip: str, name: str, index: int) -> Tensor:
         """Row ``index`` of an array of the clip's latents, float32."""
         if self._held is None:
-            return torch.from_numpy(self._latents[clip].lazy(name)[index]).float()
+            array = self._latents[clip].lazy(name)
+            array.into(row := np.empty((1, *array.shape[1:]), array.dtype), index)
+            return torch.from_numpy(row[0]).float()
         if (clip, name) not in self._held:
             self._held[clip, name] = self._latents[clip][name]
         return torch.from_numpy(self._held[clip, name][index]).float()
 
-    def sample(self, index: int, reference: int) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor], Tensor]:
+    def sample(
+        self, index: int, reference: int, control: Memory = fresh, image_control: Memory = fresh
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor], Tensor]:
         """Latents, control, reference image, its control and its latent of window ``index``; ``reference`` is taken
-        modulo the clip's references."""
+        modulo the clip's references. ``control``, ``image_control``: where the maps are put."""
         clip, window = self.table[index]
         starts, references = (self._latents[clip].attrs[name] for name in ("starts", "references"))
         reference %= len(references)
         return (
             self.latent(clip, "windows", window),
-            self.control(clip, starts[window], self.made_by["window"]),
+            self.control(clip, starts[window], self.made_by["window"], control),
             self.latent(clip, "reference_images", reference).permute(2, 0, 1) / 127.5 - 1,
-            self.control(clip, references[reference], 1),
+            self.control(clip, references[reference], 1, image_control),
             self.latent(clip, "reference_latents", reference),
         )
 
     def batch(self, indices: Sequence[int], sigma: Tensor, noises: Sequence[torch.Generator], references: Sequence[int],
               kept: Tensor) -> Batch:  # fmt: skip
         """Put samples together. ``kept``: (B, 2), 1 where control, where reference is given."""
-        samples = [self.sample(i, r) for i, r in zip(indices, references, strict=True)]
-        latents, control, image, image_control, image_latent = map(_stacked, zip(*samples, strict=True))
+        control, image_control = _Slots(len(indices)), _Slots(len(indices))
+        samples = [self.sample(i, r, control.of(k), image_control.of(k))
+                   for k, (i, r) in enumerate(zip(indices, references, strict=True))]  # fmt: skip
+        latents, _, image, _, image_latent = map(_stacked, zip(*samples, strict=True))
         noise = torch.stack([torch.randn(latents.shape[1:], generator=generator) for generator in noises])
         clips = [self.table[i][0] for i in indices]
         starts = [self._latents[clip].attrs["starts"][self.table[i][1]] for clip, i in zip(clips, indices, strict=True)]
-        return Batch(latents, noise, sigma, control, image, image_control, image_latent, kept, clips, starts)
+        return Batch(
+            latents, noise, sigma, control.maps(), image, image_control.maps(), image_latent, kept, clips, starts
+        )
+
+
+class _Slots:
+    """Maps of a batch, put together where they are read to."""
+
+    def __init__(self, count: int):
+        self._count, self._held = count, {}
+
+    def of(self, number: int) -> Memory:
+        """For the maps of sample ``number``."""
+
+        def memory(name: str, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+            if name not in self._held:
+                self._held[name] = fresh(name, (self._count, *shape), dtype)
+            return self._held[name][number]
+
+        return memory
+
+    def maps(self) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(values) for name, values in self._held.items()}
 
 
 def _stacked(parts: Sequence[Any]) -> Any:
-    if isinstance(parts[0], dict):
-        return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+    if not isinstance(parts[0], Tensor):
+        return parts
     return torch.stack(list(parts)) if len(parts) > 1 else parts[0][None]
 
 

@@ -1,6 +1,8 @@
 """All metrics of one pair, of this run's video and of the baseline: the portrait held still."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from expportrait.metrics import coefficients, identity, image, motion, perceptua
 
 RUN, COPY = "generated", "copy reference"
 METHODS = (RUN, COPY)
+BLOCK = 16  # frames compared at once
 METRICS = ("psnr", "ssim", "lpips", "l1", "aed", "apd", "csim", "jaw")
 PICTURE = ("psnr", "ssim", "lpips", "l1")  # need the frames that should have come out
 MOTION = ("aed", "apd", "jaw")
@@ -96,16 +99,26 @@ def read_tracks(s: Evaluate, about: dict, frames: list[int], reference: int, cou
     return Tracks(s.tracker, moves, coefficients.backends(s.tracker, result, driver))
 
 
+class Pictures(Protocol):
+    """Frames (T, S, S, 3) u8: an array, or ``frames.Chosen``, which reads them where they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+    def __getitem__(self, frames: slice) -> np.ndarray: ...
+
+
 def measure(
-    tools: Tools, made: np.ndarray, driving: np.ndarray, portrait: np.ndarray, own: bool, tracks: Tracks | None = None
+    tools: Tools, made: Pictures, driving: Pictures, portrait: np.ndarray, own: bool, tracks: Tracks | None = None
 ) -> dict[str, Scores]:
     """Method -> scores of frames ``made`` (T, S, S, 3) u8 against the driver's, the same size.
 
     ``portrait`` (S, S, 3): the reference frame; ``own``: driver and target are one clip, so ``driving`` is the truth.
     ``tracks``: the user's coefficients in place of the own tracker's.
     Driver and portrait have to be of the result's size: blur alone moves the tracker's figures (docs/evaluate.md).
+    ``BLOCK`` frames of each are in memory at once.
     """
-    count, tracker = len(made), tools.tracker
+    tracker = tools.tracker
     result, driver, still = (tracker.detect(frames) for frames in (made, driving, portrait[None]))
     if tracks:
         of_result, of_driver, of_still = tracks.moves
@@ -113,54 +126,67 @@ def measure(
         of_driver, of_result, of_still = tracker.fit(driver, result, still)
     else:
         (of_driver,), (of_result, of_still) = tracker.fit(driver), tracker.fit(result, still)
-    held = np.zeros(count, int)
-    candidates = {
-        RUN: (made, result, of_result),
-        COPY: (np.broadcast_to(portrait, made.shape), _rows(still, held), _rows(of_still, held)),
-    }
-    target = (driving, driver) if own else (candidates[COPY][0], candidates[COPY][1])
+    held = np.zeros(made.shape[0], int)
+    landmarks = {RUN: result, COPY: _rows(still, held)}
+    moves = {RUN: of_result, COPY: _rows(of_still, held)}
     scores = {}
-    for method, (images, landmarks, moves) in candidates.items():
-        no_face = {"result": int((~landmarks.found).sum()), "driver": int((~driver.found).sum())}
+    for method in METHODS:
+        no_face = {"result": int((~landmarks[method].found).sum()), "driver": int((~driver.found).sum())}
         one = scores[method] = Scores({}, {}, {}, no_face)
-        _pictures(one, tools, images, driving, own)
+        _announce(one, tools, min(made.shape[1:3]), own)
         motions = tracks.backends if tracks else tracker.backends(own)
-        one.values |= {name: getattr(motion, name)(moves, of_driver) for name in motions}
+        one.values |= {name: getattr(motion, name)(moves[method], of_driver) for name in motions}
         one.backends |= motions
         one.reasons |= {name: f"{tracks.tracker} gives no jaw" for name in MOTION if tracks and name not in motions}
-        _identity(one, tools, (images, landmarks), target, own)
+    parts: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in METHODS}
+    for first in range(0, made.shape[0], BLOCK):
+        block = slice(first, first + BLOCK)
+        images = {RUN: made[block], COPY: np.broadcast_to(portrait, (len(held[block]), *portrait.shape))}
+        truth = driving[block]
+        seen = {method: _rows(found, block) for method, found in landmarks.items()}
+        target = (truth, _rows(driver, block)) if own else (images[COPY], seen[COPY])
+        for method in METHODS:
+            wanted = {name for name in (*PICTURE, "csim") if name in scores[method].backends}
+            parts[method].append(_compared(tools, wanted, (images[method], seen[method]), truth, target))
+    for method, one in scores.items():
+        one.values |= {name: np.concatenate([part[name] for part in parts[method]]) for name in parts[method][0]}
     return scores
 
 
-def _rows(of: motion.Landmarks | motion.Motion, rows: np.ndarray) -> motion.Landmarks | motion.Motion:
+def _rows(of: motion.Landmarks | motion.Motion, rows: np.ndarray | slice) -> motion.Landmarks | motion.Motion:
     """The chosen frames of each array."""
     return replace(of, **{name: values[rows] for name, values in vars(of).items()})
 
 
-def _pictures(one: Scores, tools: Tools, images: np.ndarray, truth: np.ndarray, own: bool) -> None:
+def _announce(one: Scores, tools: Tools, size: int, own: bool) -> None:
+    """What pictures of ``size`` px are compared by, or why not."""
     if not own:
         one.reasons |= dict.fromkeys(PICTURE, NO_TRUTH)
-        return
-    one.values |= {name: getattr(image, name)(images, truth) for name in ("psnr", "l1")}
-    one.backends |= image.BACKENDS
-    if min(images.shape[1:3]) < image.WINDOW:
-        one.reasons["ssim"] = f"the frames are smaller than its window of {image.WINDOW} px"
     else:
-        one.values["ssim"] = image.ssim(images, truth)
-    if tools.lpips is None:
-        one.reasons["lpips"] = perceptual.NOT_AVAILABLE
-    elif min(images.shape[1:3]) < tools.lpips.least:
-        one.reasons["lpips"] = f"the frames are smaller than the {tools.lpips.least} px that its network needs"
-    else:
-        one.values["lpips"], one.backends["lpips"] = tools.lpips(images, truth), tools.lpips.backend()
-
-
-def _identity(one: Scores, tools: Tools, result: tuple, target: tuple, own: bool) -> None:
-    """``result``, ``target``: frames (T, S, S, 3) and their landmarks."""
+        one.backends |= image.BACKENDS
+        if size < image.WINDOW:
+            del one.backends["ssim"]
+            one.reasons["ssim"] = f"the frames are smaller than its window of {image.WINDOW} px"
+        if tools.lpips is None:
+            one.reasons["lpips"] = perceptual.NOT_AVAILABLE
+        elif size < tools.lpips.least:
+            one.reasons["lpips"] = f"the frames are smaller than the {tools.lpips.least} px that its network needs"
+        else:
+            one.backends["lpips"] = tools.lpips.backend()
     if tools.arcface is None:
         one.reasons["csim"] = identity.NOT_AVAILABLE
-        return
-    a, b = (tools.arcface.embed(np.stack([*map(motion.resized, frames)]), found.points, found.found)
-            for frames, found in (result, target))  # fmt: skip
-    one.values["csim"] = identity.csim(a, b)
-    one.backends["csim"] = identity.backend(tools.arcface, "the true frame" if own else "the reference portrait")
+    else:
+        one.backends["csim"] = identity.backend(tools.arcface, "the true frame" if own else "the reference portrait")
+
+
+def _compared(tools: Tools, wanted: set[str], result: tuple, truth: np.ndarray, target: tuple) -> dict[str, np.ndarray]:
+    """The ``wanted`` metrics of pictures, frame by frame. ``result``, ``target``: frames (T, S, S, 3) and their
+    landmarks."""
+    out = {name: getattr(image, name)(result[0], truth) for name in ("psnr", "ssim", "l1") if name in wanted}
+    if "lpips" in wanted:
+        out["lpips"] = tools.lpips(result[0], truth)
+    if "csim" in wanted:
+        a, b = (tools.arcface.embed(np.stack([*map(motion.resized, frames)]), found.points, found.found)
+                for frames, found in (result, target))  # fmt: skip
+        out["csim"] = identity.csim(a, b)
+    return out

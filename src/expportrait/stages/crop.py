@@ -52,7 +52,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         frames.append(picture[None])
     figures = looks.figures() | company(track, faces, box)
     if fault := _poor(figures, options):
-        raise ClipError(f"{row.path}{_which(shots)}: {fault}")
+        raise ClipError(f"{row.path}{_which(shots)}: {fault}", quality=_seen(track) | figures)
 
     times = times[track.start : track.end]
     scale = options.size / (box[2] - box[0])
@@ -63,7 +63,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         box=list(box), box_unit="px of the source, x0 y0 x1 y1", scale=scale,
         padding="edge", padded=[round(side * scale) for side in outside(box, *image)],  # left, top, right, bottom
         shots=[list(shot) for shot in shots], shot=[track.start, track.end],  # frames between start and end of the row
-        face=track.size, face_coverage=track.coverage, **figures,
+        **_seen(track), **figures,
     )  # fmt: skip
 
 
@@ -112,13 +112,15 @@ def _usable(
     tracks = [tracks[0] for shot in shots if (tracks := link(shot, faces))]
     if not tracks:
         where = f" inside the box {' '.join(f'{v:g}' for v in box)}" if box else ""
-        raise ClipError(f"no face{where} in {file}: {len(faces)} of {count} frames were looked at")
+        raise ClipError(f"no face{where} in {file}: {len(faces)} of {count} frames were looked at",
+                        quality={"face_coverage": 0.0})  # fmt: skip
     tracks.sort(key=lambda track: track.start - track.end)
     usable = [track for track in tracks if not _fault(track, count, clip.settings.crop)]
     if usable:
         return usable
     damaged = "; the file is damaged or cut off" if source.truncated else ""
-    raise ClipError(f"{file}{_which(shots)}: {_fault(tracks[0], count, clip.settings.crop)}{damaged}")
+    raise ClipError(f"{file}{_which(shots)}: {_fault(tracks[0], count, clip.settings.crop)}{damaged}",
+                    quality=_seen(tracks[0]) | {"frames": tracks[0].end - tracks[0].start})  # fmt: skip
 
 
 def _first_well_seen(
@@ -133,6 +135,10 @@ def _first_well_seen(
         if not _poor(look.figures() | company(track, faces, _box(clip, source, track)), clip.settings.crop):
             return track
     return tracks[0]
+
+
+def _seen(track: Track) -> dict[str, float]:
+    return {"face": track.size, "face_coverage": track.coverage}
 
 
 def _which(shots: list[tuple[int, int]]) -> str:

@@ -3,6 +3,7 @@
 import json
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from expportrait.config import Config
 from expportrait.errors import ClipError, MachineFault
 from expportrait.faults import machine_fault
-from expportrait.frames import Frames
+from expportrait.frames import Chosen, Frames
 from expportrait.generator.data import resize
 from expportrait.heal import mark
 from expportrait.metrics.pair import METHODS, METRICS, Tools, measure, read_tracks
@@ -19,6 +20,8 @@ from expportrait.progress import progress, say
 from expportrait.stage import content_key, state, unreadable, write_json
 from expportrait.stages.contracts import contract, tracks_of
 from expportrait.store import Store, StoreError, writing
+
+KEPT = 64 << 20  # bytes of frames of a clip: measuring reads it twice, from its start to its end
 
 STAGE = replace(contract("evaluate"), version=2)
 
@@ -97,7 +100,7 @@ def _measured(tools: Tools, config: Config, about: dict) -> dict:
     results, own = config.results, about["mode"] == "self"
     video = Store(results / "reenact" / f"{about['pair']}.zarr")
     target, driver = (Store(results / "crop" / f"{about[name]}.zarr") for name in ("target", "driver"))
-    made, driving = Frames(video, "frames"), Frames(driver, "frames")
+    made, driving = Frames(video, "frames", KEPT), Frames(driver, "frames", KEPT)
     reference, size = video.attrs["reference"], made.shape[1]
     if made.shape[0] > driving.shape[0]:
         raise ClipError(f"the video has {made.shape[0]} frames, its driver {driving.shape[0]}: run reenact again")
@@ -105,9 +108,10 @@ def _measured(tools: Tools, config: Config, about: dict) -> dict:
     frames = [t for t in range(0, made.shape[0], config.evaluate.stride) if not (own and t == reference)]
     if not frames:
         raise ClipError("the video is its reference frame and nothing else: there is nothing to measure")
-    pictures, portrait = made[frames], resize(Frames(target, "frames")[[reference]], size)[0]
+    pictures, truth = (Chosen(clip, frames, partial(resize, size=size)) for clip in (made, driving))
+    portrait = resize(Frames(target, "frames")[[reference]], size)[0]
     tracks = read_tracks(config.evaluate, about, frames, reference, made.shape[0])
-    scores = measure(tools, pictures, resize(driving[frames], size), portrait, own, tracks)
+    scores = measure(tools, pictures, truth, portrait, own, tracks)
     about = about | {"reference": reference, "size": size, "frames": len(frames)}
     about["trained_on"] = _trained_on(results, about)
     return {

@@ -48,62 +48,78 @@ def process(clip: Clip, out: StoreWriter) -> None:
     points, found, confidence = clip.tools.face.detect(clip.progress(passing, total=count, desc="frames"))
     seen = same_face(points, found)
     if not found.any():
-        raise ClipError(f"no face is found in the {count} cropped frames; look at them, or give a box in the manifest")
-    if seen.mean() < options.min_found:
-        raise ClipError(f"the face is found in only {seen.mean():.0%} of the {count} cropped frames "
-                        f"(landmarks.min_found: {options.min_found:.0%})")  # fmt: skip
+        raise ClipError(f"no face is found in the {count} cropped frames; look at them, or give a box in the manifest",
+                        quality={"found": 0.0})  # fmt: skip
     given, detector = slice(None), f"mediapipe {version('mediapipe')}, face landmarks with attention"
     files = {}
-    if clip.tools.sapiens is not None:
+    if clip.tools.sapiens is not None and seen.mean() >= options.min_found:
         again = clip.progress(frames, total=count, desc="sapiens")
         points, confidence = clip.tools.sapiens.refine(again, points, seen)
         given, files = clip.tools.sapiens.given, clip.tools.sapiens.files
         detector = f"sapiens, {len(given)} points; the others, of no confidence, and z: {detector}"
     figures = _figures(points, confidence[:, given], seen, hands)
-    turn = float(np.median(np.abs(head_turn(points[seen])[:, 0])))
-    if turn > options.max_yaw:
-        raise ClipError(f"half of the frames show the head turned by {turn:.0f} degrees or more "
-                        f"(landmarks.max_yaw: {options.max_yaw:g})")  # fmt: skip
-    if figures["hands"] > options.max_hands:
-        raise ClipError(f"a hand is before the face in {figures['hands']:.0%} of the frames looked at "
-                        f"(landmarks.max_hands: {options.max_hands:.0%})")  # fmt: skip
-    if figures["unsure"] > options.max_unsure:
-        raise ClipError(f"in {figures['unsure']:.0%} of the frames a quarter of the points are guesses, as behind "
-                        f"hands or in blur (landmarks.max_unsure: {options.max_unsure:.0%})")  # fmt: skip
-    if clip.tools.arcface is not None:
-        figures["identity"] = _identity(frames, points, seen, clip.tools.arcface, options)
+    fault = _fault(figures, count, options)
+    if clip.tools.arcface is not None and not fault:
+        figures["identity"], fault = _identity(frames, points, seen, clip.tools.arcface, options)
+    if fault:
+        raise ClipError(fault, quality=figures)
     points, confidence = fill(points, confidence, seen, options.max_gap)
     out.array("points", points, unit="px", axes="x right, y down, z away from the viewer")
     out.array("confidence", confidence, range=[0, 1])
     out.array("interpolated", ~seen)
-    out.attrs(detector=detector, files=files, found=float(seen.mean()), **figures)
+    out.attrs(detector=detector, files=files, **figures)
 
 
 def _figures(
     points: np.ndarray, confidence: np.ndarray, seen: np.ndarray, hands: dict[int, np.ndarray]
 ) -> dict[str, Any]:
-    """Figures of the frames seen, for whoever chooses among clips; turns as quantiles, degrees."""
+    """Figures of a clip, of the frames seen, for whoever chooses among clips; turns as quantiles, degrees."""
     covered = [before_face(found, points[t]) for t, found in hands.items() if seen[t]]
-    yaw, pitch = np.round(np.quantile(head_turn(points[seen]), (0.05, 0.95), axis=0), 1).T.tolist()
-    return {"yaw": yaw, "pitch": pitch, "unsure": float(unsure(confidence[seen]).mean()),
-            "mean_confidence": float(confidence[seen].mean()), "longest_gap": longest_run(~seen),
+    turns = head_turn(points[seen])
+    yaw, pitch = np.round(np.quantile(turns, (0.05, 0.95), axis=0), 1).T.tolist()
+    return {"found": float(seen.mean()), "longest_gap": longest_run(~seen), "yaw": yaw, "pitch": pitch,
+            "turned": dict(zip(("yaw", "pitch"), np.median(np.abs(turns), axis=0).round(1).tolist(), strict=True)),
+            "unsure": float(unsure(confidence[seen]).mean()), "mean_confidence": float(confidence[seen].mean()),
             "hands": float(np.mean(covered)) if covered else 0.0}  # fmt: skip
+
+
+def _fault(figures: dict[str, Any], count: int, options: Landmarks) -> str:
+    """Why the clip of ``count`` frames is of no use, with value and threshold; empty where it is of use."""
+    if figures["found"] < options.min_found:
+        return (f"the face is found in only {figures['found']:.0%} of the {count} cropped frames "
+                f"(landmarks.min_found: {options.min_found:.0%})")  # fmt: skip
+    if figures["longest_gap"] > options.max_missing:
+        return (f"the face is lost for {figures['longest_gap']} frames in a row "
+                f"(landmarks.max_missing: {options.max_missing})")  # fmt: skip
+    for axis, way in (("yaw", ""), ("pitch", " up or down")):
+        value, most = figures["turned"][axis], getattr(options, f"max_{axis}")
+        if value > most:
+            return (f"half of the frames show the head turned{way} by {value:.0f} degrees or more "
+                    f"(landmarks.max_{axis}: {most:g})")  # fmt: skip
+    if figures["hands"] > options.max_hands:
+        return (f"a hand is before the face in {figures['hands']:.0%} of the frames looked at "
+                f"(landmarks.max_hands: {options.max_hands:.0%})")  # fmt: skip
+    if figures["unsure"] > options.max_unsure:
+        return (f"in {figures['unsure']:.0%} of the frames a quarter of the points are guesses, as behind "
+                f"hands or in blur (landmarks.max_unsure: {options.max_unsure:.0%})")  # fmt: skip
+    return ""
 
 
 def _identity(
     frames: Frames, points: np.ndarray, seen: np.ndarray, arcface: ArcFace, options: Landmarks
-) -> dict[str, Any]:
-    """How alike the faces of some of the frames are. Raises ClipError where they are not one person's."""
+) -> tuple[dict[str, Any], str]:
+    """How alike the faces of some of the frames are; and where they are not one person's, why that is one too many."""
     looked = np.flatnonzero(seen)[::IDENTITY_EVERY]
     alike = likeness(arcface.embed(frames[looked], points[looked], np.ones(len(looked), bool)))
-    others = looked[alike < options.min_identity]
+    others, fault = looked[alike < options.min_identity], ""
     if len(others) > options.max_others * len(looked):
-        raise ClipError(f"{len(others)} of {len(looked)} frames looked at show another face than the rest, frame "
-                        f"{others[0]} first (landmarks.min_identity: {options.min_identity:g}, "
-                        f"landmarks.max_others: {options.max_others:.0%})")  # fmt: skip
-    return {"least": float(alike.min()), "others": len(others) / len(looked), "unit": "cosine, 1 is equal",
-            "against": "the frame most like all others", "reduction": f"of every {IDENTITY_EVERY}th frame seen",
-            "backend": f"ArcFace, ONNX file {arcface.name}", "weights": arcface.sha256}  # fmt: skip
+        fault = (f"{len(others)} of {len(looked)} frames looked at show another face than the rest, frame "
+                 f"{others[0]} first (landmarks.min_identity: {options.min_identity:g}, "
+                 f"landmarks.max_others: {options.max_others:.0%})")  # fmt: skip
+    figures = {"least": float(alike.min()), "others": len(others) / len(looked), "unit": "cosine, 1 is equal",
+               "against": "the frame most like all others", "reduction": f"of every {IDENTITY_EVERY}th frame seen",
+               "backend": f"ArcFace, ONNX file {arcface.name}", "weights": arcface.sha256}  # fmt: skip
+    return figures, fault
 
 
 def _look_for_hands(frames: Frames, clip: Clip, hands: dict[int, np.ndarray]) -> Iterator[np.ndarray]:
@@ -115,4 +131,4 @@ def _look_for_hands(frames: Frames, clip: Clip, hands: dict[int, np.ndarray]) ->
         yield frame
 
 
-STAGE = replace(contract("landmarks"), version=2, process=process, load=load)
+STAGE = replace(contract("landmarks"), version=3, process=process, load=load)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from expportrait import videocodec
 from expportrait.errors import ClipError
-from expportrait.generator.codec import Codec, load_codec, resize, to_tensor, window_starts
+from expportrait.generator.codec import Codec, load_codec, reference_frames, resize, to_tensor, window_starts
 from expportrait.overlap import ahead
 from expportrait.stage import Clip
 from expportrait.stages.contracts import contract
@@ -38,7 +38,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         return (np.rint(latents * STEPS) / STEPS).astype(np.float16)
 
     starts = window_starts(count, s.window, s.stride)
-    references = np.unique(np.linspace(0, count - 1, s.references).round().astype(int)).tolist()
+    references = reference_frames(count, s.references)
     spans = [(start, s.window) for start in starts] + [(frame, 1) for frame in references]
     passing = clip.computed(map(encode, ahead(map(read, spans), clip.overlap)))
     made = iter(clip.progress(passing, len(spans), "windows"))
@@ -52,4 +52,4 @@ def process(clip: Clip, out: StoreWriter) -> None:
     out.attrs(codec=codec.describe(), size=s.size, window=s.window, starts=starts, references=references, frames=count)
 
 
-STAGE = replace(contract("latents"), version=3, process=process, load=load, overlaps=True)
+STAGE = replace(contract("latents"), version=4, process=process, load=load, overlaps=True)

@@ -4,6 +4,7 @@ import json
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from expportrait.errors import UserError
 from expportrait.stage import Stage
@@ -62,12 +63,30 @@ def _stage(survey: Survey, stage: Stage, clip: str, cell: Cell) -> list[str]:
     ):
         if file.exists():
             lines.append(f"    {_described(file)}")
+        if file.name.endswith(".failed.json") and (figures := _quality(file)):
+            lines.append(f"    quality {figures}")
     where = "drive" if stage.name == TARGETS else stage.name
     for shard, members in survey.shards(where).items():
         log = survey.config.results / "logs" / where / f"{shard}.log"
         if any(clip in (member.clip, member.extra.get("target")) for member in members):
             lines.append(f"    log {log}" + ("" if log.exists() else " (none yet)"))
     return lines
+
+
+def _quality(record: Path) -> str:
+    """The figures of a clip that was refused."""
+    with suppress(OSError, ValueError):
+        found = json.loads(record.read_text("utf-8")).get("quality", {})
+        return ", ".join(f"{name} {_rounded(value)}" for name, value in found.items())
+    return ""
+
+
+def _rounded(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({', '.join(f'{name} {_rounded(part)}' for name, part in value.items())})"
+    if isinstance(value, list):
+        return " to ".join(map(_rounded, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _described(path: Path) -> str:

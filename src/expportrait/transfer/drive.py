@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_axis_angle
-from expportrait.fit.store import FittedHead
+from expportrait.fit.store import FittedHead, Offsets
 from expportrait.head import JOINTS
 from expportrait.transfer.model import JAW, Transfer, motion_of, vertex_features
 
@@ -99,23 +99,29 @@ def pose_target(
 
 
 @torch.no_grad()
-def transferred(target: FittedHead, driver: Motion, model: Transfer) -> Tensor:
+def transferred(target: FittedHead, driver: Motion, model: Transfer) -> Offsets:
     """(T, V, 3) m: m_d times the module's offsets on the target's head, eq. (9)."""
     rows = target.dynamic_vertices
-    features = vertex_features(target.head, target.neutral(), rows)
-    moves = motion_of(driver.expression, driver.face[:, FACE.index(JAW)])
-    return target.head.dynamic_mask[rows].unsqueeze(-1) * model(moves[None], features[None])[0]
+    matrices = model.matrices(vertex_features(target.head, target.neutral(), rows))
+    codes = model.encode(motion_of(driver.expression, driver.face[:, FACE.index(JAW)])[None])[0]
+    mask = target.head.dynamic_mask[rows].unsqueeze(-1)
+
+    @torch.no_grad()
+    def some(frames: slice | Tensor) -> Tensor:
+        return mask * model.decode(codes[frames][None], matrices[None])[0]
+
+    return Offsets(driver.frames, some)
 
 
 def driven(
-    target: FittedHead, frame: int, driver: Motion, dynamic: Tensor | None,
+    target: FittedHead, frame: int, driver: Motion, dynamic: Tensor | Offsets | None,
     anchor: int | None = 0, relative: bool = True, plain: bool = False,
 ) -> FittedHead:  # fmt: skip
     """The target's head with the driver's motion. ``dynamic`` (T, V, 3) m, None for no dynamic offsets; ``plain``:
     without D_s too, the body model alone. The rest: see ``pose_target``."""
     pose, translation = pose_target(target, frame, driver, anchor, relative)
     if dynamic is None:
-        dynamic = target.static.new_zeros(driver.frames, len(target.dynamic_vertices), 3)
+        dynamic = target.static.new_zeros(1, len(target.dynamic_vertices), 3).expand(driver.frames, -1, -1)
     static = torch.zeros_like(target.static) if plain else target.static
     return replace(
         target, expression=driver.expression, pose=pose, translation=translation, static=static, dynamic=dynamic
