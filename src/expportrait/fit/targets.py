@@ -90,7 +90,10 @@ class StoredTargets:
 
     def block(self, frames: slice) -> Targets:
         """What was stored as 0 has no weight: packing leaves a few of 255 there, which are taken off."""
-        normals, depth, mask, confidence = (np.asarray(x[frames]) for x in self._maps)
+        first, last, _ = frames.indices(self.frames)
+        normals, depth, mask, confidence = (np.empty((last - first, *x.shape[1:]), x.dtype) for x in self._maps)
+        for array, out in zip(self._maps, (normals, depth, mask, confidence), strict=True):
+            array.into(out, first)  # read once, so that no unpacked frames are kept
         mask = np.where(mask < 255 * OUTSIDE, 0, mask)
         confidence = np.where(confidence < 255 * HIDDEN, 0, confidence)
         return Targets(
