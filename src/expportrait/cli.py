@@ -181,6 +181,7 @@ def _report(
     pairs = select_pairs(config)
     page = report.build(rows, config.results, settings_shown, shards(rows, config.shards), pairs)
     typer.echo(f"wrote {page}")
+    typer.echo(f"wrote {commands.last_page(config)}")
 
 
 app.command("demo")(_demo)

@@ -1,6 +1,7 @@
 """Stage ``evaluate``: each pair's video in numbers, beside the paper's published rows (docs/evaluate.md)."""
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from expportrait.faults import machine_fault
 from expportrait.frames import Frames
 from expportrait.generator.data import resize
 from expportrait.heal import mark
+from expportrait.heartbeat import Heartbeat, at_work
 from expportrait.metrics.pair import METHODS, METRICS, Tools, measure, read_tracks
 from expportrait.metrics.table import markdown
 from expportrait.progress import progress, say
@@ -31,11 +33,16 @@ def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
     tried again by every run. Raises UserError where the settings ask for what is not there, and MachineFault, without
     a table, where stores are damaged: they are marked, and the other pairs are measured first.
     """
+    with at_work(config.results, STAGE.name, len(pairs), "pairs") as beat:
+        return _run(pairs, config, device, beat)
+
+
+def _run(pairs: list[tuple[str, str]], config: Config, device: str, beat: Heartbeat) -> Path:
     home = config.results / STAGE.name
     rows: list[dict] = []
     damaged: list[str] = []
     tools: Tools | None = None
-    for target, driver in progress(pairs, len(pairs), STAGE.name):
+    for target, driver in progress(beat.each(pairs, "__".join), len(pairs), STAGE.name):
         name = f"{target}__{driver}"
         about = {"pair": name, "target": target, "driver": driver, "mode": "self" if target == driver else "cross"}
         record, key = home / "pairs" / f"{name}.failed.json", None
@@ -43,8 +50,9 @@ def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
             key = _key(config, name, target, driver)
             done = _done(home / "pairs" / f"{name}.json", key)
             if done is None:
-                tools = tools or Tools.load(config.evaluate, device)
+                tools, started = tools or Tools.load(config.evaluate, device), time.monotonic()
                 done = {"key": key, **_measured(tools, config, about)}
+                beat.took(time.monotonic() - started)
                 write_json(home / "pairs" / f"{name}.json", done)
             with writing(record):
                 record.unlink(missing_ok=True)

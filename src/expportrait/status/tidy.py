@@ -12,7 +12,8 @@ from pathlib import Path
 
 from expportrait.errors import UserError
 from expportrait.heal import drop_indexes, indexes, marker
-from expportrait.heartbeat import read_heartbeats
+from expportrait.heartbeat import DEAD, Pulse, named, read_heartbeats
+from expportrait.progress import say
 from expportrait.stages import PER_CLIP
 from expportrait.stages.contracts import TARGETS, home_of
 from expportrait.status.survey import ALL, Cell, Survey, on_disk
@@ -34,12 +35,23 @@ class Waste:
 
 
 def check_idle(results: Path) -> None:
-    """Raises UserError while jobs or a Snakemake may be at work on the results."""
-    for beat in read_heartbeats(results):
-        recent = time.time() - beat["updated"] < 600
-        if beat["alive"] or (beat["alive"] is None and recent):
-            raise UserError(f"process {beat['pid']} on {beat['host']} is at work on "
-                            f"{beat['stage']} {beat['shard'] or 'training'}: wait for its end, or stop it")  # fmt: skip
+    """Raises UserError while jobs or a Snakemake may be at work on the results, whoever started them and where. A job
+    of another machine that was killed lately is looked at for two minutes."""
+    pulse, told = Pulse(), False
+    while True:
+        beats = pulse.feel(read_heartbeats(results))
+        for beat in beats:
+            if beat["alive"]:
+                raise UserError(f"process {beat['pid']} on {beat['host']} is at work on {named(beat)}: wait for its "
+                                "end, or stop it")  # fmt: skip
+        unknown = [beat for beat in beats if beat["alive"] is None]
+        if not unknown:
+            break
+        if not told:
+            say(f"looking for up to {DEAD} s whether jobs of other machines are still at work, such as "
+                f"{named(unknown[0])} on {unknown[0]['host']}")  # fmt: skip
+        told = True
+        time.sleep(1)
     with suppress(OSError):
         if any(Path(".snakemake", "locks").iterdir()):
             raise UserError("a Snakemake is at work in this folder, or was killed: wait for its end, or "
