@@ -15,7 +15,7 @@ import yaml
 from expportrait.config import SECTIONS
 from expportrait.stages import PER_CLIP, STAGES, version
 from expportrait.stages.contracts import TARGETS, contract
-from tests.workflow.project import MANIFEST, NO_FILES, ROOT, Project
+from tests.workflow.project import ROOT, Project
 
 CONTROL = ("results/control/films-0000.json", "--config", "control={maps: [depth]}", "--quiet", "host")
 
@@ -114,31 +114,3 @@ def test_conda_environments_hold_what_rules_import(name):
     if name == "cpu":
         needed -= {"accelerate", "diffusers", "peft", "safetensors", "transformers"}
     assert {package.lower() for package in held} == needed
-
-
-def test_36000_clips_plan_in_seconds(tmp_path):
-    project = Project.create(tmp_path)
-    rows = [f"clip{i},{('vfhq', 'celebv')[i % 2]},videos/{i}.mp4,p{i},train\n" for i in range(36000)]
-    project.write("big.csv", MANIFEST.splitlines(keepends=True)[0] + "".join(rows))
-    project.write("big.yaml", NO_FILES)
-    command = project.command("-n", "--config", "manifest=big.csv", "results=big")
-    # A process starts with its parent's peak memory, so the plan is started by a small one and not by the whole suite.
-    start = (
-        "import resource, subprocess, sys; status = subprocess.run(sys.argv[1:]).returncode; "
-        "used = resource.getrusage(resource.RUSAGE_CHILDREN); print('used', used.ru_utime, used.ru_maxrss); "
-        "sys.exit(status)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", start, *command],
-        cwd=project.folder,
-        env=project.environment(),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
-    jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE))
-    assert {rule: int(jobs[rule]) for rule in (*PER_CLIP, "report")} == dict.fromkeys(PER_CLIP, 256) | {"report": 1}
-    seconds, kibibytes = map(float, re.search(r"used (\S+) (\S+)", done.stdout).groups())
-    assert seconds < 40, "CPU seconds; about 5 on an idle core"
-    assert kibibytes < 1_000_000, "about 185 MiB"
