@@ -66,7 +66,8 @@ wildcard_constraints:
 
 # Jobs run this checkout, with the environment's Python whether it is activated or not.
 os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.getenv("PATH", "")]))
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(Path(workflow.basedir) / 'src'))}; ")
+HERE = shlex.quote(str(Path(workflow.basedir)))
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={HERE}/src; . {HERE}/rules/logged.sh; ")
 
 
 def settings(*sections):
