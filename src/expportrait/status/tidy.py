@@ -128,9 +128,10 @@ def waste(survey: Survey, stale: bool = False, now: float | None = None) -> list
     has nothing to do with the results."""
     results, now = survey.config.results, now or time.time()
     found, used, alien = [], 0, 0
-    for stage in survey.stages:
-        home, needed = home_of(results, stage), survey.cells[stage]
-        of = "clip of the manifest" if stage in (*PER_CLIP, TARGETS) else "pair"
+    targets = {pair.extra["target"]: Cell("skipped") for pair in survey.pairs}  # needed by another setting alone
+    for stage, needed in ({TARGETS: targets} | survey.cells).items():
+        home = home_of(results, stage)
+        of = {TARGETS: "target of a pair"}.get(stage, "clip of the manifest" if stage in PER_CLIP else "pair")
         obsolete = _obsolete_indexes(survey, stage, home)
         for path in _inside(home):
             if _TEMPORARY.fullmatch(path.name):
