@@ -24,7 +24,8 @@ from expportrait.config import Config
 from expportrait.configfile import read_config
 from expportrait.generator.data import Windows
 from expportrait.manifest import Row
-from expportrait.stage import Outcome, run, write_index, write_json
+from expportrait.record import Outcome, write_index, write_json
+from expportrait.stage import run
 from expportrait.stages import latents
 from expportrait.stages.contracts import home_of
 from expportrait.status.survey import ALL, Survey, survey

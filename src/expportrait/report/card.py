@@ -16,10 +16,10 @@ import numpy as np
 from expportrait.config import Report
 from expportrait.files import beside
 from expportrait.fit.store import TERMS
+from expportrait.record import content_key, write_json
 from expportrait.render.picture import normals_to_rgb
 from expportrait.report import charts
 from expportrait.show import panels
-from expportrait.stage import content_key, write_json
 from expportrait.store import Store, decode_normals
 from expportrait.video.write import write_mp4
 

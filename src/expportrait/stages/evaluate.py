@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from expportrait.config import Config
-from expportrait.errors import ClipError, MachineFault
+from expportrait.errors import ClipError
 from expportrait.faults import machine_fault
 from expportrait.frames import Frames
 from expportrait.generator.data import resize
-from expportrait.heal import mark
+from expportrait.heal import found_damaged, mark
 from expportrait.heartbeat import Heartbeat, at_work
 from expportrait.metrics.pair import METHODS, METRICS, Tools, measure, read_tracks
 from expportrait.metrics.table import markdown
 from expportrait.progress import progress, say
-from expportrait.stage import content_key, state, unreadable, write_json
+from expportrait.record import content_key, state, unreadable, write_json
 from expportrait.stages.contracts import contract, tracks_of
 from expportrait.store import Store, StoreError, writing
 
@@ -69,8 +69,7 @@ def _run(pairs: list[tuple[str, str]], config: Config, device: str, beat: Heartb
                 write_json(record, {"status": "failed", "key": key, "why": str(error)})
             rows += _without(about, str(error))
     if damaged:
-        raise MachineFault(f"{STAGE.name}: damaged stores, the first one: {damaged[0]}. Run snakemake again: it "
-                           "makes them anew, and what is done stays done")  # fmt: skip
+        raise found_damaged(STAGE.name, damaged)
     home.mkdir(parents=True, exist_ok=True)
     (home / "table.md").write_text(markdown(rows), "utf-8")
     write_json(home / "table.json", rows)

@@ -12,7 +12,8 @@ from expportrait.config import Config
 from expportrait.errors import ClipError, UserError
 from expportrait.manifest import Row, read_manifest, shards
 from expportrait.pairs import pair_shards, read_pairs
-from expportrait.stage import Outcome, Stage, content_key, read_index, source_key
+from expportrait.record import Outcome, content_key, read_index, source_key
+from expportrait.stage import Stage
 from expportrait.stages import PER_CLIP, PER_PAIR, TRAINED
 from expportrait.stages.contracts import (
     TARGETS,
