@@ -191,10 +191,8 @@ class Store:
         """Look for missing chunks in every array, without reading them; with ``read``, for damaged ones as well."""
         for name in self.names():
             array = self.lazy(name)
-            for start in range(0, len(array), array.step) if read and array.shape else ():
-                _ = array[start : start + array.step]
-            if read and not array.shape:
-                _ = array[()]
+            if read:
+                array.unpack()
         return self
 
 
@@ -210,6 +208,13 @@ class Lazy:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def unpack(self) -> None:
+        """Read all of it, a file at a time."""
+        for start in range(0, len(self), self.step) if self.shape else ():
+            _ = self[start : start + self.step]
+        if not self.shape:
+            _ = self[()]
 
     def __getitem__(self, key: Any) -> np.ndarray:
         try:

@@ -9,13 +9,14 @@ from collections import Counter
 import pytest
 import typer
 
-from expportrait.errors import UserError
+from expportrait.errors import MachineFault, UserError
 from expportrait.heartbeat import Heartbeat, at_work, training
 from expportrait.options import configuration
 from expportrait.stages import PER_CLIP, STAGES, evaluate
 from expportrait.status import commands
 from expportrait.status.survey import survey
 from expportrait.status.text import general, plan, table, todo
+from expportrait.store import StoreError
 
 TRAINED = {"transfer", "drive/targets", "drive", "generator", "reenact", "evaluate"}
 LANDMARKS = "results/landmarks/films-0000.json"
@@ -151,6 +152,34 @@ def test_deep_sees_stores_that_are_gone(project, say):
     assert project.work() == ["crop bob"]
     shutil.rmtree(project.folder / "results/crop/bob.zarr")
     assert say("retry", deep=True, dry_run=True) == "crop 1 would be tried again\n"
+
+
+def test_deep_reads_every_array_and_retry_agrees(project, say, capsys):
+    for name in ("crop/bob", "control/ann"):
+        chunk = project.folder / "results" / f"{name}.zarr/x/c/0"
+        data = bytearray(chunk.read_bytes())
+        data[len(data) // 2] ^= 1
+        chunk.write_bytes(data)
+    assert todo(look(project)) == {}
+    text = say("status", deep=True)
+    lines = [line.split()[:2] for line in text.partition("Damaged or lost")[2].splitlines()[2:4]]
+    assert lines == [["crop", "bob"], ["control", "ann"]] and "'x' has changed since it was written" in text
+    told = json.loads(say("status", deep=True, as_json=True))
+    assert [(found["stage"], found["clip"]) for found in told["damaged"]] == [("crop", "bob"), ("control", "ann")]
+    assert "Damaged" not in say("status") and "crop" not in say("status", deep=True, stage=["control"]).split("lost")[1]
+    assert say("retry", deep=True, stage=["crop"], dry_run=True) == "crop 1 would be tried again\n"
+    assert say("retry", deep=True) == "crop 1, control 1 will be tried again by the next run: snakemake\n"
+    project.run("results/crop/films-0000.json", "results/control/films-0000.json")
+    assert project.work() == ["control ann", "crop bob"] and "Damaged" not in say("status", deep=True)
+
+
+def test_a_machine_that_cannot_read_finds_no_damage(project, say, monkeypatch):
+    def fails(store):
+        raise StoreError("x cannot be read", store.path) from OSError(5, "Input/output error")
+
+    monkeypatch.setattr("expportrait.status.survey.verify", fails)
+    with pytest.raises(MachineFault, match=r"results/crop/\w+\.zarr cannot be read: OSError: \[Errno 5\]"):
+        say("retry", deep=True)
 
 
 def test_coefficient_files_of_a_tracker_count_for_evaluate(finished, tmp_path):

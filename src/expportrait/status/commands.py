@@ -26,19 +26,27 @@ def status(
     clip: Annotated[
         str | None, typer.Option(help="The story of this clip or pair, with its logs and pictures.")
     ] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Open every store too, and look for missing chunks.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every array of every store too: as long as the disk needs for that.")
+    ] = False,
+    stage: Annotated[
+        list[str] | None, typer.Option("--stage", help="With --deep: read these only; repeatable.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     settings: Settings = None,
     sets: Sets = None,
 ) -> None:
     """How many clips are ok, failed, skipped, stale or missing in each stage, and what a run would do."""
     from expportrait.heartbeat import read_heartbeats
+    from expportrait.stages.contracts import contracts
     from expportrait.status.story import story
     from expportrait.status.survey import survey
     from expportrait.status.text import as_data, overview
     from expportrait.status.watch import at_work_now
 
-    seen = survey(configuration(manifest, results, settings, sets, pairs), deep)
+    config = configuration(manifest, results, settings, sets, pairs)
+    _known(stage, [*contracts(config)])
+    seen = survey(config, deep, stage or ())
     if clip is not None:
         typer.echo(story(seen, clip))
     else:
@@ -103,20 +111,22 @@ def retry(
     reason: Annotated[str | None, typer.Option(help="Only failures whose reason has this text in it.")] = None,
     clip: Clips = None,
     everything: Annotated[bool, typer.Option("--all", help="All failures.")] = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Also stores with missing chunks.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also damaged stores: reads those of --stage, or all.")] = False,
     dry_run: DryRun = False,
     settings: Settings = None,
     sets: Sets = None,
 ) -> None:
     """Forget failures, so that the next run tries them again."""
+    from expportrait.stages.contracts import contracts
     from expportrait.status.survey import survey
     from expportrait.status.tidy import check_idle, to_retry
     from expportrait.status.tidy import retry as forget
 
     if not (stage or reason or clip or everything or deep):
         raise UserError("retry: say which failures, by --stage, --reason or --clip, or --all")
-    seen = survey(configuration(manifest, results, settings, sets, pairs), deep)
-    _known(stage, [*seen.stages])
+    config = configuration(manifest, results, settings, sets, pairs)
+    _known(stage, [*contracts(config)])
+    seen = survey(config, deep, stage or ())
     chosen = to_retry(seen, stage or (), reason or "", clip or ())
     counts = Counter(name for name, _, _ in chosen)
     if not chosen:

@@ -69,7 +69,7 @@ def to_retry(
     def meant(stage: str, clip: str) -> bool:
         return (not stages or stage in stages) and (not clips or bool(clips & parts.get(clip, {clip})))
 
-    damaged = [found for found in survey.having("missing") if found[2].why]
+    damaged = [*survey.damaged()]
     for stage, clip, cell in survey.having("ok") if clips else ():
         if meant(stage, clip) and (why := _damage(survey, stage, clip)):
             damaged.append((stage, clip, cell._replace(status="missing", why=why)))
