@@ -148,5 +148,9 @@ onstart:
         sys.exit(
             f"expportrait: {folder} cannot be written: is its file system read-only, or is it somebody else's?"
         )
+    from expportrait.heartbeat import running  # a plan needs none of it
+
+    if warning := running(CONFIG.results):
+        logger.warning(warning)
     for person in mixed_splits(ROWS):
         logger.warning(f"{CONFIG.manifest}: {person} stands in two splits; test scores say little about new people")

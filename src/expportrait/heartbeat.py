@@ -1,5 +1,6 @@
 """A job tells how far it is, and that it lives, in a small file that others may read at any time."""
 
+import atexit
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ from expportrait.progress import say
 
 T = TypeVar("T")
 HOST = socket.gethostname()
+RUN = "snakemake"  # stands for the stage where it is Snakemake itself
 
 SECONDS = 3  # between two writings
 BEAT = 10  # s; as often it is written though nothing is new, which says that the job lives
@@ -119,11 +121,22 @@ def training(results: Path, stage: str, steps: int) -> AbstractContextManager[He
     return at_work(results, stage, steps, "steps")
 
 
-def read_heartbeats(results: Path) -> list[dict[str, Any]]:
+def running(results: Path) -> str:
+    """Says from now on, to the end of this process, that a Snakemake is at work on the results; returns a warning where
+    another one is already. (Its locks are in the folder where it was started.)"""
+    file = results / "logs" / f"{RUN}.progress.json"
+    other = read_heartbeat(file)
+    atexit.register(Heartbeat(file, RUN, "", 0, "jobs").end)
+    if other and other["alive"]:
+        return f"{doing(other)}, on {results}, started in another folder: jobs of both wait for one another"
+    return ""
+
+
+def read_heartbeats(results: Path, runs: bool = False) -> list[dict[str, Any]]:
     """Of all jobs of the results folder, by stage and shard; each also says ``alive``: True, False, or None where the
-    job is on another machine, which ``Pulse`` finds out."""
+    job is on another machine, which ``Pulse`` finds out. ``runs``: also of Snakemake itself."""
     files = sorted((results / "logs").glob("**/*.progress.json"))
-    return [data for data in map(read_heartbeat, files) if data]
+    return [data for data in map(read_heartbeat, files) if data and (runs or data["stage"] != RUN)]
 
 
 def read_heartbeat(file: Path) -> dict[str, Any] | None:
@@ -180,6 +193,8 @@ def wait_for_another(file: Path, every: float = 2.0) -> None:
 
 def named(beat: dict[str, Any]) -> str:
     """What a job does, such as "crop films-0003"."""
+    if beat["stage"] == RUN:
+        return "a run of Snakemake"
     return f"{beat['stage']} {beat['shard'] or ('training' if beat['unit'] == 'steps' else 'of all')}"
 
 

@@ -39,7 +39,7 @@ def check_idle(results: Path) -> None:
     of another machine that was killed lately is looked at for two minutes."""
     pulse, told = Pulse(), False
     while True:
-        beats = pulse.feel(read_heartbeats(results))
+        beats = pulse.feel(read_heartbeats(results, runs=True))
         for beat in beats:
             if beat["alive"]:
                 raise UserError(f"process {beat['pid']} on {beat['host']} is at work on {named(beat)}: wait for its "
