@@ -132,13 +132,13 @@ def retry(
     if not chosen:
         typer.echo("No failure is like that; `expportrait status` lists them.")
         return
-    typer.echo(", ".join(f"{name} {count:,}" for name, count in counts.items()), nl=False)
+    said = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     if dry_run:
-        typer.echo(" would be tried again")
+        typer.echo(f"{said} would be tried again")
         return
     check_idle(seen.config.results)
     forget(seen, chosen)
-    typer.echo(" will be tried again by the next run: snakemake")
+    typer.echo(f"{said} will be tried again by the next run: snakemake")
 
 
 def prune(
