@@ -1,7 +1,7 @@
 """What 36,000 clips cost to plan and to look at, and what a clip costs on the disk.
 
 python benchmarks/scale.py plan [clips]           CPU seconds and MiB of plans and of `expportrait status`
-python benchmarks/scale.py disk [results]         MB of 10 s of video by stage and array, and frames read a second
+python benchmarks/scale.py disk [results]         MB of 10 s of video by stage and array; frames and MB read a second
 python benchmarks/scale.py training [results]     MB of latents shaped as Wan's; frames that training reads a second
 """
 
@@ -24,11 +24,13 @@ from expportrait.config import Config
 from expportrait.configfile import read_config
 from expportrait.generator.data import Windows
 from expportrait.manifest import Row
-from expportrait.stage import Outcome, run, write_index, write_json
+from expportrait.record import Outcome, write_index, write_json
+from expportrait.stage import run
 from expportrait.stages import latents
 from expportrait.stages.contracts import home_of
 from expportrait.status.survey import ALL, Survey, survey
 from expportrait.store import Store, StoreWriter
+from expportrait.verify import verify
 
 ROOT = Path(__file__).parents[1]
 # a process starts with its parent's peak memory, so each is started by a small one
@@ -134,6 +136,17 @@ def disk(results: Path) -> None:
             array[t]
         single = len(order) / (time.process_time() - start)
         print(f"read {stage} {name:10} {block:6.0f} frames a CPU s in one go, {single:6.0f} one by one")
+    paths = [path for stage in stages for path in (results / stage).glob("*.zarr")]
+    size = sum(f.stat().st_size for path in paths for f in path.rglob("*") if f.is_file()) / 1e6
+    for what, look in (
+        ("by checksums, as `status --deep`", verify),
+        ("unpacked", lambda store: store.check(read=True)),
+    ):
+        start = time.process_time()
+        for path in paths:
+            look(Store(path))
+        seconds = time.process_time() - start
+        print(f"all {len(paths)} stores, {size:.0f} MB, read {what}: {seconds:.2f} CPU s, {size / seconds:.0f} MB/s")
 
 
 class WanShaped:

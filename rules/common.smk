@@ -66,7 +66,8 @@ wildcard_constraints:
 
 # Jobs run this checkout, with the environment's Python whether it is activated or not.
 os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.getenv("PATH", "")]))
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(Path(workflow.basedir) / 'src'))}; ")
+HERE = shlex.quote(str(Path(workflow.basedir)))
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={HERE}/src; . {HERE}/rules/logged.sh; ")
 
 
 def settings(*sections):
@@ -147,5 +148,9 @@ onstart:
         sys.exit(
             f"expportrait: {folder} cannot be written: is its file system read-only, or is it somebody else's?"
         )
+    from expportrait.heartbeat import running  # a plan needs none of it
+
+    if warning := running(CONFIG.results):
+        logger.warning(warning)
     for person in mixed_splits(ROWS):
         logger.warning(f"{CONFIG.manifest}: {person} stands in two splits; test scores say little about new people")

@@ -26,4 +26,4 @@ rule demo:
         " --clip {wildcards.clip}"
         " --out {output.video:q}"
         " --settings {params.settings:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | logged {log:q}"

@@ -32,4 +32,4 @@ rule drive:
         " --shard {wildcards.shard}"
         " --shards {params.shards}"
         " --settings {params.settings:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | logged {log:q}"

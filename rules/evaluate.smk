@@ -27,4 +27,4 @@ rule evaluate:
         " --results {params.results:q}"
         " --pairs {params.pairs:q}"
         " --settings {params.settings:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | logged {log:q}"

@@ -25,4 +25,4 @@ rule generator:
         " --manifest {params.manifest:q}"
         " --results {params.results:q}"
         " --settings {params.settings:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | logged {log:q}"

@@ -28,4 +28,4 @@ rule geometry:
         " --shard {wildcards.shard}"
         " --shards {params.shards}"
         " --settings {params.settings:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | logged {log:q}"

@@ -27,4 +27,4 @@ rule latents:
         " --shard {wildcards.shard}"
         " --shards {params.shards}"
         " --settings {params.settings:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | logged {log:q}"

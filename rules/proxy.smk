@@ -29,4 +29,4 @@ rule proxy:
         " --shard {wildcards.shard}"
         " --shards {params.shards}"
         " --settings {params.settings:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | logged {log:q}"

@@ -31,4 +31,4 @@ rule reenact:
         " --shard {wildcards.shard}"
         " --shards {params.shards}"
         " --settings {params.settings:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | logged {log:q}"

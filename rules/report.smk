@@ -30,4 +30,4 @@ rule report:
         " --results {params.results:q}"
         " --pairs {params.pairs:q}"
         " --settings {params.settings:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | logged {log:q}"

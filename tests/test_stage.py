@@ -1,11 +1,13 @@
 import errno
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ from expportrait.faults import machine_fault
 from expportrait.heal import mark
 from expportrait.heartbeat import read_heartbeat
 from expportrait.manifest import Row
-from expportrait.stage import Outcome, Stage, read_index, run, state, write_index
+from expportrait.record import Outcome, read_index, state, write_index
+from expportrait.stage import Stage, run
 from expportrait.store import Store
 
 
@@ -332,6 +335,51 @@ def test_a_job_waits_for_one_that_a_killed_run_left_behind(bench, tmp_path):
     beat = read_heartbeat(file)
     assert (beat["done"], beat["total"], beat["computed"], beat["counts"]) == (3, 3, 3, {"ok": 3})
     assert beat["ended"] and beat["alive"] is False
+
+
+@pytest.fixture
+def no_files_left():
+    """Two switches: from the first on the process can open no file, as on a node with too low a limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+
+    def use_up():
+        with suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+
+    def give_back():
+        while taken:
+            os.close(taken.pop())
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    yield use_up, give_back
+    give_back()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("what", ["a parent's data", "a parent", "its own store"])
+def test_a_machine_that_can_open_no_file_blames_no_store(bench, no_files_left, monkeypatch, what):
+    results, (use_up, give_back) = bench.config.results, no_files_left
+    bench.run()
+    write_index(results / "crop" / "d-0000.json", bench.index)
+
+    def process(clip, out):
+        out.array("y", clip.parents["crop"]["x"])
+        if what == "a parent's data":
+            use_up()
+            _ = clip.parents["crop"]["x"]
+
+    stage = Stage("landmarks", 1, ("landmarks",), ("crop",), process)
+    if what == "its own store":
+        stage = bench.crop
+    if what != "a parent's data":
+        use_up()
+    with pytest.raises(MachineFault, match=r"the machine failed, nothing is wrong with the clips.*Too many open files"):
+        bench.run(stage)
+    give_back()
+    assert not [*results.glob("*/*.damaged")] and not [*results.glob("*/*.failed.json")]
+    assert (results / "crop" / "d-0000.json").exists() and len([*(results / "crop").glob("*.zarr")]) == 3
 
 
 def test_models_are_loaded_once_and_only_when_there_is_work(bench):

@@ -1,5 +1,6 @@
 import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -226,3 +227,18 @@ def test_what_goes_wrong_beside_leaves_no_store(path, monkeypatch, fault):
         out.stream("x", 10, (3,), np.float32).append(np.zeros((10, 3), np.float32))
     assert isinstance(error.value, MachineFault) == isinstance(fault, OSError)
     assert list(path.parent.iterdir()) == []
+
+
+def test_of_two_machines_writing_the_same_the_first_ones_store_stays(path, monkeypatch):
+    write(path, "old", x=np.ones(3))
+    with StoreWriter(path, {"key": "k"}) as out:
+        out.array("x", np.ones(3))
+        with monkeypatch.context() as other:
+            other.setattr(socket, "gethostname", lambda: "node7")  # and by chance the same number of the process
+            write(path, x=np.ones(3))
+        reader = Store(path).lazy("x")
+        made = path.stat().st_ino
+    assert path.stat().st_ino == made and [*path.parent.iterdir()] == [path]
+    np.testing.assert_array_equal(reader[:], np.ones(3))
+    write(path, x=np.ones(3))
+    assert path.stat().st_ino != made, "but who is asked to make it anew, does"

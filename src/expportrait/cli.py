@@ -104,7 +104,7 @@ def _per_pair(name: str) -> None:
 
 def _write(file: Path, index: dict[str, Any], whole: bool) -> None:
     """An index must list its whole shard, so some members only update one that exists."""
-    from expportrait.stage import read_index, write_index
+    from expportrait.record import read_index, write_index
 
     if whole or file.exists():
         write_index(file, index if whole else read_index(file) | index)
@@ -148,7 +148,7 @@ def _demo(
     device: Device = "auto",
 ) -> None:
     """Make the demo's clips: two public-domain portraits animated with known motion."""
-    from expportrait.stage import content_key
+    from expportrait.record import content_key
 
     config = configuration(manifest, None, settings, sets)
     if out is not None and len(clip or ()) != 1:
@@ -181,6 +181,7 @@ def _report(
     pairs = select_pairs(config)
     page = report.build(rows, config.results, settings_shown, shards(rows, config.shards), pairs)
     typer.echo(f"wrote {page}")
+    typer.echo(f"wrote {commands.last_page(config)}")
 
 
 app.command("demo")(_demo)

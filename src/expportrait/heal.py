@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from expportrait.errors import MachineFault
 from expportrait.store import writing
 
 _INDEX = re.compile(r"[^/]+-\d+\.json")
@@ -24,6 +25,12 @@ def mark(store: Path, why: str) -> None:
     with writing(marker(store)):
         marker(store).write_text(why + "\n", "utf-8")
     drop_indexes(store.parent, [store.stem])
+
+
+def found_damaged(stage: str, whys: list[str]) -> MachineFault:
+    """What the stage ends with that met such stores, and did what else it could."""
+    return MachineFault(f"{stage}: damaged stores, the first one: {whys[0]}. Run snakemake again: it makes them anew, "
+                        "and what is done stays done")  # fmt: skip
 
 
 def drop_indexes(home: Path, clips: Iterable[str]) -> list[Path]:

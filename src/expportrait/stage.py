@@ -1,16 +1,11 @@
-"""The one loop that all per-clip stages share: reuse, compute or explain, clip by clip.
+"""The one loop that all per-clip stages share: reuse, compute or explain, clip by clip."""
 
-Beside the stores lie ``<clip>.failed.json``, why there is none, and one index a shard (docs/artifacts.md).
-"""
-
-import hashlib
-import json
 import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,15 +14,24 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from expportrait.config import Config
-from expportrait.errors import ClipError, MachineFault, StageBroken, UserError
+from expportrait.errors import ClipError, StageBroken, UserError
 from expportrait.faults import machine_fault, machine_faults
-from expportrait.files import replace_file
-from expportrait.heal import listed, mark, marker
+from expportrait.heal import found_damaged, mark, marker
 from expportrait.heartbeat import Heartbeat, wait_for_another
 from expportrait.manifest import Row
 from expportrait.overlap import AHEAD, CLIPS, Stopped, Turns, ahead, in_order, worthwhile
 from expportrait.progress import bar, progress, say
-from expportrait.store import Store, StoreError, StoreWriter, writing
+from expportrait.record import (
+    Outcome,
+    content_key,
+    read_record,
+    source_key,
+    state,
+    unreadable,
+    whole_state,
+    write_json,
+)
+from expportrait.store import Store, StoreError, StoreWriter
 
 T = TypeVar("T")
 
@@ -93,15 +97,6 @@ class Clip:
         return bar(total, f"{self.title}: {desc}", heard=self.heard)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One clip's line in an index. ``status``: ok, failed, or skipped where a parent is not ok (then without key)."""
-
-    status: str
-    key: str | None = None
-    why: str = ""
-
-
 def run(
     stage: Stage, rows: list[Row], config: Config, device: str = "cpu", backend: str = "auto", shard: str = ""
 ) -> dict[str, Outcome]:
@@ -140,8 +135,7 @@ def run(
     done = ", ".join(f"{counts[name]} {name}" for name in ("ok", "failed", "skipped", *["waits"] * ("waits" in counts)))
     say(f"{stage.name}: {done}, {runner.computed} computed")
     if runner.damaged:
-        raise MachineFault(f"{stage.name}: damaged stores, the first one: {runner.damaged[0]}. Run snakemake again: it "
-                           "makes them anew, and what is done stays done")  # fmt: skip
+        raise found_damaged(stage.name, runner.damaged)
     return index
 
 
@@ -189,12 +183,11 @@ class _Runner:
                 return Outcome("skipped", None, why)
         key = clip_key(self.stage, row, self.config, {name: parent.key for name, parent in parents.items()})
         doubt = marker(path)
-        with suppress(StoreError):
-            if Store(path).check(read=doubt.exists()).attrs.get("key") == key:
-                record.unlink(missing_ok=True)
-                doubt.unlink(missing_ok=True)
-                return Outcome("ok", key)
-        known = _read_record(record)
+        if _holds(path, key, doubt.exists()):
+            record.unlink(missing_ok=True)
+            doubt.unlink(missing_ok=True)
+            return Outcome("ok", key)
+        known = read_record(record)
         if known is not None and known.get("key") == key and not known.get("retry"):
             return Outcome("failed", key, known["why"])
         try:
@@ -204,6 +197,8 @@ class _Runner:
             write_json(record, asdict(outcome := Outcome("failed", key, error.reason)) | about)
             return outcome
         except StoreError as error:
+            if machine_fault(error):  # a machine that cannot open files has not seen what is in them
+                raise
             return self._broken(error.path, str(error))
         record.unlink(missing_ok=True)
         doubt.unlink(missing_ok=True)
@@ -251,74 +246,17 @@ class _Runner:
         self.beat.tell(step=step)
 
 
-def unreadable(store: Path) -> str:
-    """Why a store cannot be read that is there, or that an index promises; empty where none is due."""
+def _holds(store: Path, key: str, doubtful: bool) -> bool:
+    """Whether the store was made from that and is whole; ``doubtful``: all of its bytes are looked at."""
     try:
-        return "" if "key" in Store(store).attrs else f"{store} is damaged: it has no key"
+        return Store(store).check(read=doubtful).attrs.get("key") == key
     except StoreError as error:
         if machine_fault(error):
             raise
-        return str(error) if store.exists() or listed(store.parent, store.stem) else ""
+        return False
 
 
 def clip_key(stage: Stage, row: Row, config: Config, parents: dict[str, str | None]) -> str:
     """Hash of everything that the clip's store depends on; the first stage stands on the row and its source."""
     root = {} if parents else {"row": row.identity(), "made": source_key(row.path)}
     return content_key(stage.name, stage.version, config.identity(stage.sections, row.clip), root | parents)
-
-
-def content_key(stage: str, version: int, settings: dict, parents: dict) -> str:
-    """Key of what a stage makes from ``settings`` and from things with the keys ``parents``."""
-    text = json.dumps({"stage": stage, "version": version, "settings": settings, "parents": parents}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def source_key(source: Path) -> str | None:
-    """What made a source that the workflow itself makes, such as the demo's: the text of ``<source>.key``."""
-    with suppress(OSError):
-        return Path(f"{source}.key").read_text("utf-8").strip()
-    return None
-
-
-def state(home: Path, clip: str) -> Outcome:
-    """What a stage's folder ``home`` holds of a clip, whichever run left it."""
-    record = _read_record(home / f"{clip}.failed.json")
-    if record is not None:
-        return Outcome(record["status"], record["key"], record["why"])
-    try:
-        return Outcome("ok", Store(home / f"{clip}.zarr").attrs["key"])
-    except (StoreError, KeyError):
-        return Outcome("failed", None, f"not there yet, run `expportrait {home.name}` first")
-
-
-def whole_state(home: Path) -> Outcome:
-    """The same of a stage that makes one thing for the whole run, from its index.json."""
-    found = _read_record(home / "index.json")
-    if found is None:
-        return Outcome("failed", None, f"not there yet, run `expportrait {home.name}` first")
-    return Outcome(found["status"], found["key"], found["why"])
-
-
-def write_json(file: Path, data: Any) -> None:
-    """Sorted, and never seen half-written."""
-    with writing(file):
-        replace_file(file, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
-
-
-def write_index(file: Path, index: dict[str, Outcome]) -> None:
-    """The declared output of a stage's shard: clip -> status, key, why."""
-    write_json(file, {clip: asdict(outcome) for clip, outcome in index.items()})
-
-
-def read_index(file: Path) -> dict[str, Outcome]:
-    """Raises UserError where it is missing or not an index."""
-    try:
-        return {clip: Outcome(**line) for clip, line in json.loads(file.read_text("utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is not a readable index ({error}); run its stage again") from None
-
-
-def _read_record(file: Path) -> dict | None:
-    with suppress(OSError, ValueError):
-        return json.loads(file.read_text("utf-8"))
-    return None

@@ -18,7 +18,7 @@ from expportrait.demo.portrait import load_portrait
 from expportrait.demo.topology import oval, polygon_mask
 from expportrait.errors import UserError
 from expportrait.estimators.mediapipe import LandmarkDetector
-from expportrait.stage import content_key, source_key
+from expportrait.record import content_key, source_key
 from expportrait.stages import demo
 
 RIGID = [33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 45, 275, 10, 127, 356, 234, 454]  # move with the skull alone

@@ -17,9 +17,9 @@ from expportrait.manifest import Row
 from expportrait.metrics import identity, perceptual
 from expportrait.metrics.pair import METHODS, METRICS, NO_TRUTH, Scores
 from expportrait.pairs import pair_row
+from expportrait.record import Outcome, write_index, write_json
 from expportrait.render import render
 from expportrait.render.picture import shade_image
-from expportrait.stage import Outcome, write_index, write_json
 from expportrait.stages import PER_CLIP, PER_PAIR
 from expportrait.store import Store, StoreWriter, encode_normals
 from expportrait.video.write import write_mp4

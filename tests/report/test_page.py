@@ -19,9 +19,9 @@ from PIL import Image
 from expportrait.config import Config
 from expportrait.errors import MachineFault
 from expportrait.manifest import shards
+from expportrait.record import Outcome, write_index
 from expportrait.report import page as page_module
 from expportrait.report.run import Run
-from expportrait.stage import Outcome, write_index
 from expportrait.stages import PER_CLIP, PER_PAIR
 from expportrait.stages.report import STAGE, build
 from expportrait.store import Store, decode_normals

@@ -16,8 +16,8 @@ from expportrait.config import Config
 from expportrait.manifest import shards
 from expportrait.metrics import identity, perceptual, published
 from expportrait.pairs import pair_shards
+from expportrait.record import Outcome, write_json
 from expportrait.report.training import read_trainings
-from expportrait.stage import Outcome, write_json
 from expportrait.stages import PER_CLIP
 from expportrait.stages.report import STAGE, build
 from tests.report.browser import look, needs_browser

@@ -113,7 +113,7 @@ def run(project: Path, kill: bool = False) -> int:
 def kill_one_job(project: Path) -> int:
     """SIGKILL, as for want of memory, to a stage that has done one clip of its shard and not yet all; else 0."""
     sizes = {shard: len(rows) for shard, rows in shards_of(project).items()}
-    for log in (project / "results/logs" / KILLED).glob("*.log"):
+    for log in logs_of(project, KILLED):
         done = log.read_text().count(": done in ")
         if not 0 < done < sizes[log.stem]:
             continue
@@ -127,6 +127,12 @@ def kill_one_job(project: Path) -> int:
                     print(f"killed {KILLED} {log.stem}, {done} of {sizes[log.stem]} clips done", flush=True)
                     return done
     return 0
+
+
+def logs_of(project: Path, stage: str, which: str = "") -> list[Path]:
+    """Of the last try of each shard, or of an earlier one, such as ".1"."""
+    found = (project / "results/logs" / stage).glob("*.log")
+    return [log for log in found if re.fullmatch(rf"[^.]+-\d+{re.escape(which)}\.log", log.name)]
 
 
 def shards_of(project: Path) -> dict:
@@ -174,10 +180,11 @@ def the_kill_was_healed_by_a_retry(jobs: list[dict[str, str]]) -> None:
 def nothing_was_computed_twice(project: Path, kept: int) -> None:
     for stage in (*PER_CLIP, *PER_PAIR):
         clips = computed = 0
-        for log in (project / "results/logs" / stage).glob("*.log"):
+        for log in logs_of(project, stage):
             found = re.search(r"(\d+) ok, 0 failed, 0 skipped, (\d+) computed\s*$", log.read_text())
             clips, computed = clips + int(found[1]), computed + int(found[2])
         assert computed == clips - (kept if stage == KILLED else 0), f"{stage}: {computed} of {clips} computed"
+        assert len(logs_of(project, stage, ".1")) == (stage == KILLED), "the log of the killed try is kept"
         if stage == KILLED:
             print(f"{stage}: {kept} clips done before the kill, {computed} after it, none of {clips} twice")
 

@@ -5,8 +5,8 @@ import torch
 from expportrait.fit.store import Offsets
 from expportrait.head import Head
 from expportrait.pairs import read_pairs
+from expportrait.record import write_json
 from expportrait.stage import run as run_stage
-from expportrait.stage import write_json
 from expportrait.stages import control, drive, transfer
 from expportrait.store import Store
 from tests.transfer import make

@@ -29,7 +29,7 @@ sys.path[:] = ["@SRC@"] + [p for p in sys.path if Path(p or ".").resolve() != Pa
 del sys.modules["expportrait"]
 
 import numpy as np
-from expportrait import cli
+from expportrait import cli, record
 from expportrait.errors import ClipError
 from expportrait import stage as loop
 from expportrait.config import SECTIONS, Config
@@ -74,7 +74,7 @@ def train(name, rows, config):
     home, log = config.results / name, Path("work.log")
     keys = {}
     for row in sorted(rows, key=lambda row: row.clip):
-        states = {parent: loop.state(config.results / parent, row.clip) for parent in STAGES[name].parents}
+        states = {parent: record.state(config.results / parent, row.clip) for parent in STAGES[name].parents}
         if all(state.status == "ok" for state in states.values()):
             keys[row.clip] = {parent: state.key for parent, state in states.items()}
     train = {row.clip for row in rows if row.split == "train"}
@@ -91,7 +91,7 @@ def train(name, rows, config):
             lines.write(name + "\\n")
         home.mkdir(parents=True, exist_ok=True)
         model.write_text(done["key"])
-    loop.write_json(home / "index.json", done)
+    record.write_json(home / "index.json", done)
 
 
 def evaluate(pairs, config, device):
@@ -99,10 +99,10 @@ def evaluate(pairs, config, device):
     for target, driver in pairs:
         name = f"{target}__{driver}"
         parents = stage.others(SimpleNamespace(clip=name, extra={"target": target, "driver": driver}))
-        keys = {who: loop.state(config.results / home, clip).key for who, (home, clip) in parents.items()}
-        key = loop.content_key("evaluate", stage.version, config.identity(stage.sections, ""), keys)
-        loop.write_json(config.results / "evaluate" / "pairs" / f"{name}.json", {"key": key})
-    loop.write_json(config.results / "evaluate" / "table.json", pairs)
+        keys = {who: record.state(config.results / home, clip).key for who, (home, clip) in parents.items()}
+        key = record.content_key("evaluate", stage.version, config.identity(stage.sections, ""), keys)
+        record.write_json(config.results / "evaluate" / "pairs" / f"{name}.json", {"key": key})
+    record.write_json(config.results / "evaluate" / "table.json", pairs)
 
 
 def drive(pairs, rows, config, *rest):

@@ -16,7 +16,7 @@ from expportrait.generator.sample import Sampler, generate
 from expportrait.head import JOINTS
 from expportrait.manifest import read_manifest, shards
 from expportrait.pairs import pair_shards, read_pairs
-from expportrait.stage import read_index
+from expportrait.record import read_index
 from expportrait.stages import PER_CLIP, PER_PAIR
 from expportrait.store import Store, decode_normals
 from expportrait.transfer.drive import motion, transferred

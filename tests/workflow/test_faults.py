@@ -9,6 +9,11 @@ import time
 
 import pytest
 
+from expportrait.errors import UserError
+from expportrait.heartbeat import read_heartbeats
+from expportrait.options import configuration
+from expportrait.status.tidy import check_idle
+
 LANDMARKS = "results/landmarks/films-0000.json"
 
 
@@ -131,6 +136,24 @@ def test_a_second_run_in_the_same_folder_is_turned_away(disturbed):
     (disturbed.folder / "go").touch()
     assert run.wait() == 0
     finish(disturbed)
+
+
+def test_nothing_is_tidied_while_a_run_started_in_another_folder_goes_on(disturbed, tmp_path, monkeypatch):
+    config = configuration(disturbed.folder / "data_manifest.csv", disturbed.folder / "results")
+    monkeypatch.chdir(tmp_path)
+    run, _ = started(disturbed)
+    beats = read_heartbeats(config.results, runs=True)
+    assert {beat["stage"] for beat in beats if beat["alive"]} == {"landmarks", "snakemake"}
+    for file in config.results.glob("logs/landmarks/*.progress.json"):
+        file.unlink()  # as if its jobs were waiting for their turn on a cluster
+    with pytest.raises(
+        UserError, match=rf"^process {run.pid} on \S+ is at work on a run of Snakemake: wait for its end"
+    ):
+        check_idle(config.results)
+    (disturbed.folder / "go").touch()
+    assert run.wait() == 0
+    check_idle(config.results)
+    assert all(beat["ended"] for beat in read_heartbeats(config.results, runs=True))
 
 
 def test_a_damaged_store_is_found_marked_and_healed(disturbed):

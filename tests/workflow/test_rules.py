@@ -13,9 +13,12 @@ import pytest
 import yaml
 
 from expportrait.config import SECTIONS
+from expportrait.options import configuration
 from expportrait.stages import PER_CLIP, STAGES, version
 from expportrait.stages.contracts import TARGETS, contract
-from tests.workflow.project import MANIFEST, NO_FILES, ROOT, Project
+from expportrait.status.story import story
+from expportrait.status.survey import survey
+from tests.workflow.project import ROOT, Project
 
 CONTROL = ("results/control/films-0000.json", "--config", "control={maps: [depth]}", "--quiet", "host")
 
@@ -50,6 +53,24 @@ def test_rules_look_alike(name):
     assert re.match(rf'rule {name}:\n    """.+\."""\n', text)
 
 
+def test_logs_of_earlier_tries_are_kept_as_far_as_four(tmp_path):
+    log = tmp_path / "a b-0000.log"
+    for number in range(7):
+        log.unlink(missing_ok=True)  # as Snakemake does
+        line = f"set -euo pipefail; . {ROOT}/rules/logged.sh; echo try {number} | logged '{log}'"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+        assert done.stdout == f"try {number}\n", "what a person sees in the terminal stays as it was"
+    names = [log, *(log.with_suffix(f".{n}.log") for n in range(1, 5))]
+    assert sorted(tmp_path.glob("[!.]*")) == sorted(names)
+    assert [path.read_text().splitlines()[1] for path in names] == [f"try {number}" for number in (6, 5, 4, 3, 2)]
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path):
+    line = f"set -euo pipefail; . {ROOT}/rules/logged.sh; (echo words; exit 3) | logged '{tmp_path}/no/x.log'"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.stdout == "words\n" and done.returncode != 0
+
+
 def test_lint_and_format():
     project = Project(ROOT)
     done = project.snakemake("--lint")
@@ -81,6 +102,12 @@ def test_retries_get_more_memory(project):
     assert done.returncode == 1
     assert re.findall(r"mem_mb=(\d+)", done.stdout) == ["8000", "16000", "24000"]
     assert set(re.findall(r"runtime=(\d+)", done.stdout)) == {"240"}
+    logs = [project.read(f"results/logs/control/films-0000{number}.log") for number in ("", ".1", ".2")]
+    assert all("OSError: [Errno 28] disk full" in log and len(log.splitlines()) < 20 for log in logs), "one try in each"
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+ on \S+\n", log) for log in logs)
+    assert "0 failed" in project.read("results/logs/control/films-0000.3.log"), "of the run before"
+    told = story(survey(configuration(project.folder / "data_manifest.csv", project.folder / "results")), "ann")
+    assert "control/films-0000.log (earlier tries: .1, .2, .3)" in told
 
 
 def test_jobs_on_kubernetes(project, monkeypatch):
@@ -114,31 +141,3 @@ def test_conda_environments_hold_what_rules_import(name):
     if name == "cpu":
         needed -= {"accelerate", "diffusers", "peft", "safetensors", "transformers"}
     assert {package.lower() for package in held} == needed
-
-
-def test_36000_clips_plan_in_seconds(tmp_path):
-    project = Project.create(tmp_path)
-    rows = [f"clip{i},{('vfhq', 'celebv')[i % 2]},videos/{i}.mp4,p{i},train\n" for i in range(36000)]
-    project.write("big.csv", MANIFEST.splitlines(keepends=True)[0] + "".join(rows))
-    project.write("big.yaml", NO_FILES)
-    command = project.command("-n", "--config", "manifest=big.csv", "results=big")
-    # A process starts with its parent's peak memory, so the plan is started by a small one and not by the whole suite.
-    start = (
-        "import resource, subprocess, sys; status = subprocess.run(sys.argv[1:]).returncode; "
-        "used = resource.getrusage(resource.RUSAGE_CHILDREN); print('used', used.ru_utime, used.ru_maxrss); "
-        "sys.exit(status)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", start, *command],
-        cwd=project.folder,
-        env=project.environment(),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
-    jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE))
-    assert {rule: int(jobs[rule]) for rule in (*PER_CLIP, "report")} == dict.fromkeys(PER_CLIP, 256) | {"report": 1}
-    seconds, kibibytes = map(float, re.search(r"used (\S+) (\S+)", done.stdout).groups())
-    assert seconds < 40, "CPU seconds; about 5 on an idle core"
-    assert kibibytes < 1_000_000, "about 185 MiB"

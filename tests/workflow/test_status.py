@@ -9,13 +9,14 @@ from collections import Counter
 import pytest
 import typer
 
-from expportrait.errors import UserError
-from expportrait.heartbeat import Heartbeat, training
+from expportrait.errors import MachineFault, UserError
+from expportrait.heartbeat import Heartbeat, at_work, training
 from expportrait.options import configuration
 from expportrait.stages import PER_CLIP, STAGES, evaluate
 from expportrait.status import commands
 from expportrait.status.survey import survey
 from expportrait.status.text import general, plan, table, todo
+from expportrait.store import StoreError
 
 TRAINED = {"transfer", "drive/targets", "drive", "generator", "reenact", "evaluate"}
 LANDMARKS = "results/landmarks/films-0000.json"
@@ -158,6 +159,34 @@ def test_deep_sees_stores_that_are_gone(project, say):
     assert say("retry", deep=True, dry_run=True) == "crop 1 would be tried again\n"
 
 
+def test_deep_reads_every_array_and_retry_agrees(project, say, capsys):
+    for name in ("crop/bob", "control/ann"):
+        chunk = project.folder / "results" / f"{name}.zarr/x/c/0"
+        data = bytearray(chunk.read_bytes())
+        data[len(data) // 2] ^= 1
+        chunk.write_bytes(data)
+    assert todo(look(project)) == {}
+    text = say("status", deep=True)
+    lines = [line.split()[:2] for line in text.partition("Damaged or lost")[2].splitlines()[2:4]]
+    assert lines == [["crop", "bob"], ["control", "ann"]] and "'x' has changed since it was written" in text
+    told = json.loads(say("status", deep=True, as_json=True))
+    assert [(found["stage"], found["clip"]) for found in told["damaged"]] == [("crop", "bob"), ("control", "ann")]
+    assert "Damaged" not in say("status") and "crop" not in say("status", deep=True, stage=["control"]).split("lost")[1]
+    assert say("retry", deep=True, stage=["crop"], dry_run=True) == "crop 1 would be tried again\n"
+    assert say("retry", deep=True) == "crop 1, control 1 will be tried again by the next run: snakemake\n"
+    project.run("results/crop/films-0000.json", "results/control/films-0000.json")
+    assert project.work() == ["control ann", "crop bob"] and "Damaged" not in say("status", deep=True)
+
+
+def test_a_machine_that_cannot_read_finds_no_damage(project, say, monkeypatch):
+    def fails(store):
+        raise StoreError("x cannot be read", store.path) from OSError(5, "Input/output error")
+
+    monkeypatch.setattr("expportrait.status.survey.verify", fails)
+    with pytest.raises(MachineFault, match=r"results/crop/\w+\.zarr cannot be read: OSError: \[Errno 5\]"):
+        say("retry", deep=True)
+
+
 def test_coefficient_files_of_a_tracker_count_for_evaluate(finished, tmp_path):
     told = "evaluate.tracker=smirk", f"evaluate.tracks={tmp_path}"
     missing = look(finished, *told).cells["evaluate"]["bob__bob"]
@@ -213,6 +242,30 @@ def test_prune_takes_stale_stores_only_when_asked(project, say):
     assert len(list(project.folder.glob("results/proxy/*.zarr"))) == 3
 
 
+def test_prune_sees_the_targets_heads_of_another_setting(project, say):
+    homes = project.folder / "results/drive/targets"
+    heads = {path.name for path in homes.glob("*.zarr")}
+    now = ["drive.target_proxy=clip"]
+    assert heads and say("prune", yes=True, sets=now).startswith("Nothing in"), "the setting may come back"
+    shutil.copytree(homes / "bob.zarr", homes / "ann.zarr")
+    assert "no target of a pair" in say("prune", yes=True, sets=now) and not (homes / "ann.zarr").exists()
+    assert {path.name for path in homes.glob("*.zarr")} == heads
+    assert "drive/targets/bob.zarr" in say("prune", dry_run=True, stale=True, sets=now)
+    say("prune", yes=True, stale=True, sets=now)
+    assert not [*homes.glob("*.zarr")] and [*homes.parents[1].glob("proxy/*.zarr")]
+
+
+def test_nothing_is_tidied_while_a_job_of_a_run_elsewhere_is_at_work(project, say, monkeypatch, tmp_path):
+    fail(project, "bob")
+    monkeypatch.chdir(tmp_path)  # Snakemake's locks are in the folder where it was started
+    with at_work(project.folder / "results", "evaluate", 3, "pairs"):
+        for command, options in (("retry", {"everything": True}), ("prune", {"stale": True, "yes": True})):
+            with pytest.raises(UserError, match=r"^process \d+ on \S+ is at work on evaluate of all: wait for its end"):
+                say(command, **options, sets=["drive.offsets=copy"])
+    assert (project.folder / "results/landmarks/bob.failed.json").exists()
+    assert "landmarks 1 will be tried again" in say("retry", everything=True)
+
+
 def test_prune_refuses_a_manifest_of_other_clips(project, say):
     project.write("data_manifest.csv", "clip,dataset,source\nother,films,other.mp4\n")
     with pytest.raises(UserError, match="is this the right manifest"):
@@ -241,6 +294,26 @@ def test_watching(project, say):
         say("prune", yes=True, sets=["crop.scale=3"], stale=True)
     beat.end()
     assert "No job is at work." in say("watch", once=True)
+
+
+def test_jobs_on_other_machines_are_shown_with_their_place(project, say):
+    file = project.folder / "results/logs/proxy/films-0000.progress.json"
+    beat = Heartbeat(file, "proxy", "films-0000", 10)
+    beat.end()
+    other = beat.data | {"host": "node7", "pid": 4711, "ended": False}
+    file.write_text(json.dumps(other))
+    lines = say("watch", once=True).splitlines()
+    assert next(line for line in lines if line.startswith("proxy") and "films" in line).endswith("node7")
+    assert "Jobs at work: proxy 1, on 1 other machine such as node7" in say("status")
+    file.write_text(json.dumps(other | {"updated": time.time() - 3600}))
+    assert "No job is at work." in say("watch", once=True) and "Jobs at work" not in say("status")
+
+
+def test_the_page_is_written_without_a_terminal(project, say):
+    page = project.folder / "results/report/status.html"
+    assert "No job is at work." in page.read_text(), "the run's last job wrote it"
+    page.unlink()
+    assert say("watch", once=True, page_only=True) == "" and page.exists()
 
 
 def test_watching_a_training(project, say):

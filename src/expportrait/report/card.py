@@ -4,7 +4,6 @@ The folder is made once and kept while the keys of the clip's stores stay the sa
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -15,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from expportrait.config import Report
+from expportrait.files import beside
 from expportrait.fit.store import TERMS
+from expportrait.record import content_key, write_json
 from expportrait.render.picture import normals_to_rgb
 from expportrait.report import charts
 from expportrait.show import panels
-from expportrait.stage import content_key, write_json
 from expportrait.store import Store, decode_normals
 from expportrait.video.write import write_mp4
 
@@ -72,7 +72,7 @@ def kept(folder: Path, key: str, draw: Callable[[Path], Card]) -> Card:
         card = Card(**json.loads((folder / FILE).read_text("utf-8")))
         if card.key == key:
             return card
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = beside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:

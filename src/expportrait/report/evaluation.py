@@ -9,8 +9,8 @@ from pathlib import Path
 from expportrait.metrics import published
 from expportrait.metrics.pair import COPY, METRICS, RUN
 from expportrait.metrics.table import COLUMNS, MODES, OWN, SHOWN, backends, number, reasons, summary, title
+from expportrait.record import Outcome
 from expportrait.report.run import Run
-from expportrait.stage import Outcome
 
 STAGE = "evaluate"
 NOTES = (OWN.removesuffix(" –: no number, see the reasons below."), published.PROTOCOL, published.WARNING)

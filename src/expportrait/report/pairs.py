@@ -8,10 +8,10 @@ import numpy as np
 
 from expportrait.config import Report
 from expportrait.manifest import Row
+from expportrait.record import content_key
 from expportrait.render.picture import normals_to_rgb
 from expportrait.report.card import Card, kept, recorded
 from expportrait.show import panels
-from expportrait.stage import content_key
 from expportrait.store import Store, decode_normals
 from expportrait.video.reader import VideoReader
 from expportrait.video.write import write_mp4

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from expportrait.manifest import Row
-from expportrait.stage import Outcome, read_index
+from expportrait.record import Outcome, read_index
 
 STATUSES = ("ok", "failed", "skipped", "missing")
 MISSING = Outcome("missing", None, "not run yet")

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from expportrait.record import Outcome
 from expportrait.report.charts import training_chart
-from expportrait.stage import Outcome
 
 NOT_RUN = Outcome("missing", None, "not run yet")
 LAST = 0.05  # part of the steps that "at the end" means

@@ -11,11 +11,11 @@ from expportrait.errors import ClipError, UserError
 from expportrait.fit.store import FittedHead
 from expportrait.head import Head
 from expportrait.progress import progress
+from expportrait.record import state
 from expportrait.render import vertex_normals
 from expportrait.show import panels
 from expportrait.show.film import Film
 from expportrait.show.meshfile import Mesh, write_glb, write_ply
-from expportrait.stage import state
 from expportrait.store import Store, StoreError
 from expportrait.video.write import write_mp4
 

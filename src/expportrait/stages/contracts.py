@@ -6,7 +6,8 @@ from typing import Any
 
 from expportrait.config import Config, Drive
 from expportrait.manifest import Row
-from expportrait.stage import Stage, content_key
+from expportrait.record import content_key
+from expportrait.stage import Stage
 from expportrait.stages import version
 
 TARGETS = "drive/targets"  # made by the jobs of drive: the heads of the targets, each from one frame

@@ -18,7 +18,8 @@ from expportrait.fit.targets import StoredTargets
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.manifest import Row
-from expportrait.stage import Clip, Outcome, whole_state
+from expportrait.record import Outcome, whole_state
+from expportrait.stage import Clip
 from expportrait.stage import run as run_stage
 from expportrait.stages.contracts import TARGETS, contract, contracts, settings_of
 from expportrait.stages.control import BLOCK, render_maps

@@ -1,6 +1,7 @@
 """Stage ``evaluate``: each pair's video in numbers, beside the paper's published rows (docs/evaluate.md)."""
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -9,15 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from expportrait.config import Config
-from expportrait.errors import ClipError, MachineFault
+from expportrait.errors import ClipError
 from expportrait.faults import machine_fault
 from expportrait.frames import Chosen, Frames
 from expportrait.generator.data import resize
-from expportrait.heal import mark
+from expportrait.heal import found_damaged, mark
+from expportrait.heartbeat import Heartbeat, at_work
 from expportrait.metrics.pair import METHODS, METRICS, Tools, measure, read_tracks
 from expportrait.metrics.table import markdown
 from expportrait.progress import progress, say
-from expportrait.stage import content_key, state, unreadable, write_json
+from expportrait.record import content_key, state, unreadable, write_json
 from expportrait.stages.contracts import contract, tracks_of
 from expportrait.store import Store, StoreError, writing
 
@@ -34,11 +36,16 @@ def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
     tried again by every run. Raises UserError where the settings ask for what is not there, and MachineFault, without
     a table, where stores are damaged: they are marked, and the other pairs are measured first.
     """
+    with at_work(config.results, STAGE.name, len(pairs), "pairs") as beat:
+        return _run(pairs, config, device, beat)
+
+
+def _run(pairs: list[tuple[str, str]], config: Config, device: str, beat: Heartbeat) -> Path:
     home = config.results / STAGE.name
     rows: list[dict] = []
     damaged: list[str] = []
     tools: Tools | None = None
-    for target, driver in progress(pairs, len(pairs), STAGE.name):
+    for target, driver in progress(beat.each(pairs, "__".join), len(pairs), STAGE.name):
         name = f"{target}__{driver}"
         about = {"pair": name, "target": target, "driver": driver, "mode": "self" if target == driver else "cross"}
         record, key = home / "pairs" / f"{name}.failed.json", None
@@ -46,8 +53,9 @@ def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
             key = _key(config, name, target, driver)
             done = _done(home / "pairs" / f"{name}.json", key)
             if done is None:
-                tools = tools or Tools.load(config.evaluate, device)
+                tools, started = tools or Tools.load(config.evaluate, device), time.monotonic()
                 done = {"key": key, **_measured(tools, config, about)}
+                beat.took(time.monotonic() - started)
                 write_json(home / "pairs" / f"{name}.json", done)
             with writing(record):
                 record.unlink(missing_ok=True)
@@ -64,8 +72,7 @@ def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
                 write_json(record, {"status": "failed", "key": key, "why": str(error)})
             rows += _without(about, str(error))
     if damaged:
-        raise MachineFault(f"{STAGE.name}: damaged stores, the first one: {damaged[0]}. Run snakemake again: it "
-                           "makes them anew, and what is done stays done")  # fmt: skip
+        raise found_damaged(STAGE.name, damaged)
     home.mkdir(parents=True, exist_ok=True)
     (home / "table.md").write_text(markdown(rows), "utf-8")
     write_json(home / "table.json", rows)

@@ -17,7 +17,7 @@ from expportrait.generator.train import control_sensitivity, train
 from expportrait.heartbeat import Heartbeat, training
 from expportrait.manifest import Row
 from expportrait.progress import say
-from expportrait.stage import state, write_json
+from expportrait.record import state, write_json
 from expportrait.stages.contracts import contract, generator_key
 
 STAGE = replace(contract("generator"), version=1)

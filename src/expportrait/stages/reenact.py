@@ -19,8 +19,9 @@ from expportrait.generator.files import load_generator
 from expportrait.generator.model import PortraitTransformer
 from expportrait.generator.sample import Sampler, generate
 from expportrait.manifest import Row
+from expportrait.record import Outcome, whole_state
 from expportrait.render.picture import normals_to_rgb
-from expportrait.stage import Clip, Outcome, whole_state
+from expportrait.stage import Clip
 from expportrait.stage import run as run_stage
 from expportrait.stages.contracts import contract
 from expportrait.store import Store, StoreWriter, decode_normals

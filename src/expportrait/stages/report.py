@@ -1,10 +1,12 @@
 """Stage ``report``: one HTML page on the whole run (docs/report.md)."""
 
-from functools import partial
+from collections.abc import Iterable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from expportrait.config import SECTIONS
+from expportrait.heartbeat import at_work
 from expportrait.manifest import Row
 from expportrait.progress import progress
 from expportrait.report.page import write_page
@@ -17,8 +19,14 @@ def build(
     rows: list[Row], results: Path, settings: Any, shards: dict[str, list[Row]], pair_shards: dict[str, list[Row]]
 ) -> Path:
     """Writes results/report/index.html last, and returns it. Stages without index yet count as missing."""
-    run, pairs = read_run(shards, results, PER_CLIP), read_run(pair_shards, results, PER_PAIR)
-    return write_page(run, pairs, results, settings, partial(progress, desc="report"))
+    with at_work(results, STAGE.name, 0, "pictures") as beat:
+
+        def shown(cards: list) -> Iterable:
+            beat.tell(total=len(cards))
+            return progress(beat.each(cards, itemgetter(1)), len(cards), STAGE.name)
+
+        run, pairs = read_run(shards, results, PER_CLIP), read_run(pair_shards, results, PER_PAIR)
+        return write_page(run, pairs, results, settings, shown)
 
 
 STAGE = Stage(name="report", version=2, sections=SECTIONS, parents=(), process=None)  # the page shows all settings

@@ -13,7 +13,7 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.heartbeat import Heartbeat, training
 from expportrait.manifest import Row
 from expportrait.progress import progress, say
-from expportrait.stage import state, write_json
+from expportrait.record import state, write_json
 from expportrait.stages.contracts import contract, transfer_key
 from expportrait.transfer.data import FittedClips
 from expportrait.transfer.model import Transfer, TransferConfig

@@ -4,10 +4,12 @@ import json
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from expportrait.config import Config
 from expportrait.errors import UserError
 from expportrait.options import Manifest, Pairs, Results, Sets, Settings, configuration
 
@@ -24,21 +26,32 @@ def status(
     clip: Annotated[
         str | None, typer.Option(help="The story of this clip or pair, with its logs and pictures.")
     ] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Open every store too, and look for missing chunks.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every array of every store too: as long as the disk needs for that.")
+    ] = False,
+    stage: Annotated[
+        list[str] | None, typer.Option("--stage", help="With --deep: read these only; repeatable.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     settings: Settings = None,
     sets: Sets = None,
 ) -> None:
     """How many clips are ok, failed, skipped, stale or missing in each stage, and what a run would do."""
+    from expportrait.heartbeat import read_heartbeats
+    from expportrait.stages.contracts import contracts
     from expportrait.status.story import story
     from expportrait.status.survey import survey
     from expportrait.status.text import as_data, overview
+    from expportrait.status.watch import at_work_now
 
-    seen = survey(configuration(manifest, results, settings, sets, pairs), deep)
+    config = configuration(manifest, results, settings, sets, pairs)
+    _known(stage, [*contracts(config)])
+    seen = survey(config, deep, stage or ())
     if clip is not None:
         typer.echo(story(seen, clip))
     else:
-        typer.echo(json.dumps(as_data(seen), indent=1) if as_json else overview(seen))
+        now = "" if as_json else at_work_now(read_heartbeats(seen.config.results))
+        typer.echo(json.dumps(as_data(seen), indent=1) if as_json else overview(seen) + f"\n{now}" * bool(now))
 
 
 def watch(
@@ -47,33 +60,47 @@ def watch(
     pairs: Pairs = None,
     every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 5,
     once: Annotated[bool, typer.Option("--once", help="Look once, write the page, and end.")] = False,
+    page_only: Annotated[
+        bool, typer.Option("--page-only", help="Print nothing: for a run without a terminal.")
+    ] = False,
     settings: Settings = None,
     sets: Sets = None,
 ) -> None:
     """The run while it runs: jobs at work, pace, time left. Keeps RESULTS/report/status.html up to date."""
-    from expportrait.heartbeat import read_heartbeats
+    from expportrait.heartbeat import Pulse, read_heartbeats
     from expportrait.status.survey import survey
     from expportrait.status.watch import screen, write_page
 
     config = configuration(manifest, results, settings, sets, pairs)
-    terminal = sys.stdout.isatty()
+    terminal, pulse = sys.stdout.isatty(), Pulse()
     while True:
         began = time.monotonic()
         seen = survey(config)
-        beats = read_heartbeats(config.results)
+        beats = pulse.feel(read_heartbeats(config.results))
         text = screen(seen, beats)
         page = write_page(seen, beats, text, every)
         # from the top left corner, each line to its end, then the rest of the screen
         shown = (
             "\x1b[H" + "".join(f"{line}\x1b[K\n" for line in text.split("\n")) + "\x1b[J" if terminal else f"{text}\n"
         )
-        typer.echo(f"{shown}\n{page}", nl=True)
+        if not page_only:
+            typer.echo(f"{shown}\n{page}", nl=True)
         if once:
             return
         try:  # looking must not become the machine's main work
             time.sleep(max(every, 10 * (time.monotonic() - began)))
         except KeyboardInterrupt:
             return
+
+
+def last_page(config: Config) -> Path:
+    """RESULTS/report/status.html as it is at the end of a run, with or without somebody watching."""
+    from expportrait.heartbeat import read_heartbeats
+    from expportrait.status.survey import survey
+    from expportrait.status.watch import screen, write_page
+
+    seen, beats = survey(config), read_heartbeats(config.results)
+    return write_page(seen, beats, screen(seen, beats), 60)
 
 
 def retry(
@@ -84,32 +111,34 @@ def retry(
     reason: Annotated[str | None, typer.Option(help="Only failures whose reason has this text in it.")] = None,
     clip: Clips = None,
     everything: Annotated[bool, typer.Option("--all", help="All failures.")] = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Also stores with missing chunks.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also damaged stores: reads those of --stage, or all.")] = False,
     dry_run: DryRun = False,
     settings: Settings = None,
     sets: Sets = None,
 ) -> None:
     """Forget failures, so that the next run tries them again."""
+    from expportrait.stages.contracts import contracts
     from expportrait.status.survey import survey
     from expportrait.status.tidy import check_idle, to_retry
     from expportrait.status.tidy import retry as forget
 
     if not (stage or reason or clip or everything or deep):
         raise UserError("retry: say which failures, by --stage, --reason or --clip, or --all")
-    seen = survey(configuration(manifest, results, settings, sets, pairs), deep)
-    _known(stage, [*seen.stages])
+    config = configuration(manifest, results, settings, sets, pairs)
+    _known(stage, [*contracts(config)])
+    seen = survey(config, deep, stage or ())
     chosen = to_retry(seen, stage or (), reason or "", clip or ())
     counts = Counter(name for name, _, _ in chosen)
     if not chosen:
         typer.echo("No failure is like that; `expportrait status` lists them.")
         return
-    typer.echo(", ".join(f"{name} {count:,}" for name, count in counts.items()), nl=False)
+    said = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     if dry_run:
-        typer.echo(" would be tried again")
+        typer.echo(f"{said} would be tried again")
         return
     check_idle(seen.config.results)
     forget(seen, chosen)
-    typer.echo(" will be tried again by the next run: snakemake")
+    typer.echo(f"{said} will be tried again by the next run: snakemake")
 
 
 def prune(

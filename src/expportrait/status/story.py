@@ -69,7 +69,10 @@ def _stage(survey: Survey, stage: Stage, clip: str, cell: Cell) -> list[str]:
     for shard, members in survey.shards(where).items():
         log = survey.config.results / "logs" / where / f"{shard}.log"
         if any(clip in (member.clip, member.extra.get("target")) for member in members):
-            lines.append(f"    log {log}" + ("" if log.exists() else " (none yet)"))
+            earlier = ", ".join(f".{number}" for number in range(1, 10) if log.with_suffix(f".{number}.log").exists())
+            lines.append(
+                f"    log {log}" + (f" (earlier tries: {earlier})" * bool(earlier) if log.exists() else " (none yet)")
+            )
     return lines
 
 

@@ -2,17 +2,21 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from expportrait.config import Config
-from expportrait.errors import ClipError, UserError
+from expportrait.errors import ClipError, MachineFault, UserError
+from expportrait.faults import machine_fault
 from expportrait.manifest import Row, read_manifest, shards
 from expportrait.pairs import pair_shards, read_pairs
-from expportrait.stage import Outcome, Stage, content_key, read_index, source_key
+from expportrait.progress import progress
+from expportrait.record import Outcome, content_key, read_index, source_key
+from expportrait.stage import Stage
 from expportrait.stages import PER_CLIP, PER_PAIR, TRAINED
 from expportrait.stages.contracts import (
     TARGETS,
@@ -24,8 +28,10 @@ from expportrait.stages.contracts import (
     transfer_key,
 )
 from expportrait.store import Store, StoreError
+from expportrait.verify import verify
 
 STATUSES = ("ok", "failed", "skipped", "stale", "missing")
+READERS = 4  # stores read at once: a shared file system answers late
 ALL = ""  # stands for the clip where a stage makes one thing of all
 
 
@@ -65,6 +71,10 @@ class Survey:
         """Shard -> its members, where the stage is cut into shards."""
         return self.clip_shards if stage in PER_CLIP else self.pair_shards if stage in PER_PAIR else {}
 
+    def damaged(self) -> Iterator[tuple[str, str, Cell]]:
+        """(stage, clip, cell) of stores that should be there and cannot be read."""
+        return (found for found in self.having("missing") if found[2].why)
+
     def counts(self, stage: str) -> Counter[str]:
         return Counter(cell.status for cell in self.cells[stage].values())
 
@@ -76,8 +86,9 @@ class Survey:
                     yield stage, clip, cell
 
 
-def survey(config: Config, deep: bool = False) -> Survey:
-    """Look at everything. ``deep``: also open every store, as a job would, and look for missing chunks.
+def survey(config: Config, deep: bool = False, only: Collection[str] = ()) -> Survey:
+    """Look at everything. ``deep``: also read every array of every store, or of those of the stages ``only``: cells of
+    damaged and lost ones are missing, with a reason.
 
     Raises UserError for a broken manifest, pairs, index, or a file named in the settings that is not there.
     """
@@ -92,8 +103,8 @@ def survey(config: Config, deep: bool = False) -> Survey:
         found, home = _found(seen, stage.name), home_of(config.results, stage.name)
         judge = _Judge(seen, stage)
         cells = {row.clip: judge.cell(row, found.get(row.clip)) for row in seen.members(stage.name)}
-        if deep and stage.name != "evaluate":
-            cells = {clip: _opened(home, clip, cell) for clip, cell in cells.items()}
+        if deep and stage.name != "evaluate" and (not only or stage.name in only):
+            cells = _read(home, cells)
         seen.cells[stage.name] = cells
     return seen
 
@@ -173,13 +184,26 @@ def on_disk(home: Path, clip: str, names: set[str] | None = None) -> Outcome | N
     return None
 
 
-def _opened(home: Path, clip: str, cell: Cell) -> Cell:
-    """The cell after a look into the store that it claims."""
+def _read(home: Path, cells: dict[str, Cell]) -> dict[str, Cell]:
+    """The cells after the stores that they claim were read. Raises MachineFault where the machine cannot."""
+    pool = ThreadPoolExecutor(READERS, "read stores")
+    try:
+        done = pool.map(lambda clip: _verified(home, clip, cells[clip]), cells)
+        return dict(zip(cells, progress(done, len(cells), f"reading {home}"), strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _verified(home: Path, clip: str, cell: Cell) -> Cell:
     if cell.status != "ok":
         return cell
     try:
-        key = Store(home / f"{clip}.zarr").check().attrs.get("key")
+        store = Store(home / f"{clip}.zarr")
+        verify(store)
+        key = store.attrs.get("key")
     except StoreError as error:
+        if fault := machine_fault(error):
+            raise MachineFault(f"{home / clip}.zarr cannot be read: {fault}") from error
         return cell._replace(status="missing", why=str(error), found=None)
     return cell if key == cell.key else cell._replace(status="stale", found=key)
 

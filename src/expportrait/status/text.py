@@ -55,6 +55,13 @@ def overview(survey: Survey) -> str:
         text += ["", "Failed:", table(lines)]
         if len(failed) > MOST_REASONS:
             text.append(f"and {len(failed) - MOST_REASONS} more reasons: --json has all")
+    damaged = [*survey.damaged()]
+    if damaged:
+        lines = [(stage, clip, cell.why) for stage, clip, cell in damaged[:MOST_REASONS]]
+        text += ["", "Damaged or lost (`expportrait retry --deep` has them made again):",
+                 table([("stage", "clip", "why"), *lines])]  # fmt: skip
+        if len(damaged) > MOST_REASONS:
+            text.append(f"and {len(damaged) - MOST_REASONS:,} more: --json has all")
     return "\n".join([*text, "", plan(survey)])
 
 
@@ -84,4 +91,5 @@ def as_data(survey: Survey) -> dict[str, Any]:
     return {
         "manifest": str(config.manifest), "results": str(config.results), "clips": len(survey.rows),
         "pairs": len(survey.pairs), "stages": stages, "failed": reasons(survey), "todo": todo(survey), "not_ok": clips,
+        "damaged": [{"stage": stage, "clip": clip, "why": cell.why} for stage, clip, cell in survey.damaged()],
     }  # fmt: skip

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from expportrait.errors import UserError
 from expportrait.heal import drop_indexes, indexes, marker
-from expportrait.heartbeat import read_heartbeats
+from expportrait.heartbeat import DEAD, Pulse, named, read_heartbeats
+from expportrait.progress import say
 from expportrait.stages import PER_CLIP
 from expportrait.stages.contracts import TARGETS, home_of
 from expportrait.status.survey import ALL, Cell, Survey, on_disk
@@ -34,12 +35,23 @@ class Waste:
 
 
 def check_idle(results: Path) -> None:
-    """Raises UserError while jobs or a Snakemake may be at work on the results."""
-    for beat in read_heartbeats(results):
-        recent = time.time() - beat["updated"] < 600
-        if beat["alive"] or (beat["alive"] is None and recent):
-            raise UserError(f"process {beat['pid']} on {beat['host']} is at work on "
-                            f"{beat['stage']} {beat['shard'] or 'training'}: wait for its end, or stop it")  # fmt: skip
+    """Raises UserError while jobs or a Snakemake may be at work on the results, whoever started them and where. A job
+    of another machine that was killed lately is looked at for two minutes."""
+    pulse, told = Pulse(), False
+    while True:
+        beats = pulse.feel(read_heartbeats(results, runs=True))
+        for beat in beats:
+            if beat["alive"]:
+                raise UserError(f"process {beat['pid']} on {beat['host']} is at work on {named(beat)}: wait for its "
+                                "end, or stop it")  # fmt: skip
+        unknown = [beat for beat in beats if beat["alive"] is None]
+        if not unknown:
+            break
+        if not told:
+            say(f"looking for up to {DEAD} s whether jobs of other machines are still at work, such as "
+                f"{named(unknown[0])} on {unknown[0]['host']}")  # fmt: skip
+        told = True
+        time.sleep(1)
     with suppress(OSError):
         if any(Path(".snakemake", "locks").iterdir()):
             raise UserError("a Snakemake is at work in this folder, or was killed: wait for its end, or "
@@ -57,7 +69,7 @@ def to_retry(
     def meant(stage: str, clip: str) -> bool:
         return (not stages or stage in stages) and (not clips or bool(clips & parts.get(clip, {clip})))
 
-    damaged = [found for found in survey.having("missing") if found[2].why]
+    damaged = [*survey.damaged()]
     for stage, clip, cell in survey.having("ok") if clips else ():
         if meant(stage, clip) and (why := _damage(survey, stage, clip)):
             damaged.append((stage, clip, cell._replace(status="missing", why=why)))
@@ -116,9 +128,10 @@ def waste(survey: Survey, stale: bool = False, now: float | None = None) -> list
     has nothing to do with the results."""
     results, now = survey.config.results, now or time.time()
     found, used, alien = [], 0, 0
-    for stage in survey.stages:
-        home, needed = home_of(results, stage), survey.cells[stage]
-        of = "clip of the manifest" if stage in (*PER_CLIP, TARGETS) else "pair"
+    targets = {pair.extra["target"]: Cell("skipped") for pair in survey.pairs}  # needed by another setting alone
+    for stage, needed in ({TARGETS: targets} | survey.cells).items():
+        home = home_of(results, stage)
+        of = {TARGETS: "target of a pair"}.get(stage, "clip of the manifest" if stage in PER_CLIP else "pair")
         obsolete = _obsolete_indexes(survey, stage, home)
         for path in _inside(home):
             if _TEMPORARY.fullmatch(path.name):

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from expportrait.files import replace_file
+from expportrait.heartbeat import HOST
 from expportrait.stages import TRAINED
 from expportrait.status.survey import Survey
 from expportrait.status.text import overview, table
 from expportrait.store import writing
 
-RECENT = 900.0  # s without a word after which a job elsewhere is taken for dead
+RECENT = 300.0  # s without a beat, by our clock, after which a job elsewhere that was looked at once is not shown
 
 
 def busy(beat: dict[str, Any]) -> bool:
-    """Whether the job is at work, as far as one can tell."""
+    """Whether the job is at work, as far as one can tell after so many looks."""
     elsewhere = beat["alive"] is None and not beat["ended"]
     return bool(beat["alive"]) or (elsewhere and time.time() - beat["updated"] < RECENT)
 
@@ -39,16 +40,26 @@ def jobs_table(beats: list[dict[str, Any]], every: dict[str, tuple[float, int]])
     """One line a job at work: its clips done, or the steps of its training."""
     if not beats:
         return "No job is at work."
-    rows = [("stage", "shard", "done", "of", "failed", "s each", "left", "now", "last word")]
+    elsewhere = any(beat["host"] != HOST for beat in beats)
+    rows = [("stage", "shard", "done", "of", "failed", "s each", "left", "now", "last word", *["host"] * elsewhere)]
     for beat in beats:
         each = beat["seconds"] / beat["computed"] if beat["computed"] else every.get(beat["stage"], (0.0, 0))[0]
         left = _span(each * (beat["total"] - beat["done"])) if each else "?"
-        word = f"{_span(time.time() - beat['updated'])} ago"
+        word = f"{_span(time.time() - beat['told'])} ago"
         pace = f"{each:.{1 if each > 1 else 3}f}" if each else "?"
         now = beat["step"] or beat["now"]
-        counted = beat["shard"] or "steps", beat["done"], beat["total"], beat["counts"].get("failed", 0)
-        rows.append((beat["stage"], *counted, pace, left, now, word))
+        counted = beat["shard"] or beat["unit"], beat["done"], beat["total"], beat["counts"].get("failed", 0)
+        rows.append((beat["stage"], *counted, pace, left, now, word, *[beat["host"]] * elsewhere))
     return table(rows)
+
+
+def at_work_now(beats: list[dict[str, Any]]) -> str:
+    """One sentence on the jobs at work; empty where there is none."""
+    found = [*filter(busy, beats)]
+    jobs = ", ".join(f"{stage} {count}" for stage, count in Counter(beat["stage"] for beat in found).items())
+    hosts = {beat["host"] for beat in found} - {HOST}
+    where = f", on {len(hosts)} other machine{'s' * (len(hosts) > 1)} such as {min(hosts)}" if hosts else ""
+    return f"Jobs at work: {jobs}{where}; `expportrait watch` shows them." if found else ""
 
 
 def stages_left(survey: Survey, every: dict[str, tuple[float, int]]) -> str:
@@ -104,7 +115,7 @@ PAGE = """<!doctype html>
   const when = document.getElementById("when");
   const minutes = (Date.now() / 1000 - when.dataset.when) / 60;
   if (minutes > {late}) when.textContent += " Nothing has been written for " + Math.round(minutes) +
-    " minutes: `expportrait watch` has ended.";
+    " minutes: the run has ended, or no `expportrait watch` is running.";
 </script>
 </html>
 """
@@ -112,7 +123,7 @@ PAGE = """<!doctype html>
 
 def write_page(survey: Survey, beats: list[dict[str, Any]], text: str, every: float) -> Path:
     """results/report/status.html around ``screen``'s text, self-contained, replaced in one step."""
-    trained = {beat["stage"]: beat for beat in beats if busy(beat) and not beat["shard"]}
+    trained = {beat["stage"]: beat for beat in beats if busy(beat) and beat["unit"] == "steps"}
     file = survey.config.results / "report" / "status.html"
     now, results = time.time(), html.escape(str(survey.config.results))
     page = PAGE.format(

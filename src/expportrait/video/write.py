@@ -1,6 +1,5 @@
 """Video files that browsers play."""
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -12,6 +11,7 @@ import numpy as np
 
 from expportrait.errors import MachineFault
 from expportrait.faults import ERRNO
+from expportrait.files import beside
 
 BT709 = 1  # in ffmpeg's tables of colour spaces, primaries and transfer curves alike
 
@@ -33,7 +33,7 @@ class Film:
 
     def __init__(self, path: Path, fps: float, crf: int = 16):
         self._path, self._fps, self._crf = Path(path), fps, crf
-        self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        self._temporary = beside(self._path)
         self._stream: av.VideoStream | None = None
 
     def __enter__(self) -> Self:
