@@ -25,7 +25,7 @@ from expportrait.stage import Clip
 from expportrait.stage import run as run_stage
 from expportrait.stages.contracts import contract
 from expportrait.store import Store, StoreWriter, decode_normals
-from expportrait.video.write import Film
+from expportrait.video.write import Mp4Writer
 
 PANEL = 256  # px, least side of the videos' pictures: smaller ones are enlarged, so that players show them
 
@@ -83,8 +83,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
     stored = out.stream("frames", frames, (size, size, 3), np.uint8, color="RGB")
     with (
         torch.autocast(clip.device.split(":")[0], torch.bfloat16, enabled=about["precision"] == "bf16"),
-        Film(video, fps) as film,
-        Film(video.with_suffix(".side.mp4"), fps) as beside,
+        Mp4Writer(video, fps) as film,
+        Mp4Writer(video.with_suffix(".side.mp4"), fps) as beside,
         clip.bar("frames", frames) as bar,
     ):
         first = 0

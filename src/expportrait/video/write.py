@@ -17,15 +17,15 @@ BT709 = 1  # in ffmpeg's tables of colour spaces, primaries and transfer curves 
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int = 16) -> None:
-    """Write frames as ``Film`` does. Raises ValueError without frames, OSError where the file cannot be written."""
-    with Film(path, fps, crf) as film:
+    """Write frames as ``Mp4Writer`` does. Raises ValueError without frames, OSError where it cannot be written."""
+    with Mp4Writer(path, fps, crf) as film:
         for frame in frames:
             film.append(frame)
 
 
-class Film:
-    """``with Film(path, fps) as film: film.append(frame)`` — frames (H,W,3) u8 RGB, all of one size, as H.264 in BT.709
-    colours, index first; odd sides grow by a pixel.
+class Mp4Writer:
+    """``with Mp4Writer(path, fps) as film: film.append(frame)`` — frames (H,W,3) u8 RGB, all of one size, as H.264 in
+    BT.709 colours, index first; odd sides grow by a pixel.
 
     The file appears when the block ends well. Raises ValueError without frames, MachineFault where the disk is full or
     fails, OSError where it cannot be written for another reason.
