@@ -30,8 +30,9 @@ def make_truth(head: Head, frames: int, size: int = 128, hair: float = 0.02, yaw
     pose[:, 1, 1] = pose[:, 2, 1] = yaw * phase.sin()
     pose[:, 3, 0] = 0.06 * (1 + phase.cos())
     pose[:, 4:6, 1] = torch.linspace(-0.2, 0.2, frames)[:, None]  # the eyes
-    blink = [head.unit_names.index(f"eyeBlink{side}") for side in ("Left", "Right")]
-    p.expression[frames // 2] += 0.9 * head.unit_matrix[blink].sum(0)
+    blink = [i for i, name in enumerate(head.unit_names) if name.startswith("eyeBlink")]  # SMPL-X has none
+    if blink:
+        p.expression[frames // 2] += 0.9 * head.unit_matrix[blink].sum(0)
     p.set_pose(pose, torch.tensor([[0.01, -0.13, -1.45]]).expand(frames, 3))
     scalp = (head.regions == head.REGIONS.index("scalp")).float()
     neutral = head.dense.canonical(p.shape, torch.zeros(1, head.n_expression))
