@@ -79,7 +79,7 @@ def test_the_store_tells_what_was_seen(head: Head, fit: ProxyFit) -> None:
     back = scalp & (depth < depth[scalp].min() + 0.03)
     assert fit.evidence[head.facial > 0.9].median() > 0.5 and back.sum() > 50
     assert (fit.evidence[back] == 0).all()
-    assert fit.errors["set_aside"].max() < 0.02
+    assert fit.set_aside.max() < 0.02
 
 
 def test_every_loss_falls_and_is_recorded(fit: ProxyFit) -> None:
@@ -280,7 +280,7 @@ def test_trouble_stays_where_it_is(head: Head, truth: Truth, fit: ProxyFit) -> N
     assert found.errors["landmark"][:4].max() < 0.03
     assert found.static.norm(dim=-1).max() < 1.5 * fit.static.norm(dim=-1).max()
     assert (found.frame_weight[4:] < 0.1).all() and (found.frame_weight[:4] == 1).all()
-    assert found.errors["set_aside"][2] > 0.1 > found.errors["set_aside"][:2].max()
+    assert found.set_aside[2] > 0.1 > found.set_aside[:2].max()
     assert found.evidence.sum() < 0.8 * fit.evidence.sum()
     # Bridged: the lost frames move on from their neighbours and do not jump.
     assert (found.parameters.place[3:].diff(dim=0)).norm(dim=-1).max() < 0.02

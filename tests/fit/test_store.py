@@ -33,7 +33,7 @@ def write_fit(file: Path, head: Head) -> Store:
     n, face = len(head.dense.template), torch.nonzero(head.dynamic_mask > 1e-3).squeeze(-1)
     static = 0.01 * torch.randn(n, 3, generator=g)
     dynamic = 0.01 * torch.randn(3, len(face), 3, generator=g)
-    errors = {name: torch.zeros(3) for name in ("landmark", "normal_deg", "overlap", "set_aside")}
+    errors = {name: torch.zeros(3) for name in ("landmark", "normal_deg", "overlap")}
     with StoreWriter(file, {"key": "k"}) as out:
         save_proxy(out, ProxyFit(p, static, dynamic, face, [("final", {"total": 0.1})], errors), head)
     return Store(file)

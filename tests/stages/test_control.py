@@ -23,7 +23,7 @@ def fitted():
     p.set_pose(pose, torch.tensor([[0.0, -0.13, -1.4]]).expand(5, 3))
     n = len(head.dense.template)
     face = torch.nonzero(head.dynamic_mask > 1e-3).squeeze(-1)
-    errors = {name: torch.zeros(5) for name in ("landmark", "normal_deg", "overlap", "set_aside")}
+    errors = {name: torch.zeros(5) for name in ("landmark", "normal_deg", "overlap")}
     return head, ProxyFit(p, torch.zeros(n, 3), torch.zeros(5, len(face), 3), face, [("final", {"total": 0.1})], errors)
 
 

@@ -59,6 +59,7 @@ class ProxyFit:
     losses: list[tuple[str, dict[str, float]]] = field(default_factory=list)
     errors: dict[str, Tensor] = field(default_factory=dict)
     frame_weight: Tensor | None = None  # (T,) 0..1, how much a frame's own estimates counted
+    set_aside: Tensor | None = None  # (T,) share of a frame's mask that counted for nothing
     evidence: Tensor | None = None  # (n_d,) 0..1, mean trust in what the estimates say of a vertex
 
     def offset(self, frames: Tensor | slice) -> Tensor:
@@ -138,7 +139,7 @@ class ProxyFitter(ClipModel):
             self.name = "final"
             polish(self, s.fine_size, self.polishing(), s.offsets == "both", self.polished)
         errors = self.evaluate(s.fine_size, dense=True)
-        evidence = errors.pop("evidence")
+        evidence, set_aside = errors.pop("evidence"), errors.pop("set_aside")
         return ProxyFit(
             self.parameters.copy(),
             self.static_mask * self.static_raw,
@@ -147,6 +148,7 @@ class ProxyFitter(ClipModel):
             self.losses,
             errors,
             self.trust,
+            set_aside,
             evidence,
         )
 

@@ -36,9 +36,10 @@ def save_proxy(out: StoreWriter, fit: ProxyFit, head: Head) -> None:
     out.array("landmark_error", fit.errors["landmark"].cpu().numpy(), unit="inter-ocular distances")
     out.array("normal_error", fit.errors["normal_deg"].cpu().numpy(), unit="degrees")
     out.array("overlap", fit.errors["overlap"].cpu().numpy(), unit="intersection over union with the mask")
-    out.array("set_aside", fit.errors["set_aside"].cpu().numpy(), meaning="share of the mask that counted for nothing")
     if fit.frame_weight is not None:
         out.array("frame_weight", fit.frame_weight.cpu().numpy(), meaning="share that the frame's own estimates had")
+    if fit.set_aside is not None:
+        out.array("set_aside", fit.set_aside.cpu().numpy(), meaning="share of the mask that counted for nothing")
     if fit.evidence is not None:
         out.array("evidence", fit.evidence.cpu().numpy(), meaning="mean trust in what the estimates say of a vertex")
     loss = np.array([[step.get(term, np.nan) for term in TERMS] for _, step in fit.losses], np.float32)
