@@ -17,8 +17,8 @@ from expportrait.store import Store, decode_normals
 from ..estimators import networks
 
 SIZE, BOX, CROP, FRAMES = 320, (32, 16, 304, 288), 256, 3
-FIT = {"rigid_steps": 60, "landmark_steps": 80, "coarse_passes": 1, "static_passes": 1, "dynamic_passes": 1,
-       "final_passes": 1, "min_steps": 12, "coarse_size": 96, "fine_size": 96}  # fmt: skip
+FIT = {"rigid_steps": 40, "landmark_steps": 50, "coarse_passes": 1, "static_passes": 1, "dynamic_passes": 1,
+       "final_passes": 0.5, "min_steps": 5, "coarse_size": 96, "fine_size": 96}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
