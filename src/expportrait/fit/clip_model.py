@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expportrait.config import Proxy
+from expportrait.fit.bias import NormalBias
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.frames import FrameFile
 from expportrait.fit.growth import LONG, ears, grow, thickness_axes, unexplained
@@ -35,7 +36,7 @@ def hem(head: Head) -> Tensor:
 
 
 class ClipModel:
-    """One clip: its unknowns (``parameters``, ``static_raw``, ``dynamic``) and what they are held against.
+    """One clip: its unknowns (``parameters``, ``static_raw``, ``dynamic``, ``bias``) and what they are held against.
 
     ``targets``: the estimates, whole in memory or in a store; ``points`` (T, 478, 3) px at ``targets.size``;
     ``confidence`` (T,) or (T, 478). Of every frame only points and coarse parameters stay in memory.
@@ -89,6 +90,7 @@ class ClipModel:
         # Of D_s's rate under Adam: hair has centimetres to go, a lip half a millimetre.
         self.pace = ((1 - (1 - FACE_PACE) * head.facial) * (1 - (1 - EAR_PACE) * ear)).unsqueeze(-1)
         self.dynamic = DynamicField(self.frames, len(self.face), device)
+        self.bias = NormalBias(head)
         self.parameters: HeadParameters
 
     def vertices(
@@ -132,7 +134,7 @@ class ClipModel:
         weights = self.weights[frames]
         outline = dense and self.s.w_silhouette > 0  # the coarse head is bald, its outline is not the mask's
         rendered = self.rendered(vertices, size, dense, outline)
-        normal, depth = geometry_loss(rendered, targets)
+        normal, depth = geometry_loss(rendered, targets, self.bias.at(vertices.shape[1]))
         result = {"landmark": (weights * error).sum() / weights.sum().clamp_min(1), "normal": normal, "depth": depth}
         if outline:
             result["silhouette"] = silhouette_loss(rendered.coverage, targets.mask, self.valid(frames, vertices, size))

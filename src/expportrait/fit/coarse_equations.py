@@ -1,7 +1,8 @@
 """The coarse head's residuals in one frame and their derivatives by all that may move: the rows of a linear system.
 
 The unknowns of a frame (``own``): expression, six rotations, place, log scale. Of the clip (``shared``): shape, four
-rotations of the shoulders, log focal length. Rotations turn in their own frame, in rad.
+rotations of the shoulders, log focal length, and after these, with offsets, the bias of the normals. Rotations turn
+in their own frame, in rad.
 """
 
 import torch
@@ -23,6 +24,8 @@ class CoarseEquations:
         head = model.head
         self.own = head.n_expression + 3 * FRAME_JOINTS + 3
         self.shared = head.n_shape + 3 * CLIP_JOINTS + 1
+        # What the bare head lacks would pass for the estimator's error.
+        self.bias = model.bias.turn.numel() if dense else 0
         self.edges = mesh_edges(head.faces)  # the dense mesh begins with the coarse one's vertices
         self.faces = head.dense_faces if dense else head.faces
         self.losses = dict.fromkeys(("landmark", "normal", "depth", "silhouette"), 0.0)
@@ -59,7 +62,8 @@ class CoarseEquations:
         return out
 
     def gram(self, t: int, transforms: Tensor, change: Tensor) -> Tensor:
-        """(P + 1, P + 1) float64 on the CPU: J^T J of frame ``t``, with the residual as last column of J."""
+        """(P + 1, P + 1) float64 on the CPU: J^T J of frame ``t``, with the residual as last column of J; P counts the
+        bias."""
         model = self.model
         frames = torch.tensor([t], device=model.device)
         vertices = model.vertices(frames, self.dense)
@@ -67,14 +71,24 @@ class CoarseEquations:
         camera, targets = model.parameters.camera(self.size), model.targets[self.size][frames]
         trust = (model.reliable if self.dense else model.reliable_bare)[: vertices.shape[1]]
         valid = model.valid(frames, vertices, self.size)[0] if self.dense else None  # the bare head is bald
-        seen = look(vertices[0], self.faces, self.edges, rendered, targets, camera, trust, valid)
+        bias = model.bias.at(vertices.shape[1])
+        seen = look(vertices[0], self.faces, self.edges, rendered, targets, camera, trust, valid, bias)
         offset = model.offsets(frames) if self.dense else None
-        rows = [
-            self.landmark_rows(t, transforms, change, offset),
-            *self.surface_rows(t, seen, transforms, change, offset),
-        ]
-        rows = torch.cat(rows)
-        return (rows.t() @ rows).double().cpu()
+        tilts, *others = self.surface_rows(t, seen, transforms, change, offset)
+        rows = torch.cat([self.landmark_rows(t, transforms, change, offset), tilts, *others])
+        gram = rows.t() @ rows
+        if not self.bias:
+            return gram.double().cpu()
+        swing = model.bias.basis[seen.edges].mean(1)[:, :, None] * self.weighted(t, seen)[:, None, None]
+        swing = (swing * seen.swing[:, None]).flatten(1)
+        cross = tilts.t() @ swing
+        top = torch.cat([gram[:-1, :-1], cross[:-1], gram[:-1, -1:]], 1)
+        middle = torch.cat([cross[:-1].t(), swing.t() @ swing, cross[-1:].t()], 1)
+        return torch.cat([top, middle, torch.cat([top[:, -1], middle[:, -1], gram[-1, -1:]])[None]]).double().cpu()
+
+    def weighted(self, t: int, seen: Seen) -> Tensor:
+        """(k,) root of the weight of each edge's row."""
+        return (self.model.trust[t] * self.model.s.w_normal * seen.edge_weight).sqrt()
 
     def landmark_rows(self, t: int, transforms: Tensor, change: Tensor, offset: Tensor | None) -> Tensor:
         model, p, head = self.model, self.model.parameters, self.model.head
@@ -118,7 +132,7 @@ class CoarseEquations:
 
         i, j = number[seen.edges].unbind(1)
         rows = torch.cat([torch.einsum("ek,ekp->ep", seen.across, jacobian[i] - jacobian[j]), seen.tilt[:, None]], -1)
-        rows = rows * (trust * model.s.w_normal * seen.edge_weight).sqrt()[:, None]
+        rows = rows * self.weighted(t, seen)[:, None]
 
         basis, weight = seen.basis[mine], seen.depth_weight[mine]
         depth = torch.cat([-jacobian[number[seen.points[mine]], 2], seen.gap[mine, None]], -1)

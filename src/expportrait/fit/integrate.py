@@ -5,35 +5,43 @@ back to the canonical pose, these are equations in the offsets alone. For D_s th
 system an edge and a vertex, however many frames there are; for D_t each frame is solved by itself.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from expportrait.fit.bias import NormalBias
 from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.losses import MILLI, OffsetEnergy
 from expportrait.fit.newton import Tell
 from expportrait.fit.seen import Seen, look, mesh_edges
 
 STATIC_ITERATIONS, DYNAMIC_ITERATIONS = 60, 30  # of conjugate gradients
+LOSSES = ("normal", "depth", "silhouette")
 
 
 @dataclass
 class Weights:
-    """Of one field's own terms: L_mag and L_lap (per mm^2), squared stretch."""
+    """Of one field's own terms: L_mag and L_lap (per mm^2), squared stretch; of the bias of the normals."""
 
     magnitude: float
     laplacian: float
     strain: float
+    bias: float = 0.0
 
 
 class System:
-    """Sums of equations in the offsets of ``n`` vertices: 3x3 blocks of ``edges`` (E, 2) and of vertices."""
+    """Sums of equations in the offsets of ``n`` vertices: 3x3 blocks of ``edges`` (E, 2) and of vertices; and where a
+    ``bias`` of the normals moves along, 2x2 blocks of edges in that."""
 
-    def __init__(self, edges: Tensor, n: int):
-        self.edges, self.n = edges, n
+    def __init__(self, edges: Tensor, n: int, bias: NormalBias | None = None):
+        self.edges, self.n, self.bias = edges, n, bias
         self.of_edge, self.pull_edge = edges.new_zeros(len(edges), 3, 3).float(), edges.new_zeros(len(edges), 3).float()
         self.of_vertex, self.pull_vertex = edges.new_zeros(n, 3, 3).float(), edges.new_zeros(n, 3).float()
+        if bias is not None:
+            self.of_swing, self.pull_swing = self.of_edge[:, :2, :2].clone(), self.pull_edge[:, :2].clone()
+            self.between = self.of_edge[:, :, :2].clone()
         self.free: list[Tensor] = []  # (n, 3) fields each, of unit weight, that a frame's scale and shift of depth take
         self.key = edges[:, 0] * n + edges[:, 1]
 
@@ -44,6 +52,11 @@ class System:
         weighted = w_normal * seen.edge_weight[:, None] * across
         self.of_edge[rows] += weighted[:, :, None] * across[:, None]
         self.pull_edge[rows] += seen.tilt[:, None] * weighted
+        if self.bias is not None:
+            self.between[rows] += weighted[:, :, None] * seen.swing[:, None]
+            weighted = w_normal * seen.edge_weight[:, None] * seen.swing
+            self.of_swing[rows] += weighted[:, :, None] * seen.swing[:, None]
+            self.pull_swing[rows] += seen.tilt[:, None] * weighted
         away = -turn[seen.points, 2]
         weighted = w_depth * seen.depth_weight[:, None] * away
         self.of_vertex[seen.points] += weighted[:, :, None] * away[:, None]
@@ -79,45 +92,80 @@ class System:
     ) -> Tensor:
         """(n, 3) m: the offset field after a step from ``offset`` (n, 3), by conjugate gradients.
 
-        ``rest`` (n, 3): where L_mag and strain are zero; ``mask`` (n, 1): what of the field acts.
+        ``rest`` (n, 3): where L_mag and strain are zero; ``mask`` (n, 1): what of the field acts. The bias moves.
         """
         i, j = self.edges.unbind(1)
         short = self.n - energy.n  # the vertex that stands for those held still
         pad = lambda x: torch.cat([x, x.new_zeros(short, x.shape[1])]) if short else x  # noqa: E731
         scale = 2 / energy.n
-
         free = torch.stack(self.free).flatten(1) if self.free else self.of_vertex.new_zeros(0, 3 * self.n)
+        bias = self.bias
+        if bias is not None:
+            basis, prior = bias.basis[self.edges].mean(1), 2 * w.bias / bias.turn.numel()  # (E, k)
 
         def offset_terms(x: Tensor, moved: Tensor) -> Tensor:
             out = w.magnitude * MILLI**2 * energy.held * moved + w.strain * (energy.strain @ moved)
             return scale * (out + w.laplacian * MILLI**2 * (energy.bilaplacian @ x)) if w.laplacian else scale * out
 
-        def data(moved: Tensor) -> Tensor:
+        def data(moved: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
             moved = pad(moved)
-            along = (self.of_edge @ (moved[i] - moved[j])[..., None])[..., 0]
+            stretch = (moved[i] - moved[j])[..., None]
+            along = (self.of_edge @ stretch)[..., 0]
+            if bias is not None:
+                swing = (basis @ turn)[..., None]
+                along = along + (self.between @ swing)[..., 0]
+                turn = (
+                    basis.t() @ (self.between.transpose(1, 2) @ stretch + self.of_swing @ swing)[..., 0] + prior * turn
+                )
             out = (self.of_vertex @ moved[..., None])[..., 0].index_add(0, i, along).index_add(0, j, -along)
             out = out - (free.t() @ (free @ moved.flatten())).view_as(out)
-            return out[: energy.n]
+            return out[: energy.n], turn
+
+        def product(step: list[Tensor]) -> list[Tensor]:
+            pushed, turned = data(mask * step[0], step[1])
+            return [mask * pushed + offset_terms(step[0], step[0]), turned]
 
         pull = self.pull_vertex.index_add(0, i, self.pull_edge).index_add(0, j, -self.pull_edge)[: energy.n]
-        residual = -mask * pull - offset_terms(offset, offset - rest)
+        residual = [-mask * pull - offset_terms(offset, offset - rest)]
         trace = self.of_edge.diagonal(dim1=1, dim2=2).mean(1)
         stiffness = self.of_vertex.diagonal(dim1=1, dim2=2).mean(1).index_add(0, i, trace).index_add(0, j, trace)
         stiffness = stiffness[: energy.n] * mask[:, 0].square() + scale * w.strain * energy.stiffness
         own = w.magnitude * energy.held[:, 0] + 1.2 * w.laplacian
-        stiffness = (stiffness + scale * own * MILLI**2 + 1e-12).unsqueeze(-1)
+        stiffness = [(stiffness + scale * own * MILLI**2 + 1e-12).unsqueeze(-1)]
+        if bias is None:
+            residual.append(offset.new_zeros(0, 2))
+            stiffness.append(offset.new_ones(0, 2))
+        else:
+            residual.append(-basis.t() @ self.pull_swing - prior * bias.turn)
+            stiffness.append(basis.square().t() @ self.of_swing.diagonal(dim1=1, dim2=2) + prior + 1e-12)
+        moved, turned = conjugate_gradients(product, residual, stiffness, iterations)
+        if bias is not None:
+            bias.turn = bias.turn + turned
+        return offset + moved
 
-        step = torch.zeros_like(residual)
-        ready = residual / stiffness
-        direction, size = ready, (residual * ready).sum()
-        for _ in range(iterations):
-            product = mask * data(mask * direction) + offset_terms(direction, direction)
-            along = size / (direction * product).sum().clamp_min(1e-30)
-            step, residual = step + along * direction, residual - along * product
-            ready = residual / stiffness
-            size, old = (residual * ready).sum(), size
-            direction = ready + size / old.clamp_min(1e-30) * direction
-        return offset + step
+
+def conjugate_gradients(
+    product: Callable[[list[Tensor]], list[Tensor]], residual: list[Tensor], stiffness: list[Tensor], iterations: int
+) -> list[Tensor]:
+    """The solution of a positive definite system in several tensors of unknowns; ``stiffness``: near its diagonal."""
+
+    def dot(x: list[Tensor], y: list[Tensor]) -> Tensor:
+        return sum((a * b).sum() for a, b in zip(x, y, strict=True))
+
+    def plus(x: list[Tensor], factor: Tensor, y: list[Tensor]) -> list[Tensor]:
+        return [a + factor * b for a, b in zip(x, y, strict=True)]
+
+    solution = [torch.zeros_like(x) for x in residual]
+    ready = [a / b for a, b in zip(residual, stiffness, strict=True)]
+    direction, size = ready, dot(residual, ready)
+    for _ in range(iterations):
+        change = product(direction)
+        along = size / dot(direction, change).clamp_min(1e-30)
+        solution, residual = plus(solution, along, direction), plus(residual, -along, change)
+        ready = [a / b for a, b in zip(residual, stiffness, strict=True)]
+        size, old = dot(residual, ready), size
+        direction = plus(ready, size / old.clamp_min(1e-30), direction)
+    return solution
 
 
 class Integrator:
@@ -134,15 +182,16 @@ class Integrator:
         rendered = model.rendered(vertices, self.size, dense=True)
         camera, targets = p.camera(self.size), model.targets[self.size][one]
         valid = model.valid(one, vertices, self.size)[0]
-        seen = look(vertices[0], head.dense_faces, self.edges, rendered, targets, camera, model.reliable, valid)
+        trust, bias = model.reliable, model.bias.at(vertices.shape[1])
+        seen = look(vertices[0], head.dense_faces, self.edges, rendered, targets, camera, trust, valid, bias)
         transforms = head.transforms(p.shape, p.expression[one], p.matrices(one), p.translation(one))[0]
         return seen, (head.dense.weights @ transforms[:, :, :3].flatten(1)).view(-1, 3, 3)
 
     @torch.no_grad()
     def static_step(self, frames: Tensor, tell: Tell = lambda count: None) -> dict[str, float]:
-        """Move D_s to what ``frames`` say of it, with D_t held still; mean losses before the step."""
+        """Move D_s, and the bias of the normals, to what ``frames`` say, with D_t held still; mean losses before."""
         model, s = self.model, self.model.s
-        system, losses = System(self.edges, len(model.static_raw)), {"normal": 0.0, "depth": 0.0, "silhouette": 0.0}
+        system, losses = System(self.edges, len(model.static_raw), model.bias), dict.fromkeys(LOSSES, 0.0)
         for one in frames.to(model.device).split(1):
             seen, turn = self.frame(one)
             share = float(model.trust[one]) / len(frames)
@@ -152,10 +201,9 @@ class Integrator:
         hold = 2 / len(model.along) * s.w_static_tangent * MILLI**2 * model.along
         system.of_vertex += hold
         system.pull_vertex += (hold @ (model.static_raw - model.static_start)[..., None])[..., 0]
-        weights = Weights(s.w_static_magnitude, s.w_static_laplacian, s.w_strain)
-        model.static_raw = system.solve(
-            model.static_raw, model.static_start, model.static_mask, model.static_energy, weights, STATIC_ITERATIONS
-        )
+        weights = Weights(s.w_static_magnitude, s.w_static_laplacian, s.w_strain, s.w_normal_bias)
+        start, mask, energy = model.static_start, model.static_mask, model.static_energy
+        model.static_raw = system.solve(model.static_raw, start, mask, energy, weights, STATIC_ITERATIONS)
         return losses
 
     @torch.no_grad()
@@ -163,7 +211,7 @@ class Integrator:
         """Move every frame's D_t to what the frame says of it, with D_s held still."""
         model, s = self.model, self.model.s
         weights = Weights(s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain)
-        losses = {"normal": 0.0, "depth": 0.0, "silhouette": 0.0}
+        losses = dict.fromkeys(LOSSES, 0.0)
         for one in torch.arange(model.frames, device=model.device).split(1):
             seen, turn = self.frame(one)
             trust = float(model.trust[one])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from expportrait.config import Proxy
+from expportrait.fit.bias import unbiased
 from expportrait.fit.targets import Targets
 from expportrait.render import Fragments
 
@@ -35,13 +36,17 @@ def scale_and_shift(
     return a, mean_y - a * mean_x
 
 
-def geometry_loss(fragments: Fragments, targets: Targets) -> tuple[Tensor, Tensor]:
-    """Eq. (6) over M_t: (normal term, depth term in m). ``fragments``: renders of the targets' frames at their size."""
+def geometry_loss(fragments: Fragments, targets: Targets, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Eq. (6) over M_t: (normal term, depth term in m). ``fragments``: renders of the targets' frames at their size;
+    ``bias`` (n, 2) rad: of the normals, at the mesh's vertices."""
     pixels = targets.size**2
     index, group = fragments.index, fragments.index // pixels
     weight = (targets.confidence * targets.mask).flatten().index_select(0, index)
     norm = weight.sum().clamp_min(1.0)
     wanted = targets.normals.reshape(-1, 3).index_select(0, index)
+    if bias is not None:
+        with torch.no_grad():
+            wanted = unbiased(wanted, fragments.interpolate(bias))
     cosine = (fragments.normals * wanted).sum(-1)
     normal = (weight * ((1 - cosine) + 0.5 * (fragments.normals - wanted).abs().sum(-1))).sum() / norm
 

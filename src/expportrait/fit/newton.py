@@ -45,7 +45,7 @@ class CoarseStep:
     def __init__(self, model: ClipModel, size: int, dense: bool):
         self.model, self.p, self.s, self.e = model, model.parameters, model.s, model.head.n_expression
         self.equations = CoarseEquations(model, size, dense)
-        self.own, self.shared = self.equations.own, self.equations.shared
+        self.own, self.shared = self.equations.own, self.equations.shared + self.equations.bias
 
     def run(self, tell: Tell) -> dict[str, float]:
         own, frames = self.own, self.model.frames
@@ -139,20 +139,24 @@ class CoarseStep:
         return weights.sqrt()[:, None] * out
 
     def of_clip(self, schur: Tensor) -> Tensor:
-        """(c,) step of shape, shoulders and focal length from what elimination left; they move."""
+        """(c,) step of shape, shoulders, focal length and bias from what elimination left; they move."""
         p, s, count = self.p, self.s, self.model.frames
         sine = half_skew(sixd_to_matrix(p.shoulders)).flatten().double().cpu()
         off = torch.zeros((), dtype=torch.float64)  # it stays near where landmarks put it
         shape = p.shape.double().cpu()
         weights = torch.cat([torch.full_like(shape, s.w_shape / len(shape)), torch.full_like(sine, s.w_shoulders)])
-        weights = 2 * count * torch.cat([weights, torch.tensor([s.w_focal_coarse], dtype=torch.float64)])
-        pull = schur[:-1, -1] + weights * torch.cat([shape, sine, off[None]])
+        bias = self.model.bias.turn.flatten()[: self.equations.bias].double().cpu()
+        of_bias = torch.full_like(bias, s.w_normal_bias / max(len(bias), 1))
+        weights = 2 * count * torch.cat([weights, torch.tensor([s.w_focal_coarse], dtype=torch.float64), of_bias])
+        pull = schur[:-1, -1] + weights * torch.cat([shape, sine, off[None], bias])
         stiffness = weights + DAMPING * schur[:-1, :-1].diagonal().abs() + 1e-9
         step = -torch.linalg.solve(schur[:-1, :-1] + torch.diag(stiffness), pull)
-        moved = step.float().to(p.shape.device)
-        p.shape = p.shape + moved[: len(shape)]
-        p.shoulders = turned(p.shoulders, moved[len(shape) : -1])
-        p.log_focal = p.log_focal + moved[-1]
+        moved = step.float().to(p.shape.device).split([len(shape), len(sine), 1, len(bias)])
+        p.shape = p.shape + moved[0]
+        p.shoulders = turned(p.shoulders, moved[1])
+        p.log_focal = p.log_focal + moved[2][0]
+        if len(bias):
+            self.model.bias.turn = self.model.bias.turn + moved[3].view(-1, 2)
         return step
 
     def of_frames(self, shared: Tensor, kept: FrameFile) -> None:

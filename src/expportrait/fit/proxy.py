@@ -61,6 +61,7 @@ class ProxyFit:
     frame_weight: Tensor | None = None  # (T,) 0..1, how much a frame's own estimates counted
     set_aside: Tensor | None = None  # (T,) share of a frame's mask that counted for nothing
     evidence: Tensor | None = None  # (n_d,) 0..1, mean trust in what the estimates say of a vertex
+    normal_bias: float | None = None  # degrees, root mean square of what the estimated normals were taken to lean
 
     def offset(self, frames: Tensor | slice) -> Tensor:
         """(B, n_d, 3) m: the two fields together."""
@@ -113,13 +114,13 @@ class ProxyFitter(ClipModel):
     def guarded(self, name: str, dense: bool, run: Callable[[], None]) -> None:
         """A stage that moves the coarse head; taken back where landmarks and normals both got worse."""
         self.name = name
-        before, views = (self.parameters.copy(), self.static_raw.clone()), self.views(0)[::2]
+        before, views = (self.parameters.copy(), self.static_raw.clone(), self.bias.turn.clone()), self.views(0)[::2]
         old = self.evaluate(self.s.coarse_size, dense, views)
         run()
         new = self.evaluate(self.s.coarse_size, dense, views)
         worse = [not new[k].mean() <= 1.02 * old[k].mean() for k in ("landmark", "normal_deg")]
         if all(worse) or not self.parameters.finite() or not torch.isfinite(self.static_raw).all():
-            self.parameters, self.static_raw = before
+            self.parameters, self.static_raw, self.bias.turn = before
 
     def run(self, start: HeadParameters | None = None, track: Track | None = None) -> ProxyFit:
         """All stages. ``start`` replaces (a) and (b) by pre-tracked parameters (``proxy.init: file``)."""
@@ -150,6 +151,7 @@ class ProxyFitter(ClipModel):
             self.trust,
             set_aside,
             evidence,
+            self.bias.degrees(),
         )
 
     def landmark_fit(self) -> HeadParameters:

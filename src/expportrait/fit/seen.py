@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from expportrait.fit.bias import unbiased
 from expportrait.fit.targets import Targets
 from expportrait.render import Camera, Fragments, vertex_normals
 
@@ -34,7 +35,8 @@ class Seen:
     """One frame's residuals, and what their derivatives need. Weights are robust; of each kind they sum to about one
     over the scale of what is quadratic.
 
-    Of k edges (i, j): ``tilt`` (k,) = (n* - n) . e / |e|, ``across`` (k, 3) its derivative by e = x_i - x_j at still n.
+    Of k edges (i, j): ``tilt`` (k,) = (n* - n) . e / |e|, ``across`` (k, 3) its derivative by e = x_i - x_j at still n,
+    ``swing`` (k, 2) that by the bias of n*, about the camera's x and y.
     Of m vertices: ``gap`` (m,) m, depth less the estimate after scale and shift, and ``basis`` (m, 1 or 2), what the
     scale, and the shift where it is unknown, change of it. Of r vertices on the outline: ``rim`` (r,), ``outward``
     (r, 3) across it, ``excess`` (r,) m, how far it lies outside the mask's outline (inside: below 0).
@@ -43,6 +45,7 @@ class Seen:
     edges: Tensor
     tilt: Tensor
     across: Tensor
+    swing: Tensor
     edge_weight: Tensor
     points: Tensor
     gap: Tensor
@@ -108,9 +111,11 @@ def look(
     camera: Camera,
     trust: Tensor | None = None,
     valid: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Seen:
     """Residuals of one frame: vertices (n, 3) in camera space, the ``edges`` (E, 2) asked for, the mesh's render at the
-    targets' size; ``trust`` (n,) 0..1 of vertices; ``valid`` (h, w) 0..1 where the mask's outline is this head's."""
+    targets' size; ``trust`` (n,) 0..1 of vertices; ``valid`` (h, w) 0..1 where the mask's outline is this head's;
+    ``bias`` (n, 2) rad: of the normals."""
     height, width = camera.height, camera.width
     place = places(vertices, faces, rendered, camera)
     own, pixel = place.normals, place.pixel
@@ -131,10 +136,12 @@ def look(
     length = (a - b).norm(dim=-1, keepdim=True).clamp_min(1e-6)
     direction = (a - b) / length
     normals = F.normalize(values[kept, :3].sum(1), dim=-1)
+    normals = normals if bias is None else unbiased(normals, bias[kept].mean(1))
     along = (normals * direction).sum(-1)
     tilt = along - (F.normalize(own[kept].sum(1), dim=-1) * direction).sum(-1)
     # Of the direction alone, not of the length: edges would shrink to please.
     across = (normals - along[:, None] * direction) / length
+    swing = torch.linalg.cross(direction, normals)[:, :2]
     weight = sure[kept].amin(1) * length[:, 0].square()  # as much as the edge has surface
     weight = weight / (tilt.square() + TILT**2).sqrt() / weight.sum().clamp_min(1e-12)
     if valid is None:
@@ -153,7 +160,7 @@ def look(
         rim = outline_excess(vertices, own, candidates.nonzero().squeeze(-1), pixel, rendered, targets, camera, valid)
     anchored = targets.anchored is not None and bool(targets.anchored[0])
     depths = depth_gap(vertices, points, values[points, 3], sure[points], targets.disparity, anchored)
-    return Seen(kept, tilt, across, weight, *depths, *rim)
+    return Seen(kept, tilt, across, swing, weight, *depths, *rim)
 
 
 def depth_gap(

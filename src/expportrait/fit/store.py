@@ -53,6 +53,7 @@ def save_proxy(out: StoreWriter, fit: ProxyFit, head: Head) -> None:
         size=p.size,
         head_sha256=head.sha256,
         loss_stage=stages,
+        normal_bias=fit.normal_bias,
         conventions="metres; camera at the origin looking along -z, y up; axis-angle; principal point at the centre",
     )
 
