@@ -9,7 +9,7 @@ from expportrait.head import Head
 from expportrait.render import render
 from tests.fit.make import Truth
 
-QUICK = Proxy(coarse_size=64, fine_size=128, min_steps=5)
+QUICK = Proxy(coarse_size=64, fine_size=128, dynamic_passes=0, final_passes=0)
 REACH = 0.05  # m
 
 

@@ -189,7 +189,7 @@ def test_ablations_leave_out_what_they_say(head: Head, offsets: str) -> None:
 
 def test_without_disentanglement_both_fields_act_everywhere(head: Head) -> None:
     truth = make_truth(head, 3)
-    short = {"static_passes": 1, "dynamic_passes": 4, "final_passes": 0, "min_steps": 8, "coarse_passes": 1}
+    short = {"static_passes": 1, "dynamic_passes": 1, "final_passes": 0, "min_steps": 8, "coarse_passes": 1}
     settings = QUICK.model_copy(update=short | {"disentangle": False})
     fit = fit_proxy(head, truth.targets, truth.points, torch.ones(3), settings)
     hair = truth.static.norm(dim=-1) > 0.018
