@@ -12,7 +12,7 @@ from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.landmarks import ROBUST
 from expportrait.fit.parameters import CLIP_JOINTS, FRAME_JOINTS
 from expportrait.fit.rotation import axis_angle_to_matrix, sixd_to_matrix
-from expportrait.fit.seen import Seen, least_squares, look, mesh_edges
+from expportrait.fit.seen import LOSSES, Seen, least_squares, look, mesh_edges
 from expportrait.head import Surface
 
 
@@ -25,10 +25,10 @@ class CoarseEquations:
         self.own = head.n_expression + 3 * FRAME_JOINTS + 3
         self.shared = head.n_shape + 3 * CLIP_JOINTS + 1
         # What the bare head lacks would pass for the estimator's error.
-        self.bias = model.bias.turn.numel() if dense else 0
+        self.bias_terms = model.bias.turn.numel() if dense else 0
         self.edges = mesh_edges(head.faces)  # the dense mesh begins with the coarse one's vertices
         self.faces = head.dense_faces if dense else head.faces
-        self.losses = dict.fromkeys(("landmark", "normal", "depth", "silhouette"), 0.0)
+        self.losses = dict.fromkeys(("landmark", *LOSSES), 0.0)
 
     def joints(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Joint transforms (B, 10, 3, 4) and their derivatives (B, 10, 3, 4, own + shared)."""
@@ -77,7 +77,7 @@ class CoarseEquations:
         tilts, *others = self.surface_rows(t, seen, transforms, change, offset)
         rows = torch.cat([self.landmark_rows(t, transforms, change, offset), tilts, *others])
         gram = rows.t() @ rows
-        if not self.bias:
+        if not self.bias_terms:
             return gram.double().cpu()
         swing = model.bias.basis[seen.edges].mean(1)[:, :, None] * self.weighted(t, seen)[:, None, None]
         swing = (swing * seen.swing[:, None]).flatten(1)
@@ -127,7 +127,7 @@ class CoarseEquations:
         canonical = (canonical if offset is None else canonical + offset[:n])[used]
         jacobian = self.derivative(coarse.rows(used), canonical, transforms, change)
         trust = model.trust[t]
-        for name, value in zip(("normal", "depth", "silhouette"), seen.loss(), strict=True):
+        for name, value in zip(LOSSES, seen.loss(), strict=True):
             self.losses[name] += float(trust) * value
 
         i, j = number[seen.edges].unbind(1)

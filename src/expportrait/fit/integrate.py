@@ -15,10 +15,9 @@ from expportrait.fit.bias import NormalBias
 from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.losses import MILLI, OffsetEnergy
 from expportrait.fit.newton import Tell
-from expportrait.fit.seen import Seen, look, mesh_edges
+from expportrait.fit.seen import LOSSES, Seen, look, mesh_edges
 
 STATIC_ITERATIONS, DYNAMIC_ITERATIONS = 60, 30  # of conjugate gradients
-LOSSES = ("normal", "depth", "silhouette")
 
 
 @dataclass

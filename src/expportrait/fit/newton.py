@@ -45,7 +45,7 @@ class CoarseStep:
     def __init__(self, model: ClipModel, size: int, dense: bool):
         self.model, self.p, self.s, self.e = model, model.parameters, model.s, model.head.n_expression
         self.equations = CoarseEquations(model, size, dense)
-        self.own, self.shared = self.equations.own, self.equations.shared + self.equations.bias
+        self.own, self.shared = self.equations.own, self.equations.shared + self.equations.bias_terms
 
     def run(self, tell: Tell) -> dict[str, float]:
         own, frames = self.own, self.model.frames
@@ -145,7 +145,7 @@ class CoarseStep:
         off = torch.zeros((), dtype=torch.float64)  # it stays near where landmarks put it
         shape = p.shape.double().cpu()
         weights = torch.cat([torch.full_like(shape, s.w_shape / len(shape)), torch.full_like(sine, s.w_shoulders)])
-        bias = self.model.bias.turn.flatten()[: self.equations.bias].double().cpu()
+        bias = self.model.bias.turn.flatten()[: self.equations.bias_terms].double().cpu()
         of_bias = torch.full_like(bias, s.w_normal_bias / max(len(bias), 1))
         weights = 2 * count * torch.cat([weights, torch.tensor([s.w_focal_coarse], dtype=torch.float64), of_bias])
         pull = schur[:-1, -1] + weights * torch.cat([shape, sine, off[None], bias])

@@ -27,6 +27,7 @@ RIM = 0.5  # cosine to the view below which a vertex may draw the outline
 BORDER = 4  # px beside the picture's edge, where the outline is the picture's and not the person's
 OUTLINE = 0.01  # robust scale of the outline, m
 FARTHEST = 0.05  # m from the outline, beyond which it is another one
+LOSSES = ("normal", "depth", "silhouette")  # what ``Seen.loss`` gives, in its order
 FEW = 20  # vertices from which on a frame's scale and shift of depth can be told
 
 
