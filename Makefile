@@ -36,7 +36,7 @@ test: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/snakefmt --check Snakefile rules
 	$(VENV)/bin/snakemake --lint
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n 2 --dist loadfile
 
 test-slurm: setup
 	@$(VENV)/bin/python -m tests.slurm

@@ -95,7 +95,8 @@ def test_the_file_may_vanish_and_come_back_while_it_is_read(file, elsewhere, imp
     assert read_heartbeat(file)["host"] == "node7"
 
 
-def test_tidying_refuses_while_a_job_is_at_work_on_another_machine(tmp_path, elsewhere, impatient, capfd):
+def test_tidying_refuses_while_a_job_is_at_work_on_another_machine(tmp_path, elsewhere, impatient, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a Snakemake may be at work where the tests were started
     with pytest.raises(UserError, match=rf"^process {elsewhere.pid} on node7 is at work on crop d-0000: wait for its"):
         check_idle(tmp_path)
     assert "looking for up to" in capfd.readouterr().err
