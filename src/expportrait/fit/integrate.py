@@ -100,7 +100,8 @@ class System:
         free = torch.stack(self.free).flatten(1) if self.free else self.of_vertex.new_zeros(0, 3 * self.n)
         bias = self.bias
         if bias is not None:
-            basis, prior = bias.basis[self.edges].mean(1), 2 * w.bias / bias.turn.numel()  # (E, k)
+            prior = 2 * w.bias / bias.turn.numel()
+            total = lambda x: x.new_zeros(self.n, x.shape[1]).index_add(0, i, x).index_add(0, j, x) / 2  # noqa: E731
 
         def offset_terms(x: Tensor, moved: Tensor) -> Tensor:
             out = w.magnitude * MILLI**2 * energy.held * moved + w.strain * (energy.strain @ moved)
@@ -111,11 +112,11 @@ class System:
             stretch = (moved[i] - moved[j])[..., None]
             along = (self.of_edge @ stretch)[..., 0]
             if bias is not None:
-                swing = (basis @ turn)[..., None]
+                swing = bias.basis @ turn
+                swing = ((swing[i] + swing[j]) / 2)[..., None]
                 along = along + (self.between @ swing)[..., 0]
-                turn = (
-                    basis.t() @ (self.between.transpose(1, 2) @ stretch + self.of_swing @ swing)[..., 0] + prior * turn
-                )
+                pushed = self.between.transpose(1, 2) @ stretch + self.of_swing @ swing
+                turn = bias.basis.t() @ total(pushed[..., 0]) + prior * turn
             out = (self.of_vertex @ moved[..., None])[..., 0].index_add(0, i, along).index_add(0, j, -along)
             out = out - (free.t() @ (free @ moved.flatten())).view_as(out)
             return out[: energy.n], turn
@@ -135,8 +136,9 @@ class System:
             residual.append(offset.new_zeros(0, 2))
             stiffness.append(offset.new_ones(0, 2))
         else:
-            residual.append(-basis.t() @ self.pull_swing - prior * bias.turn)
-            stiffness.append(basis.square().t() @ self.of_swing.diagonal(dim1=1, dim2=2) + prior + 1e-12)
+            residual.append(-bias.basis.t() @ total(self.pull_swing) - prior * bias.turn)
+            diagonal = total(self.of_swing.diagonal(dim1=1, dim2=2))
+            stiffness.append(bias.basis.square().t() @ diagonal + prior + 1e-12)
         moved, turned = conjugate_gradients(product, residual, stiffness, iterations)
         if bias is not None:
             bias.turn = bias.turn + turned
