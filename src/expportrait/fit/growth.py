@@ -11,7 +11,7 @@ from torch import Tensor
 
 from expportrait.fit.losses import adjacency
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.targets import TargetFile
+from expportrait.fit.targets import TargetFile, outline_distance
 from expportrait.head import Head
 from expportrait.render import vertex_normals
 
@@ -24,12 +24,6 @@ SMOOTH = 20  # rounds of averaging the normals along which hair grows
 FOLDED = 0.35  # 1 - n . outward, averaged, on an ear
 SLOPE = 1.0  # steepest rise of hair behind the hairline
 LONG = 0.012  # m, half the thickness from which what lies outside the head is not its surface (long hair, a hat's brim)
-
-
-def outline_distance(mask: np.ndarray) -> np.ndarray:
-    """(h, w) 0..1 -> signed px distance to the mask's outline, positive inside."""
-    inside = mask > 0.5
-    return ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)
 
 
 def unexplained(mask: np.ndarray, coverage: np.ndarray, radius: float) -> np.ndarray:

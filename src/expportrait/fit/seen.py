@@ -7,14 +7,12 @@ edges; it is taken off, so that nothing pulls where n = n*.
 
 from dataclasses import dataclass
 
-import numpy as np
-import scipy.ndimage as ndi
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from expportrait.fit.bias import unbiased
-from expportrait.fit.targets import Targets
+from expportrait.fit.targets import Targets, outline_distance
 from expportrait.render import Camera, Fragments, vertex_normals
 
 BEHIND = 0.002  # m behind the rendered surface from where on a vertex is hidden
@@ -196,7 +194,8 @@ def outline_excess(
     outward = F.normalize(normals[rim] * normals.new_tensor([1.0, 1.0, 0.0]), dim=-1)
     beyond = pixel[rim] + outward[:, :2] * outward.new_tensor([2.0, -2.0])
     own = rendered.image(torch.ones_like(rendered.depth))[0]
-    images = torch.stack([outline_distance(own), outline_distance(targets.mask[0]), valid])[None]
+    outlines = [torch.from_numpy(outline_distance(x.cpu().numpy())).to(own.device) for x in (own, targets.mask[0])]
+    images = torch.stack([*outlines, valid])[None]
 
     def sample(at: Tensor) -> Tensor:
         at = at / at.new_tensor([camera.width, camera.height]) * 2 - 1
@@ -207,13 +206,6 @@ def outline_excess(
     excess = (mine - theirs) * metres
     weight = (sample(beyond)[2] > 0.9) / (1 + (excess / OUTLINE).square()) * (excess.abs() < FARTHEST)
     return rim, outward, excess, weight / OUTLINE / weight.sum().clamp_min(FEW)
-
-
-def outline_distance(mask: Tensor) -> Tensor:
-    """(h, w) 0..1 -> signed px distance to the mask's outline, positive inside."""
-    inside = mask.cpu().numpy() > 0.5
-    distance = ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)
-    return torch.from_numpy((distance - 0.5 * np.sign(distance)).astype(np.float32)).to(mask.device)
 
 
 def least_squares(basis: Tensor, weight: Tensor, values: Tensor) -> Tensor:

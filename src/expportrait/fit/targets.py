@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import scipy.ndimage as ndi
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -147,3 +148,10 @@ def target_files(source: TargetSource, sizes: set[int], device: torch.device | s
         for size, file in files.items():
             file[frames] = block.resized(size)
     return files
+
+
+def outline_distance(mask: np.ndarray) -> np.ndarray:
+    """(h, w) 0..1 -> signed px distance to the mask's outline, positive inside, float32."""
+    inside = mask > 0.5
+    distance = ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)
+    return (distance - 0.5 * np.sign(distance)).astype(np.float32)  # the outline runs between pixels
