@@ -57,6 +57,7 @@ FIT_SOURCES = hashlib.sha256(
     )
     + b"".join((HERE / f"{name}.py").read_bytes() for name in ("proxy_truth", "truth_observe", "truth_scores"))
 ).hexdigest()
+BALD = ("coarse", "dynamic")  # methods without D_s
 RATIOS = {
     "surface_face_ratio": "surface_face_mm",
     "surface_rest_ratio": "surface_rest_mm",
@@ -70,9 +71,9 @@ GOALS = {  # of the fit on clean truth: worst acceptable, and whether more is be
 ROWS = (
     "surface_face_mm", "surface_face_ratio", "surface_rest_mm", "surface_rest_ratio", "vertex_face_mm",
     "vertex_rest_mm", "normal_deg", "normal_ratio", "normal_face_deg", "normal_missed", "landmark_iod",
-    "static_same", "static_other",
-    "static_truth", "leakage", "mean_dynamic", "dynamic_truth", "dynamic_size", "gaze_deg", "lid_iod", "jitter_ratio",
-    "seconds_per_frame", "ms_per_iteration_frame", "peak_mib",
+    "static_same", "static_other", "static_same_own", "static_other_own", "static_truth", "leakage", "mean_dynamic",
+    "dynamic_truth", "dynamic_size", "gaze_deg", "lid_iod", "jitter_ratio", "seconds_per_frame",
+    "ms_per_iteration_frame", "peak_mib",
 )  # fmt: skip
 
 
@@ -216,6 +217,9 @@ def summary(done: dict[str, dict], mean: np.ndarray, where: np.ndarray) -> dict:
         }
         arrays = {key: value for key, (_, value) in clips.items()}
         figures |= identity(arrays, mean, where, "fitted")
+        # Heads without hair all differ from the population's mean in the same way: theirs is the bare mean.
+        own = shared_head().dense.template.numpy() if method in BALD else mean
+        figures |= {f"{name}_own": value for name, value in identity(arrays, own, where, "fitted").items()}
         figures["static_truth"] = _mean(
             [identity_correlation(x["fitted"], x["true"], mean, x["seen"] & where) for x in arrays.values()]
         )
