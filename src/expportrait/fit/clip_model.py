@@ -13,6 +13,7 @@ from expportrait.fit.landmarks import charbonnier, interocular, landmark_error, 
 from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.perspective import depth_shift
+from expportrait.fit.posture import turns_in
 from expportrait.fit.seen import places
 from expportrait.fit.targets import TargetSource, target_files
 from expportrait.head import Head
@@ -223,3 +224,10 @@ class ClipModel:
         mean = self.dynamic.mean() * (room > 0.05)
         self.dynamic.shift -= mean
         self.static_raw[self.face] += mean * self.dynamic_mask / room.clamp_min(0.05)
+
+    @torch.no_grad()
+    def straighten(self, seen: Tensor) -> None:
+        """Give the joints what m_s D_s has of their turns over the vertices ``seen`` (n_d,) bool (see posture)."""
+        turns, part = turns_in(self.head, self.parameters.shape, self.static_mask * self.static_raw, seen)
+        self.static_raw -= part * (self.static_mask > 0.05) / self.static_mask.clamp_min(0.05)
+        self.parameters.turn_body(turns)

@@ -200,11 +200,14 @@ class Integrator:
             losses = {name: losses[name] + share * x for name, x in zip(losses, seen.loss(), strict=True)}
             tell(1)
         hold = 2 / len(model.along) * s.w_static_tangent * MILLI**2 * model.along
+        seen = system.of_vertex.diagonal(dim1=1, dim2=2).sum(1) > 0
         system.of_vertex += hold
         system.pull_vertex += (hold @ (model.static_raw - model.static_start)[..., None])[..., 0]
         weights = Weights(s.w_static_magnitude, s.w_static_laplacian, s.w_strain, s.w_normal_bias)
         start, mask, energy = model.static_start, model.static_mask, model.static_energy
         model.static_raw = system.solve(model.static_raw, start, mask, energy, weights, STATIC_ITERATIONS)
+        if s.coarse_passes:  # 0: the coarse head is given
+            model.straighten(seen)
         return losses
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd, sixd_to_matrix
-from expportrait.head import Head
+from expportrait.head import JOINTS, Head
 from expportrait.render import Camera
 
 FRAME_JOINTS, CLIP_JOINTS = 6, 4  # global, neck, head, jaw, eyes a frame; collars and shoulders a clip
@@ -84,6 +84,16 @@ class HeadParameters:
         scale = -translation[:, 2] / self.log_focal.exp()
         self.log_scale = scale.log()
         self.place = torch.stack([translation[:, 0], -translation[:, 1]], -1) / (scale * self.size).unsqueeze(-1)
+
+    def turn_body(self, turns: Tensor) -> None:
+        """Turn joints by ``turns`` (10, 3) axis-angle, in their own frames, in every frame; neck and head, whose own
+        turns are zero, stay where they are."""
+        step = axis_angle_to_matrix(turns)
+        matrices = self.matrices() @ step
+        neck = JOINTS.index("neck")
+        matrices[:, neck] = step[0].t() @ matrices[:, neck]
+        sixd = matrix_to_sixd(matrices)
+        self.rotation, self.shoulders = sixd[:, :FRAME_JOINTS].clone(), sixd[0, FRAME_JOINTS:].clone()
 
     def tensors(self) -> dict[str, Tensor]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
