@@ -71,7 +71,7 @@ GOALS = {  # of the fit on clean truth: worst acceptable, and whether more is be
 ROWS = (
     "surface_face_mm", "surface_face_ratio", "surface_rest_mm", "surface_rest_ratio", "vertex_face_mm",
     "vertex_rest_mm", "normal_deg", "normal_ratio", "normal_face_deg", "normal_missed", "landmark_iod",
-    "static_same", "static_other", "static_same_own", "static_other_own", "static_truth", "leakage", "mean_dynamic",
+    "static_same", "static_other", "static_same_hair", "static_other_hair", "static_truth", "leakage", "mean_dynamic",
     "dynamic_truth", "dynamic_size", "gaze_deg", "lid_iod", "jitter_ratio", "seconds_per_frame",
     "ms_per_iteration_frame", "peak_mib",
 )  # fmt: skip
@@ -208,18 +208,18 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def summary(done: dict[str, dict], mean: np.ndarray, where: np.ndarray) -> dict:
-    """One variant's object: the fit's figures, and in ``baselines`` the others' and the truth's own."""
+def summary(done: dict[str, dict], mean: np.ndarray, bare: np.ndarray, where: np.ndarray) -> dict:
+    """One variant's object: the fit's figures, and in ``baselines`` the others' and the truth's own. ``mean``, ``bare``
+    (n_d,3): the population's with hair and clothes, and without."""
     out = {}
     for method, clips in done.items():
         figures = {
             name: _mean([scores[name] for scores, _ in clips.values()]) for name in next(iter(clips.values()))[0]
         }
         arrays = {key: value for key, (_, value) in clips.items()}
-        figures |= identity(arrays, mean, where, "fitted")
-        # Heads without hair all differ from the population's mean in the same way: theirs is the bare mean.
-        own = shared_head().dense.template.numpy() if method in BALD else mean
-        figures |= {f"{name}_own": value for name, value in identity(arrays, own, where, "fitted").items()}
+        # What all heads of a method share is nobody's identity: without D_s they lack the hair that the population has.
+        figures |= identity(arrays, bare if method in BALD else mean, where, "fitted")
+        figures |= {f"{name}_hair": value for name, value in identity(arrays, mean, where, "fitted").items()}
         figures["static_truth"] = _mean(
             [identity_correlation(x["fitted"], x["true"], mean, x["seen"] & where) for x in arrays.values()]
         )
@@ -297,7 +297,7 @@ def main() -> None:
                 print(f"{job.variant} {job.method} person {job.person} clip {job.clip}: {text}", flush=True)
         mean = mean.result()
     where = skin(head)
-    figures = {variant: summary(done[variant], mean, where) for variant in o.variants}
+    figures = {variant: summary(done[variant], mean, head.dense.template.numpy(), where) for variant in o.variants}
     print(f"{o.people} people x {o.clips} clips x {o.frames} frames, {time.perf_counter() - clock:.0f} s")
     for variant in o.variants:
         print("\n" + table(variant, figures[variant]))

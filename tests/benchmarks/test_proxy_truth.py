@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage as ndi
 import torch
-from benchmarks.proxy_truth import true_start
+from benchmarks.proxy_truth import RATIOS, summary, true_start
 from benchmarks.truth_clips import Clip, make_clip
 from benchmarks.truth_motion import make_motion
 from benchmarks.truth_observe import interocular, observe
@@ -181,3 +181,25 @@ def test_noisy_observations_have_the_stated_errors(head: Head) -> None:
         slope, shift = np.polyfit(a, b, 1)
         spread = np.diff(np.quantile(clip.depth[clip.mask], [0.02, 0.98]))[0]
         assert 0.005 < np.std(slope * a + shift - b) / spread < 0.04
+
+
+def test_hair_that_a_method_lacks_is_no_identity(rng: np.random.Generator) -> None:
+    bare = rng.normal(size=(300, 3))
+    hair = bare + 2 * rng.normal(size=bare.shape)
+    everywhere = np.ones(len(bare), bool)
+
+    def heads(mean: np.ndarray) -> dict:
+        scores = dict.fromkeys(RATIOS.values(), 1.0)
+        who = 0.1 * rng.normal(size=(3, *bare.shape))
+        return {
+            (person, clip): (scores, {"fitted": mean + who[person], "true": hair + who[person], "seen": everywhere})
+            for person in range(3)
+            for clip in range(2)
+        }
+
+    figures = summary({"fit": heads(hair), "coarse": heads(bare)}, hair, bare, everywhere)
+    coarse = figures["baselines"]["coarse"]
+    for method in (figures, coarse):
+        assert method["static_same"] == pytest.approx(1)
+        assert abs(method["static_other"]) < 0.2
+    assert coarse["static_other_hair"] > 0.9 and figures["static_other_hair"] == figures["static_other"]
