@@ -14,7 +14,7 @@ from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silho
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.perspective import depth_shift
 from expportrait.fit.posture import turns_in
-from expportrait.fit.seen import places
+from expportrait.fit.seen import mesh_edges, places
 from expportrait.fit.targets import TargetSource, target_files
 from expportrait.head import Head
 from expportrait.render import Fragments, fragments
@@ -76,6 +76,7 @@ class ClipModel:
         self.static_energy = OffsetEnergy(smooth, strain, device, 1 + HELD_EARS * ear)
         self.dynamic_energy = OffsetEnergy(smooth[rows][:, rows], strain[rows][:, rows], device)
         self.hem = hem(head)
+        self.edges, self.dense_edges = mesh_edges(head.faces), mesh_edges(head.dense_faces)
         sure = self.confidence
         if sure.dim() == 2:  # a detector may lack some of the points in all frames
             sure = sure.mean(1) / sure.any(0).float().mean().clamp_min(1e-3)

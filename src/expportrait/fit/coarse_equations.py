@@ -12,7 +12,7 @@ from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.landmarks import ROBUST
 from expportrait.fit.parameters import CLIP_JOINTS, FRAME_JOINTS
 from expportrait.fit.rotation import axis_angle_to_matrix, sixd_to_matrix
-from expportrait.fit.seen import LOSSES, Seen, least_squares, look, mesh_edges
+from expportrait.fit.seen import LOSSES, Seen, least_squares, look
 from expportrait.head import Surface
 
 
@@ -26,7 +26,7 @@ class CoarseEquations:
         self.shared = head.n_shape + 3 * CLIP_JOINTS + 1
         # What the bare head lacks would pass for the estimator's error.
         self.bias_terms = model.bias.turn.numel() if dense else 0
-        self.edges = mesh_edges(head.faces)  # the dense mesh begins with the coarse one's vertices
+        self.edges = model.edges  # the dense mesh begins with the coarse one's vertices
         self.faces = head.dense_faces if dense else head.faces
         self.losses = dict.fromkeys(("landmark", *LOSSES), 0.0)
 

@@ -1,7 +1,6 @@
 """Where D_s starts (section 3.1.3): hair and clothes grown from the bare head until it fills its outline."""
 
 import numpy as np
-import scipy.ndimage as ndi
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from expportrait.fit.losses import adjacency
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.targets import TargetFile, outline_distance
+from expportrait.fit.targets import TargetFile, distance, outline_distance
 from expportrait.head import Head
 from expportrait.render import vertex_normals
 
@@ -32,8 +31,8 @@ def unexplained(mask: np.ndarray, coverage: np.ndarray, radius: float) -> np.nda
     Long hair, a hand or a collar would pull neck and cheeks towards them without end.
     """
     rest = (mask > 0.5) & ~(coverage > 0.5)
-    core = ndi.distance_transform_edt(rest) > radius
-    return (ndi.distance_transform_edt(~core) < 1.5 * radius + 2) & ~(coverage > 0.5)
+    core = distance(rest) > radius
+    return (distance(~core) < 1.5 * radius + 2) & ~(coverage > 0.5)
 
 
 @torch.no_grad()
@@ -55,8 +54,8 @@ def rim_growth(
         column, row = np.floor(camera.project(vertices[0]).cpu().numpy()).astype(int).T
         seen = (column >= BORDER) & (column < size - BORDER) & (row >= BORDER) & (row < size - BORDER)
         use = np.flatnonzero(rim & seen & (limit > 0))
-        distance = outline_distance(targets.masks(frame)[0].cpu().numpy())[row[use], column[use]]
-        metres = distance * -vertices[0, use, 2].cpu().numpy() / focal
+        inside = outline_distance(targets.masks(frame)[0].cpu().numpy())[row[use], column[use]]
+        metres = inside * -vertices[0, use, 2].cpu().numpy() / focal
         # Beside the neck lies hair or a collar more often than neck; elsewhere far outlines are long hair, cut short.
         believed = np.where(neck[use], metres < limit[use], metres < 1.5 * limit[use])
         total[use[believed]] += np.clip(metres[believed], -SHRINK, limit[use][believed])

@@ -15,7 +15,7 @@ from expportrait.fit.bias import NormalBias
 from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.losses import MILLI, OffsetEnergy
 from expportrait.fit.newton import Tell
-from expportrait.fit.seen import LOSSES, Seen, look, mesh_edges
+from expportrait.fit.seen import LOSSES, Seen, look
 
 STATIC_ITERATIONS, DYNAMIC_ITERATIONS = 60, 30  # of conjugate gradients
 
@@ -174,7 +174,7 @@ class Integrator:
 
     def __init__(self, model: ClipModel, size: int):
         self.model, self.size = model, size
-        self.edges = mesh_edges(model.head.dense_faces)
+        self.edges = model.dense_edges
 
     def frame(self, one: Tensor) -> tuple[Seen, Tensor]:
         """What a frame says, and the turn (n, 3, 3) of its vertices from the canonical pose."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
-import scipy.ndimage as ndi
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -150,8 +150,14 @@ def target_files(source: TargetSource, sizes: set[int], device: torch.device | s
     return files
 
 
+def distance(inside: np.ndarray) -> np.ndarray:
+    """(h, w) bool -> px to the nearest pixel that is outside, float32; h + w where none is."""
+    found = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.minimum(found, sum(inside.shape))
+
+
 def outline_distance(mask: np.ndarray) -> np.ndarray:
     """(h, w) 0..1 -> signed px distance to the mask's outline, positive inside, float32."""
     inside = mask > 0.5
-    distance = ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)
-    return (distance - 0.5 * np.sign(distance)).astype(np.float32)  # the outline runs between pixels
+    signed = distance(inside) - distance(~inside)
+    return signed - 0.5 * np.sign(signed)  # the outline runs between pixels
