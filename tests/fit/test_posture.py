@@ -37,7 +37,7 @@ def test_what_the_joints_take_over_stays_where_it_is(head: Head, shape: torch.Te
     p = HeadParameters.neutral(head, 2, 512, 1500.0)
     p.shape = shape
     p.set_pose(0.1 * torch.randn(2, len(JOINTS), 3, generator=torch.Generator().manual_seed(0)), p.translation())
-    p.shoulders, still = p.shoulders.clone(), torch.zeros(2, head.n_expression)
+    still = torch.zeros(2, head.n_expression)
 
     def posed(offset: torch.Tensor) -> torch.Tensor:
         return head.pose(head.dense, p.shape, still, p.matrices(), p.translation(), offset)

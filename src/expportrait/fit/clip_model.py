@@ -24,6 +24,7 @@ UNSEEN = 0.05  # trust in the maps of a frame without landmarks
 WORN = {"scalp": 0.0, "body": 0.2}  # trust in the maps of hair and clothes where the head has none yet
 STIFF_EARS = 10  # times the strain term
 HELD_EARS = 1000  # times L_mag: ears stay where D_s starts, hair around them would stretch and crumple them
+ROOM = 0.05  # m_s from which on D_s can take something over
 IN_EARS = 0.05  # trust in what the maps say of ears: folds that hide each other
 
 
@@ -221,14 +222,18 @@ class ClipModel:
         """Move the mean of m_d D_t into m_s D_s where m_s allows it (section 3.1.3: D_t is zero-mean)."""
         if not self.s.disentangle or self.s.offsets != "both" or self.frames == 1:
             return
-        room = self.static_mask[self.face]
-        mean = self.dynamic.mean() * (room > 0.05)
+        mean = self.dynamic.mean() * (self.static_mask[self.face] > ROOM)
         self.dynamic.shift -= mean
-        self.static_raw[self.face] += mean * self.dynamic_mask / room.clamp_min(0.05)
+        self.add_static(mean * self.dynamic_mask, self.face)
 
     @torch.no_grad()
     def straighten(self, seen: Tensor) -> None:
         """Give the joints what m_s D_s has of their turns over the vertices ``seen`` (n_d,) bool (see posture)."""
         turns, part = turns_in(self.head, self.parameters.shape, self.static_mask * self.static_raw, seen)
-        self.static_raw -= part * (self.static_mask > 0.05) / self.static_mask.clamp_min(0.05)
+        self.add_static(-part)
         self.parameters.turn_body(turns)
+
+    def add_static(self, change: Tensor, rows: Tensor | slice = slice(None)) -> None:
+        """Add ``change`` (k, 3) m to m_s D_s of the vertices ``rows``, where m_s leaves room for it."""
+        mask = self.static_mask[rows]
+        self.static_raw[rows] += change * (mask > ROOM) / mask.clamp_min(ROOM)
