@@ -18,7 +18,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations, product
 from pathlib import Path
 
@@ -153,6 +153,12 @@ def shared_head() -> Head:
     return load_head()
 
 
+@lru_cache(maxsize=1)
+def known_clip(person: int, clip: int, frames: int, folder: Path | None) -> Clip:
+    """What a worker's next fits look at too: the methods and variants of one clip follow each other."""
+    return load_clip(shared_head(), person, clip, frames, folder)
+
+
 def population(folder: Path | None) -> np.ndarray:
     torch.set_num_threads(1)
     return population_mean(shared_head(), folder)
@@ -179,7 +185,7 @@ def fitted(job: Job) -> dict[str, np.ndarray]:
     """Figures as arrays without axes, and what the identity figures need."""
     torch.set_num_threads(1)
     head = shared_head()
-    clip = load_clip(head, job.person, job.clip, job.frames, job.cache)
+    clip = known_clip(job.person, job.clip, job.frames, job.cache)
     settings = settings_of(job.method, job.settings)
     targets, points, confidence = observe(clip, (job.person, job.clip), job.variant == "noisy")
     meter = Meter()
@@ -218,8 +224,9 @@ def summary(done: dict[str, dict], mean: np.ndarray, bare: np.ndarray, where: np
         }
         arrays = {key: value for key, (_, value) in clips.items()}
         # What all heads of a method share is nobody's identity: without D_s they lack the hair that the population has.
-        figures |= identity(arrays, bare if method in BALD else mean, where, "fitted")
-        figures |= {f"{name}_hair": value for name, value in identity(arrays, mean, where, "fitted").items()}
+        with_hair = identity(arrays, mean, where, "fitted")
+        figures |= identity(arrays, bare, where, "fitted") if method in BALD else with_hair
+        figures |= {f"{name}_hair": value for name, value in with_hair.items()}
         figures["static_truth"] = _mean(
             [identity_correlation(x["fitted"], x["true"], mean, x["seen"] & where) for x in arrays.values()]
         )

@@ -157,7 +157,7 @@ class Proxy(Section):
 
     rigid_steps: int = Field(100, ge=1, description="(a) steps on pose and place, all frames at once")
     landmark_steps: int = Field(
-        200, ge=1, description="(b) steps on shape, expression, all joints and focal length too"
+        140, ge=1, description="(b) steps on shape, expression, all joints and focal length too"
     )
     coarse_passes: int = Field(2, ge=0, description="(c) Gauss-Newton steps on the coarse surface; 0 keeps it still")
     static_passes: int = Field(3, ge=0, description="(d) rounds of a step of the static offsets and one of the head")

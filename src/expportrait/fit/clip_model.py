@@ -1,5 +1,6 @@
 """What a clip looks like under the current unknowns, and how far that is from what the estimators saw (eq. 3 to 6)."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,9 +15,10 @@ from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silho
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.perspective import depth_shift
 from expportrait.fit.posture import turns_in
-from expportrait.fit.seen import mesh_edges, places
+from expportrait.fit.seen import places
 from expportrait.fit.targets import TargetSource, target_files
 from expportrait.head import Head
+from expportrait.head.topology import edges_of
 from expportrait.render import Fragments, fragments
 
 FACE_PACE, EAR_PACE = 0.15, 0.1
@@ -30,9 +32,9 @@ IN_EARS = 0.05  # trust in what the maps say of ears: folds that hide each other
 
 def hem(head: Head) -> Tensor:
     """(h,) coarse vertices of the loop where the bust is cut from the body: the skin's boundary below the neck."""
-    directed = head.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).sort(1).values
-    edges, count = directed.unique(dim=0, return_counts=True)
-    boundary = edges[count == 1].unique()
+    edges, of_face = edges_of(head.faces.cpu().numpy())
+    alone = edges[np.bincount(of_face.ravel(), minlength=len(edges)) == 1]
+    boundary = torch.from_numpy(np.unique(alone)).to(head.faces.device)
     neck = head.joint_template[0, 1]
     return boundary[head.coarse.template[boundary, 1] < neck]
 
@@ -77,7 +79,9 @@ class ClipModel:
         self.static_energy = OffsetEnergy(smooth, strain, device, 1 + HELD_EARS * ear)
         self.dynamic_energy = OffsetEnergy(smooth[rows][:, rows], strain[rows][:, rows], device)
         self.hem = hem(head)
-        self.edges, self.dense_edges = mesh_edges(head.faces), mesh_edges(head.dense_faces)
+        self.edges, self.dense_edges = (
+            torch.from_numpy(edges_of(mesh.cpu().numpy())[0]).to(device) for mesh in (head.faces, head.dense_faces)
+        )
         sure = self.confidence
         if sure.dim() == 2:  # a detector may lack some of the points in all frames
             sure = sure.mean(1) / sure.any(0).float().mean().clamp_min(1e-3)

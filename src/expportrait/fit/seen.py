@@ -95,11 +95,6 @@ def places(vertices: Tensor, faces: Tensor, rendered: Fragments, camera: Camera)
     return Places(normals, facing, pixel, column, row, far, near, shown)
 
 
-def mesh_edges(faces: Tensor) -> Tensor:
-    """(E, 2) each edge once, the smaller vertex first, sorted."""
-    return torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(1).values.unique(dim=0)
-
-
 @torch.no_grad()
 def look(
     vertices: Tensor,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor
 
@@ -249,13 +250,17 @@ class Head:
         and expression, as in SMPL-X; offsets do not move them.
         """
         rest = self.joints(shape, expression)[:, : len(JOINTS)]
-        moves = (rest[..., None] - pose @ rest[..., None])[..., 0]
-        turns, shifts = [pose[:, 0]], [moves[:, 0] + translation]
-        for joint in range(1, len(JOINTS)):
-            up = PARENT[joint]
-            turns.append(turns[up] @ pose[:, joint])
-            shifts.append((turns[up] @ moves[:, joint, :, None])[..., 0] + shifts[up])
-        return torch.cat([torch.stack(turns, 1), torch.stack(shifts, 1)[..., None]], dim=-1)
+        own = torch.cat([pose, rest[..., None] - pose @ rest[..., None]], -1)  # (T,10,3,4): about its own place
+
+        def after(up: Tensor, joints: list[int]) -> Tensor:
+            return up[..., :3] @ own[:, joints] + F.pad(up[..., 3:], (3, 0))
+
+        # A generation at a time, each in the order of its parents: a third of the small products of joint by joint.
+        root = own[:, :1] + F.pad(translation[:, None, :, None], (3, 0))
+        second = after(root, [1, 6, 7])
+        third = after(second, [2, 8, 9])
+        fourth = after(third[:, :1], [3, 4, 5])
+        return torch.cat([root, second[:, :1], third[:, :1], fourth, second[:, 1:], third[:, 1:]], 1)
 
     def pose(
         self,
