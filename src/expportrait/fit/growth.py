@@ -21,6 +21,7 @@ STIFFNESS = 0.05  # membrane weight that carries the growth from the rim over th
 LIMIT = {"scalp": 1.0}  # share of max_growth by region
 SMOOTH = 20  # rounds of averaging the normals along which hair grows
 FOLDED = 0.35  # 1 - n . outward, averaged, on an ear
+SHELL = 5  # edges from an ear's folds to the middle of its hollow
 SLOPE = 1.0  # steepest rise of hair behind the hairline
 LONG = 0.012  # m, half the thickness from which what lies outside the head is not its surface (long hair, a hat's brim)
 
@@ -136,7 +137,19 @@ def ear_share(vertices: np.ndarray, normals: np.ndarray, scalp: np.ndarray, edge
     outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
     folded = averaged(1 - (normals * outward).sum(1), edges, 4) > FOLDED
     beside = np.abs(vertices[:, 0]) > 0.7 * np.quantile(np.abs(vertices[scalp, 0]), 0.99)
-    return np.clip(4 * averaged((scalp & folded & beside).astype(float), edges, 8), 0, 1)
+    ear = closed(scalp & folded & beside, edges, SHELL) & scalp
+    return np.clip(4 * averaged(ear.astype(float), edges, 8), 0, 1)
+
+
+def closed(inside: np.ndarray, edges: sp.csr_matrix, rounds: int) -> np.ndarray:
+    """(n,) bool: with the holes and bays that are less than twice ``rounds`` edges wide."""
+    grown = inside
+    for _ in range(rounds):
+        grown = grown | (edges @ grown > 0)
+    shrunk = grown
+    for _ in range(rounds):
+        shrunk = shrunk & ~(edges @ ~shrunk > 0)
+    return shrunk | inside
 
 
 def averaged(field: np.ndarray, edges: sp.csr_matrix, rounds: int) -> np.ndarray:
