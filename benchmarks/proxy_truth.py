@@ -1,7 +1,7 @@
 """The proxy's fit against rendered heads whose every part is known, beside three baselines in the same run:
 the coarse model alone, D_t alone, and both fields without what keeps them apart. Definitions: benchmarks/README.md.
 
-    python benchmarks/proxy_truth.py --json out.json      8 people x 2 clips x 60 frames, clean and noisy: hours
+    python benchmarks/proxy_truth.py --json out.json      8 people x 2 clips x 60 frames, clean and noisy: an hour
     python benchmarks/proxy_truth.py --quick              4 x 2 x 16 frames, coarse baseline alone: minutes
     python benchmarks/proxy_truth.py --methods fit,coarse --variants clean --set dynamic_passes=12 --each
 """
