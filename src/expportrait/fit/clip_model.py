@@ -33,7 +33,7 @@ IN_EARS = 0.05  # trust in what the maps say of ears: folds that hide each other
 def hem(head: Head) -> Tensor:
     """(h,) coarse vertices of the loop where the bust is cut from the body: the skin's boundary below the neck."""
     edges, of_face = edges_of(head.faces.cpu().numpy())
-    alone = edges[np.bincount(of_face.ravel(), minlength=len(edges)) == 1]
+    alone = edges[np.bincount(of_face.ravel()) == 1]
     boundary = torch.from_numpy(np.unique(alone)).to(head.faces.device)
     neck = head.joint_template[0, 1]
     return boundary[head.coarse.template[boundary, 1] < neck]

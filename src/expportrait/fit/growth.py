@@ -143,13 +143,13 @@ def ear_share(vertices: np.ndarray, normals: np.ndarray, scalp: np.ndarray, edge
 
 def closed(inside: np.ndarray, edges: sp.csr_matrix, rounds: int) -> np.ndarray:
     """(n,) bool: with the holes and bays that are less than twice ``rounds`` edges wide."""
-    grown = inside
-    for _ in range(rounds):
-        grown = grown | (edges @ grown > 0)
-    shrunk = grown
-    for _ in range(rounds):
-        shrunk = shrunk & ~(edges @ ~shrunk > 0)
-    return shrunk | inside
+
+    def grown(part: np.ndarray) -> np.ndarray:
+        for _ in range(rounds):
+            part = part | (edges @ part > 0)
+        return part
+
+    return ~grown(~grown(inside))
 
 
 def averaged(field: np.ndarray, edges: sp.csr_matrix, rounds: int) -> np.ndarray:

@@ -255,7 +255,7 @@ class Head:
         def after(up: Tensor, joints: list[int]) -> Tensor:
             return up[..., :3] @ own[:, joints] + F.pad(up[..., 3:], (3, 0))
 
-        # A generation at a time, each in the order of its parents: few products instead of many small ones.
+        # A generation of PARENT at a time, each in the order of its parents: few products instead of many small ones.
         root = own[:, :1] + F.pad(translation[:, None, :, None], (3, 0))
         second = after(root, [1, 6, 7])
         third = after(second, [2, 8, 9])
