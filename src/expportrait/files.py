@@ -21,3 +21,8 @@ def replace_file(file: Path, data: bytes) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return file
+
+
+def url(path: Path) -> str:
+    """The name of a file as FFmpeg takes it: as that of a file, also where a colon in it looks like a protocol's."""
+    return f"file:{path}"

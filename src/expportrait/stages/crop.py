@@ -18,7 +18,7 @@ from expportrait.store import StoreWriter
 from expportrait.video.framing import Box, Track, cut_out, face_box, given_box, link, outside
 from expportrait.video.quality import Looks, company
 from expportrait.video.reader import FolderReader, VideoReader, open_source
-from expportrait.video.shots import ShotFinder
+from expportrait.video.shots import ShotFinder, rate
 
 LOOK_AT = 640  # px, longer side of the frames in which faces are looked for; the models reduce them further
 WAITING = 8  # frames read ahead
@@ -38,7 +38,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     usable = _usable(clip, source, len(times), shots, faces)
     track = usable[0] if len(usable) == 1 else _first_well_seen(clip, source, usable, faces)
 
-    box, image = _box(clip, source, track), (source.height, source.width)
+    box, image = _box(clip, source, track), source.size(track.start)
     count = track.end - track.start
     frames = out.stream("frames", count, (options.size, options.size, 3), np.uint8, videocodec.COLOURS, color="RGB")
     looks = Looks(track)
@@ -58,8 +58,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
     scale = options.size / (box[2] - box[0])
     out.array("timestamps", times, unit="s")
     out.attrs(
-        source=row.source, source_size=[source.width, source.height], truncated=source.truncated,
-        fps=float((count - 1) / (times[-1] - times[0])) if count > 1 else source.fps,
+        source=row.source, source_size=[image[1], image[0]], truncated=source.truncated,
+        fps=rate(times) if count > 1 else source.fps,
         box=list(box), box_unit="px of the source, x0 y0 x1 y1", scale=scale,
         padding="edge", padded=[round(side * scale) for side in outside(box, *image)],  # left, top, right, bottom
         shots=[list(shot) for shot in shots], shot=[track.start, track.end],  # frames between start and end of the row
@@ -83,19 +83,19 @@ def _survey(
         for number, (time, frame) in enumerate(ahead(read(), clip.overlap, WAITING)):
             found = clip.tools.faces(frame) if number % options.detect_every == 0 else None
             if found is not None:
-                found[:, :4] *= max(source.height, source.width) / max(frame.shape[:2])
+                found[:, :4] *= max(source.size(number)) / max(frame.shape[:2])
             yield time, found
 
     for time, found in clip.progress(clip.computed(looked_at()), desc="looking for faces"):
         if found is not None:
             faces[len(times)] = found
         times.append(time)
-    return np.array(times), finder.shots(), faces
+    return np.array(times), finder.shots(times), faces
 
 
 def _box(clip: Clip, source: VideoReader | FolderReader, track: Track) -> Box:
     """The square to be cut out for a track."""
-    options, image = clip.settings.crop, (source.height, source.width)
+    options, image = clip.settings.crop, source.size(track.start)
     if clip.row.box:
         return given_box(clip.row.box, *image)
     return face_box(np.array(track.boxes), options.scale, options.lift, options.min_scale, *image)

@@ -8,7 +8,9 @@ import errno
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice, pairwise
 from pathlib import Path
+from statistics import median
 
 import av
 import cv2
@@ -16,11 +18,16 @@ import numpy as np
 
 from expportrait.errors import ClipError, MachineFault
 from expportrait.faults import ERRNO
+from expportrait.files import url
+from expportrait.video.display import shown
 from expportrait.video.hdr import HLG, PQ, tone_map
+from expportrait.video.images import raise_no_access, read_image, sorted_images
+from expportrait.video.kinds import TEXTS, is_image
+from expportrait.video.streams import Shape, main_stream
 
-IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 SLACK = 1e-3  # s; manifests give times in milliseconds, and a time just before a frame means that frame
 UNSPECIFIED = 2  # of ffmpeg's colour spaces
+LONG_STEP = 2.5  # of the median one: longer steps from frame to frame do not count for the rate
 
 
 def open_source(
@@ -36,25 +43,12 @@ def open_source(
             return FolderReader(path, sorted_images(path), folder_fps, start, end)
         if path.stat().st_size == 0:
             raise ClipError(f"the source {path} is an empty file (0 bytes); copy it again and change the row's rev")
-    except FileNotFoundError:
-        raise ClipError(f"the source {path} does not exist; check the manifest's column source", retry=True) from None
-    except PermissionError:
-        raise ClipError(f"the source {path} may not be read by this user; change its permissions", retry=True) from None
-    if path.suffix.lower() in IMAGES:
+        image = is_image(path)
+    except OSError as error:
+        raise_no_access("the source", path, error)
+    if image:
         return FolderReader(path, [path], folder_fps, start, end)
     return VideoReader(path, start, end)
-
-
-def sorted_images(folder: Path) -> list[Path]:
-    """The images of a folder, frame 10 after frame 9. Raises ClipError where there are none."""
-
-    def natural(path: Path) -> list:
-        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name.lower())]
-
-    files = sorted((f for f in folder.iterdir() if f.suffix.lower() in IMAGES and f.name[0] != "."), key=natural)
-    if not files:
-        raise ClipError(f"the folder {folder} has no images ({', '.join(sorted(IMAGES))})")
-    return files
 
 
 def reduced(height: int, width: int, longest: int | None) -> tuple[int, int]:
@@ -88,55 +82,55 @@ class FolderReader:
                 image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
             yield time, image
 
-
-def read_image(file: Path) -> np.ndarray:
-    """An image file as (H,W,3) u8 RGB, turned upright. Raises ClipError where it is not one."""
-    data = np.fromfile(file, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
-    if image is None:
-        raise ClipError(f"{file} is not an image that can be read ({data.size} bytes)")
-    if file.suffix.lower() not in (".jpg", ".jpeg", ".bmp"):
-        plain = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-        if plain.ndim == 3 and plain.shape[2] == 4 and plain.shape[:2] == image.shape[:2]:
-            alpha = plain[..., 3:].astype(np.float32) / np.iinfo(plain.dtype).max
-            image = np.rint(image * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return image
+    def size(self, number: int) -> tuple[int, int]:
+        """Height and width, px, of the frame of that number; all have the same."""
+        return self.height, self.width
 
 
 class VideoReader:
     """A video or animated image, decoded with FFmpeg, turned upright, with square pixels.
 
     ``fps`` is the nominal rate; the frames' own times count. ``length`` is what the file's header says, in s, 0 where
-    it says nothing. ``truncated`` is set while reading, where the file breaks off or parts of it cannot be decoded:
-    what can be decoded is kept.
+    it says nothing. ``height`` and ``width`` are the first frame's: where the picture takes another shape in mid-file,
+    the frames take it too (``size``). ``truncated`` is set while reading, where the file breaks off or parts of it
+    cannot be decoded: what can be decoded is kept.
     """
 
     def __init__(self, path: Path, start: float | None, end: float | None) -> None:
         self.path, self.truncated = path, False
         self._start, self._end = start or 0.0, float("inf") if end is None else end
         with self._open() as (container, stream):
-            self.fps = float(stream.average_rate or stream.guessed_rate or 25)
+            self.fps = _rate(stream)
             self.length = _length(container, stream)
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise ClipError(f"no frame of {path} can be decoded; the file is damaged, or cut off after its header")
-            aspect = float(stream.sample_aspect_ratio or 1)
-            self._size = first.height, round(first.width * aspect)  # before it is turned upright
             self._origin, self._base = first.pts, float(stream.time_base)
-            self.height, self.width = self._picture(first, None).shape[:2]
+            shape = Shape(stream)
+            self.height, self.width = shape.upright(first)
+        self._first_pixel = shape.first
+        self._sizes = [(0, (self.height, self.width))]  # from which frame on, of those between start and end
 
     def frames(self, longest: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
         """Time in s and frame (H,W,3) u8 RGB, reduced so that its longer side is ``longest`` px at most."""
         with self._open() as (container, stream):
-            last = -1 / self.fps
+            last, number, shape = -1 / self.fps, 0, Shape(stream, self._first_pixel)
             for time, frame in self._timed(container, stream):
                 last = time = time if time is not None and time > last else last + 1 / self.fps
                 if time >= self._end - SLACK:
                     return
+                size = shape.upright(frame)
                 if time >= self._start - SLACK:
-                    yield time, self._picture(frame, longest)
+                    if size != self.size(number):
+                        self._sizes.append((number, size))
+                    yield time, _picture(frame, *reduced(*shape.stored, longest))
+                    number += 1
             if last + 1 / self.fps < self.length - max(0.2, 2 / self.fps):
                 self.truncated = True
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Height and width, px, of the frame of that number, counted from ``start``, once it has been read."""
+        return next(size for first, size in reversed(self._sizes) if first <= number)
 
     def _timed(
         self, container: av.container.InputContainer, stream: av.VideoStream
@@ -164,10 +158,14 @@ class VideoReader:
 
     def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         """What can be decoded from the container's present place on; interlaced frames as whole ones."""
-        weave = None
+        weave = kind = None
         for frame in self._packets(container, stream):
+            if weave is not None and kind != (frame.width, frame.height, frame.format.name):
+                weave.push(None)
+                yield from _pull(weave, stream.time_base)
+                weave = None
             if weave is None and frame.interlaced_frame:
-                weave = _deinterlacer(stream)
+                weave, kind = _deinterlacer(frame, stream), (frame.width, frame.height, frame.format.name)
             if weave is None:
                 yield frame
             else:
@@ -194,35 +192,30 @@ class VideoReader:
                 else:
                     yield frame
 
-    def _picture(self, frame: av.VideoFrame, longest: int | None) -> np.ndarray:
-        height, width = reduced(*self._size, longest)
-        wide = frame.color_trc in (PQ, HLG)
-        untagged_hd = frame.colorspace == UNSPECIFIED and frame.height >= 720 and not frame.format.is_rgb
-        picture = frame.reformat(
-            width, height, "rgb48le" if wide else "rgb24", src_colorspace="ITU709" if untagged_hd else None,
-            interpolation="AREA" if (height, width) < (frame.height, frame.width) else "BICUBIC",
-        )  # fmt: skip
-        image = tone_map(picture.to_ndarray(), frame.color_trc) if wide else picture.to_ndarray()
-        return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
-
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
         try:
-            container = av.open(str(self.path), metadata_errors="ignore")
+            container = av.open(url(self.path), metadata_errors="ignore")
         except (av.error.FFmpegError, ValueError) as error:
             _raise_machine_fault(self.path, error)
+            if isinstance(error, PermissionError):
+                raise_no_access("the source", self.path, error)
             reason = getattr(error, "strerror", None) or str(error)
             raise ClipError(f"{self.path} cannot be read: it is not a video, or was not copied to its end "
                             f"({reason})") from None  # fmt: skip
         with container:
-            attached = av.stream.Disposition.attached_pic  # the cover of a piece of music
-            streams = [stream for stream in container.streams.video if not stream.disposition & attached]
-            if not streams or streams[0].codec_context is None:
+            if container.format.name in TEXTS:
+                raise ClipError(f"{self.path} cannot be read: it is not a video, but text")
+            stream = main_stream(container)
+            if stream is None:
                 what = "sound only" if container.streams.audio else "no pictures"
                 raise ClipError(f"{self.path} has {what}; the source must be a video, an image or a folder of images")
-            streams[0].thread_type = "AUTO"
-            streams[0].codec_context.thread_count = 2
-            yield container, streams[0]
+            if stream.disposition & av.stream.Disposition.dependent:
+                name = "AVIF" if self.path.suffix.lower() == ".avif" else "HEIC"
+                raise ClipError(f"{self.path} is {name} in tiles: convert it to JPEG or PNG")
+            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = 2
+            yield container, stream
 
 
 def _raise_machine_fault(path: Path, error: Exception) -> None:
@@ -246,10 +239,13 @@ def _readable(path: Path) -> bool:
     return True
 
 
-def _deinterlacer(stream: av.VideoStream) -> av.filter.Graph:
-    """One frame for each frame, its missing lines from the fields around (bwdif); progressive frames as they are."""
-    graph = av.filter.Graph()
-    nodes = graph.add_buffer(template=stream), graph.add("bwdif", "mode=send_frame:deint=interlaced")
+def _deinterlacer(frame: av.VideoFrame, stream: av.VideoStream) -> av.filter.Graph:
+    """One frame for each frame, its missing lines from the fields around (bwdif); progressive frames as they are.
+
+    It takes frames of this one's size and format.
+    """
+    graph, shape = av.filter.Graph(), {"width": frame.width, "height": frame.height, "format": frame.format}
+    nodes = graph.add_buffer(stream, **shape), graph.add("bwdif", "mode=send_frame:deint=interlaced")
     graph.link_nodes(*nodes, graph.add("buffersink")).configure()
     return graph
 
@@ -261,6 +257,28 @@ def _pull(graph: av.filter.Graph, base: Fraction) -> Iterator[av.VideoFrame]:
             if frame.pts is not None:
                 frame.pts = int(frame.pts * frame.time_base / base)  # the filter counts in halves
             yield frame
+
+
+def _picture(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
+    """The frame as RGB, u8, scaled to ``height`` x ``width`` px, then turned upright."""
+    wide = frame.color_trc in (PQ, HLG)
+    untagged_hd = frame.colorspace == UNSPECIFIED and frame.height >= 720 and not frame.format.is_rgb
+    picture = frame.reformat(
+        width, height, "rgb48le" if wide else "rgb24", src_colorspace="ITU709" if untagged_hd else None,
+        interpolation="AREA" if (height, width) < (frame.height, frame.width) else "BICUBIC",
+    )  # fmt: skip
+    image = tone_map(picture.to_ndarray(), frame.color_trc) if wide else picture.to_ndarray()
+    return np.ascontiguousarray(shown(image, frame))
+
+
+def _rate(stream: av.VideoStream) -> float:
+    """Nominal frames a second: the header's mean, or the median step's where gaps in the times have spoilt that."""
+    mean, regular = stream.average_rate, stream.guessed_rate
+    if mean and regular and mean < regular / LONG_STEP:
+        times = sorted(entry.timestamp for entry in islice(stream.index_entries, 1000))
+        step = median(b - a for a, b in pairwise(times)) if len(times) > 1 else 0
+        mean = 1 / (step * stream.time_base) if step else mean
+    return float(mean or regular or 25)
 
 
 def _length(container: av.container.InputContainer, stream: av.VideoStream) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from expportrait.errors import MachineFault
 from expportrait.faults import ERRNO
-from expportrait.files import beside
+from expportrait.files import beside, url
 
 BT709 = 1  # in ffmpeg's tables of colour spaces, primaries and transfer curves alike
 
@@ -39,7 +39,7 @@ class Mp4Writer:
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._writing():
-            self._container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
+            self._container = av.open(url(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
         return self
 
     def append(self, frame: np.ndarray) -> None:
