@@ -1,15 +1,17 @@
 """``expportrait import …``: one command a data set, its own arguments and those that all share."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import typer
 
 from expportrait.importers import celebvhq, folder, hdtf, nersemble, ravdess, vfhq
-from expportrait.importers.common import Found, LeftOut
+from expportrait.importers.common import FRAMES, PORTRAIT, TAKEN_FOR, Found, LeftOut
 from expportrait.importers.table import Options, Report, kept, write
+
+NAMED = 3  # folders that the summary names of each kind
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,6 +57,7 @@ def _command(name: str, rows: Callable[..., Iterator[Found | LeftOut]]) -> None:
 def _summary(report: Report, options: Options) -> str:
     splits = ", ".join(f"{count:,} {name}" for name, count in sorted(report.splits.items()))
     text = [f"{options.out}: {report.rows:,} rows of {report.persons:,} persons{f' ({splits})' if splits else ''}"]
+    text += _taken_for(report.taken_for)
     for title, chosen in (("left out", False), ("something is missing", True)):
         reasons = [(why, count) for why, count in report.reasons.most_common() if kept(why) == chosen]
         if reasons:
@@ -63,6 +66,25 @@ def _summary(report: Report, options: Options) -> str:
     if report.reasons:
         text.append(f"one by one: {report.list}")
     return "\n".join(text)
+
+
+def _taken_for(taken_for: dict[str, list[Path]]) -> list[str]:
+    """What the sources were taken for, where that had to be judged, and how to have it otherwise."""
+    counts = [f"{kind} ({len(taken_for[kind]):,})" for kind in TAKEN_FOR if kind in taken_for]
+    text = [f"taken for: {', '.join(counts)}"] if counts else []
+    if PORTRAIT in taken_for:
+        homes = dict.fromkeys(source.parent for source in taken_for[PORTRAIT])
+        text.append(f"  {PORTRAIT}, neighbours differ as much as any two, so each is a clip: {_some(homes)}")
+        text.append("  (--images frames: a clip's frames instead; --person clip: each of them another person)")
+    if FRAMES in taken_for:
+        text.append(f"  {FRAMES}, each folder is one clip: {_some(taken_for[FRAMES])}")
+        text.append("  (--images single: each image a clip instead)")
+    return text
+
+
+def _some(paths: Iterable[Path]) -> str:
+    names = [str(path) for path in paths]
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
 for _name, _module in (("vfhq", vfhq), ("celebvhq", celebvhq), ("hdtf", hdtf), ("ravdess", ravdess),

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from expportrait.errors import UserError
+from expportrait.video.kinds import IMAGES, VIDEOS, kind
 
-VIDEOS = {".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
-IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 LEAST_BOX = 0.5  # share of a box that has to lie inside the picture
 NOT_THERE = "the video is not there"
 UNREADABLE = "the annotation cannot be read"
 NO_BOX = "kept without its box"
 UNOPENED = f"{NO_BOX}: the video was not opened, so its size is not known"
+
+VIDEO, IMAGE, PORTRAIT, FRAMES = TAKEN_FOR = "videos", "single images", "numbered portraits", "folders of frames"
 
 Box = tuple[float, float, float, float]
 
@@ -55,6 +56,7 @@ class Found:
     split: str = ""  # the data set's own
     fps: float | None = None  # of a folder of frames
     extra: dict[str, str] = field(default_factory=dict)
+    taken_for: str = ""  # one of TAKEN_FOR, where that had to be judged
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,23 @@ class Sources:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder; the folder of the videos is expected")
         self._known: dict[str, Path] = {}
+        self._unknown: dict[str, list[Path]] = {}  # of other suffixes; looked into when asked for
         for home, files in walk(folder):
             for name in files:
                 if Path(name).suffix.lower() in VIDEOS:
                     self._known.setdefault(Path(name).stem, home / name)
+                elif Path(name).suffix.lower() not in IMAGES:
+                    self._unknown.setdefault(Path(name).stem, []).append(home / name)
             if home != folder and any(Path(name).suffix.lower() in IMAGES for name in files):
                 self._known.setdefault(home.name, home)
 
     def find(self, *names: str) -> Path | None:
         """Where the first of the names that is there is."""
-        return next((self._known[name] for name in names if name in self._known), None)
+        for name in names:
+            files = [file for file in self._unknown.get(name, ()) if name not in self._known and kind(file) == "video"]
+            if name in self._known or files:
+                return self._known.get(name) or files[0]
+        return None
 
 
 def walk(folder: Path) -> list[tuple[Path, list[str]]]:

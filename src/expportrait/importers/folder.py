@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 import typer
 
 from expportrait.errors import UserError
-from expportrait.importers.common import IMAGES, VIDEOS, Found, LeftOut, clip_id, walk
+from expportrait.importers.common import FRAMES, IMAGE, PORTRAIT, VIDEO, Found, LeftOut, clip_id, walk
+from expportrait.importers.sequence import is_sequence
+from expportrait.video.kinds import IMAGES, kind
 
 
 def rows(
@@ -23,7 +25,7 @@ def rows(
     ] = None,
     images: Annotated[
         Literal["auto", "frames", "single"],
-        typer.Option(help="Images of one folder: a clip's frames, or clips; auto: frames if only their digits differ."),
+        typer.Option(help="Images of one folder: a clip's frames, or clips; auto: frames if numbered and much alike."),
     ] = "auto",
     fps: Annotated[float | None, typer.Option(min=0.001, help="Frames a second of folders of frames.")] = None,
 ) -> Iterator[Found | LeftOut]:
@@ -34,24 +36,24 @@ def rows(
         pattern = re.compile(person_regex) if person_regex else None
     except re.error as error:
         raise UserError(f"--person-regex {person_regex}: not a regular expression: {error}") from None
-    found: list[tuple[Path, bool]] = []  # and whether it is a folder of frames
+    found: list[tuple[Path, str]] = []  # and what it is taken for
     for home, names in walk(folder):
         pictures = [name for name in names if Path(name).suffix.lower() in IMAGES]
-        frames = bool(pictures) and _are_frames(pictures, images)
-        if frames:
-            found.append((home, True))
+        taken_for = _images_are([home / name for name in pictures], images)
+        if taken_for == FRAMES:
+            found.append((home, FRAMES))
         for name in names:
             if name in pictures:
-                found += [] if frames else [(home / name, False)]
-            elif Path(name).suffix.lower() in VIDEOS:
-                found.append((home / name, False))
+                found += [] if taken_for == FRAMES else [(home / name, taken_for)]
+            elif what := kind(home / name):
+                found.append((home / name, VIDEO if what == "video" else IMAGE))
             else:
                 yield LeftOut((home / name).relative_to(folder).as_posix(), "neither a video nor an image")
     paths = [path.relative_to(folder) for path, _ in found]
-    names = ["_".join((path if frames else path.with_suffix("")).parts) or folder.resolve().name
-             for path, (_, frames) in zip(paths, found, strict=True)]  # fmt: skip
+    names = ["_".join((path if taken_for == FRAMES else path.with_suffix("")).parts) or folder.resolve().name
+             for path, (_, taken_for) in zip(paths, found, strict=True)]  # fmt: skip
     twice = {name for name, count in Counter(names).items() if count > 1}
-    for (path, frames), relative, name in zip(found, paths, names, strict=True):
+    for (path, taken_for), relative, name in zip(found, paths, names, strict=True):
         clip = clip_id(f"{relative}/" if name in twice else name)  # with a slash it gets the hash of its own path
         who = relative.parts[0] if person == "folder" and len(relative.parts) > 1 else clip
         if pattern is not None:
@@ -60,10 +62,14 @@ def rows(
             if not who:
                 yield LeftOut(relative.as_posix(), "--person-regex finds no person in the path")
                 continue
-        yield Found(clip=clip, source=path, person=who, fps=fps if frames else None)
+        rate = fps if taken_for == FRAMES else None
+        yield Found(clip=clip, source=path, person=who, fps=rate, taken_for=taken_for)
 
 
-def _are_frames(names: list[str], images: str) -> bool:
-    if images != "auto":
-        return images == "frames"
-    return len(names) > 1 and len({re.sub(r"\d+", "", name) for name in names}) == 1
+def _images_are(files: list[Path], images: str) -> str:
+    """What the images of one folder are taken for."""
+    if images != "auto" or not files:
+        return FRAMES if files and images == "frames" else IMAGE
+    if len(files) == 1 or len({re.sub(r"\d+", "", file.name) for file in files}) > 1:
+        return IMAGE
+    return FRAMES if is_sequence(files) else PORTRAIT

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from expportrait.errors import UserError
-from expportrait.importers.common import IMAGES, VIDEOS, Found, LeftOut, walk
+from expportrait.importers.common import Found, LeftOut, walk
+from expportrait.video.kinds import IMAGES, kind
 
 FRONTAL = "222200037"
 
@@ -34,7 +35,7 @@ def rows(
         if not any(fnmatch.fnmatchcase(take, pattern) for pattern in sequence or ["*"]):
             continue
         serials = {serial[1]: name for name in names if (serial := re.fullmatch(r"cam_(\d+)\.\w+", name))
-                   and Path(name).suffix.lower() in VIDEOS}  # fmt: skip
+                   and kind(home / name) == "video"}  # fmt: skip
         if not serials and any(Path(name).suffix.lower() in IMAGES for name in names):
             yield LeftOut(f"{person}_{take}", "images of several cameras in one folder; videos are expected", str(home))
             continue

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from expportrait.errors import UserError
-from expportrait.importers.common import VIDEOS, Found, LeftOut, walk
+from expportrait.importers.common import Found, LeftOut, walk
+from expportrait.video.kinds import VIDEOS, kind
 
 CHANNELS = {"01": "speech", "02": "song"}
 EMOTIONS = {
@@ -31,7 +32,7 @@ def rows(
         if not re.fullmatch(r"\d\d(-\d\d){6}", file.stem, re.ASCII):
             if file.suffix.lower() in VIDEOS:
                 yield LeftOut(file.stem, "the file's name is not seven numbers of two digits", str(file))
-        elif fields[0] == "03" or file.suffix.lower() not in VIDEOS:
+        elif fields[0] == "03" or kind(file) != "video":
             yield LeftOut(file.stem, "sound only", str(file))
         elif fields[0] not in ("01", "02") or fields[2] not in EMOTIONS or not "01" <= fields[6] <= "24":
             yield LeftOut(file.stem, "the file's name has a number that RAVDESS does not use", str(file))

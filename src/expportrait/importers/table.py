@@ -65,13 +65,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Report:
-    """How it went: splits and reasons with their counts."""
+    """How it went: splits and reasons with their counts, and the sources by what they were taken for."""
 
     rows: int
     persons: int
     splits: Counter
     reasons: Counter
     list: Path
+    taken_for: dict[str, list[Path]]  # what clips were taken for, where that had to be judged -> their sources
 
 
 def write(found: Iterable[Found | LeftOut], options: Options) -> Report:
@@ -84,15 +85,19 @@ def write(found: Iterable[Found | LeftOut], options: Options) -> Report:
         (left if isinstance(item, LeftOut) else clips).append(item)
     clips = _distinct(clips, old, options.out, left)
     clips = _official(clips, left)
-    rows = []
+    rows, ids = [], {row["clip"] for row in old}
+    taken_for: dict[str, list[Path]] = {}
     for clip, places in _places(clips, options, left):
+        if not ids.isdisjoint(_ids(clip, places)):
+            clip = _renamed(clip, options.out)
         split = options.split or known.get(clip.group) or known.get(clip.person) or clip.split
         split = split or split_of(clip.group or clip.person, options.val, options.test)
         if places[0].note:  # all parts have it
             left.append(LeftOut(clip.clip, places[0].note, str(clip.source)))
-        for index, place in enumerate(places):
-            name = clip_id(clip.clip) + (f"-{index:03d}" if len(places) > 1 else "")
-            rows.append(_row(clip, place, name, split, options))
+        names = _ids(clip, places)
+        ids.update(names)
+        rows += [_row(clip, place, name, split, options) for name, place in zip(names, places, strict=True)]
+        taken_for.setdefault(clip.taken_for, []).append(clip.source)
     if not rows and not old:
         _write_csv(_list(options.out), LEFT_OUT, _lines(left, options))
         raise UserError(f"{options.dataset}: no clip is left, {options.out} is not written; why: {_list(options.out)}")
@@ -100,7 +105,21 @@ def write(found: Iterable[Found | LeftOut], options: Options) -> Report:
     _write_csv(_list(options.out), LEFT_OUT, _lines(left, options))
     splits = Counter(row["split"] for row in rows)
     return Report(len(rows), len({row["person"] for row in rows}), splits, Counter(item.reason for item in left),
-                  _list(options.out))  # fmt: skip
+                  _list(options.out), taken_for)  # fmt: skip
+
+
+def _ids(clip: Found, places: list[Place]) -> list[str]:
+    """Ids of a clip's rows: its own, or where it is cut, those of its parts."""
+    name = clip_id(clip.clip)
+    return [f"{name}-{index:03d}" for index in range(len(places))] if len(places) > 1 else [name]
+
+
+def _renamed(clip: Found, out: Path) -> Found:
+    """The clip by a name that ends in a hash of its source, since another one has its name already."""
+    name, home = clip_id(clip.clip), os.path.realpath(out.parent)
+    own = clip_id(f"{name}/{os.path.relpath(os.path.realpath(clip.source), home)}")
+    own = f"{name[:80]}{own[-9:]}"
+    return replace(clip, clip=own, person=own if clip.person == name else clip.person)
 
 
 def _list(out: Path) -> Path:
@@ -119,13 +138,16 @@ def _read(file: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
 
 
 def _distinct(clips: list[Found], old: list[dict[str, str]], out: Path, left: list[LeftOut]) -> list[Found]:
-    """Each clip once, without those that stand in the table already, whole or in parts."""
-    whole, parts = {row["clip"] for row in old}, {(_PART.sub("", row["clip"]), row["source"]) for row in old}
+    """Each clip once, without those that stand in the table already, whole or in parts: by name and source."""
+    there: dict[str, set[str]] = {}
+    for row in old:
+        for name in {row["clip"], _PART.sub("", row["clip"])}:
+            there.setdefault(name, set()).add(row["source"])
     seen: set[str] = set()
     kept = []
     for clip in clips:
         name, source = clip_id(clip.clip), _relative(clip.source, out)
-        if name in whole or (name, source) in parts:
+        if name in there and (_stands(clip, there, out) or _stands(_renamed(clip, out), there, out)):
             left.append(LeftOut(clip.clip, "it stands in the table already"))
         elif name in seen:
             left.append(LeftOut(clip.clip, "another clip of this import has the same name", source))
@@ -135,6 +157,15 @@ def _distinct(clips: list[Found], old: list[dict[str, str]], out: Path, left: li
             seen.add(name)
             kept.append(clip)
     return kept
+
+
+def _stands(clip: Found, there: dict[str, set[str]], out: Path) -> bool:
+    """Whether the table has that name with that source; ``there``: name -> sources."""
+    sources = there.get(clip_id(clip.clip), set())
+    if _relative(clip.source, out) in sources:
+        return True
+    real = os.path.realpath(clip.source)
+    return any(os.path.realpath(out.parent / source) == real for source in sources)
 
 
 def _relative(source: Path, out: Path) -> str:
@@ -244,7 +275,7 @@ def _parts(options: Options, item: tuple[Found, list[Place]]) -> tuple[list[Plac
 def _shots(source: "VideoReader | FolderReader", cuts: bool) -> list[tuple[float, float]]:  # noqa: F821
     """Start and end of the shots, or of the whole, in s."""
     from expportrait.config import Crop
-    from expportrait.video.shots import ShotFinder
+    from expportrait.video.shots import ShotFinder, gaps
 
     finder, times = ShotFinder(Crop().cut if cuts else 255), []
     for time, frame in source.frames(320):
@@ -254,8 +285,9 @@ def _shots(source: "VideoReader | FolderReader", cuts: bool) -> list[tuple[float
     if not times:
         return []
     times.append(times[-1] + 1 / source.fps)
-    shots = finder.shots() if cuts else [(0, len(times) - 1)]
-    return [(times[first], times[end]) for first, end in shots]
+    ends = {frame: times[frame - 1] + 1 / source.fps for frame in gaps(times)}
+    shots = finder.shots(times[:-1]) if cuts else pairwise([0, *ends, len(times) - 1])
+    return [(times[first], ends.get(end, times[end])) for first, end in shots]
 
 
 def _row(clip: Found, place: Place, name: str, split: str, options: Options) -> dict[str, str]:

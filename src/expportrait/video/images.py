@@ -31,12 +31,13 @@ def raise_no_access(what: str, path: Path, error: OSError) -> NoReturn:
     raise ClipError(f"{what} {path} {why}", retry=True) from None
 
 
+def natural(path: Path) -> list[int | str]:
+    """Key of an order in which frame 10 comes after frame 9."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name.lower())]
+
+
 def sorted_images(folder: Path) -> list[Path]:
-    """The images of a folder, frame 10 after frame 9. Raises ClipError where there are none."""
-
-    def natural(path: Path) -> list:
-        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name.lower())]
-
+    """The images of a folder in natural order. Raises ClipError where there are none."""
     files = sorted((f for f in folder.iterdir() if f.suffix.lower() in IMAGES and f.name[0] != "."), key=natural)
     if not files:
         raise ClipError(f"the folder {folder} has no images ({', '.join(sorted(IMAGES))})")
