@@ -228,3 +228,42 @@ def test_somebody_else_in_the_box_is_counted(crop, tmp_path):
     assert "100% of the frames looked at show another face in the box (crop.max_others: 50%)" in crop(
         pair, scale=4.0, max_others=0.5
     )
+
+
+def test_a_shot_of_another_shape_is_cut_out_of_its_own_picture(crop, tmp_path):
+    wide, tall = walk(15, (300, 60, 1.0)), walk(20, (60, 300, 0.8), step=(0, 2, 0), height=640, width=360)
+    parts = make.video(tmp_path / "a.ts", wide), make.video(tmp_path / "b.ts", tall, offset=10)
+    store = crop(make.joined(tmp_path / "v.ts", *parts), cut=255)
+    assert store.attrs["shots"] == [[0, 15], [15, 35]] and store.attrs["shot"] == [15, 35]
+    assert store.attrs["source_size"] == [360, 640] and store.attrs["fps"] == pytest.approx(25)
+    alone = crop(parts[1], cut=255)
+    np.testing.assert_allclose(store.attrs["box"], alone.attrs["box"], atol=1)
+    assert np.abs(store["frames"].astype(int) - alone["frames"]).mean() < 3
+
+
+def test_a_gap_in_the_times_ends_a_shot(crop, tmp_path):
+    frames = walk(36, (100, 40, 1.0))
+    parts = make.video(tmp_path / "a.ts", frames[:14]), make.video(tmp_path / "b.ts", frames[14:], offset=20000)
+    store = crop(make.joined(tmp_path / "v.ts", *parts))
+    assert store.attrs["shots"] == [[0, 14], [14, 36]] and store["frames"].shape[0] == 22
+    assert store.attrs["fps"] == pytest.approx(25)
+
+
+def test_links_that_lead_nowhere_do_not_stop_the_others(tmp_path):
+    rows = []
+    for name in ("a", "b", "c", "d"):
+        (folder := tmp_path / name).mkdir()
+        for t, frame in enumerate(walk(12, (60, 30, 1.0), height=300, width=400)):
+            cv2.imwrite(str(folder / f"f{t}.jpg"), frame[..., ::-1])
+        rows.append(Row(name, "test", name, folder))
+        if name != "d":
+            (folder / "f7.jpg").unlink()
+            (folder / "f7.jpg").symlink_to("gone.jpg")
+    config = Config(results=tmp_path / "results", crop={"size": 128})
+    index = run(STAGE, rows, config)
+    assert {name: outcome.status for name, outcome in index.items()} == dict.fromkeys("abc", "failed") | {"d": "ok"}
+    for name in "abc":
+        assert f"{tmp_path / name}/f7.jpg is a link that leads nowhere" in index[name].why
+    cv2.imwrite(str(tmp_path / "b" / "gone.jpg"), frame[..., ::-1])
+    again = run(STAGE, rows, config)
+    assert [again[name].status for name in "abcd"] == ["failed", "ok", "failed", "ok"]

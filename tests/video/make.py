@@ -40,14 +40,16 @@ def scene(height: int, width: int, *people: tuple[float, float, float], seed: in
 
 def video(
     path: Path, frames: Iterable[np.ndarray], fps: float = 25, codec: str = "libx264", pix_fmt: str = "yuv420p",
-    rotation: int = 0, aspect: Fraction | None = None, layout: str = "rgb24", gop: int = 12,
+    rotation: int = 0, aspect: Fraction | None = None, layout: str = "rgb24", gop: int = 12, offset: float = 0,
+    x264: str = "",
 ) -> Path:  # fmt: skip
-    """Encode with none of the project's own code. ``rotation``: counter-clockwise degrees, for the player."""
-    with av.open(str(path), "w") as container:
+    """Encode with none of the project's own code. ``rotation``: counter-clockwise degrees, for the player. ``offset``:
+    s, added to all times. ``x264``: further parameters of that encoder."""
+    with av.open(str(path), "w", options={"output_ts_offset": str(offset)} if offset else {}) as container:
         stream = None
         for frame in frames:
             if stream is None:
-                options = {"crf": "16", "preset": "veryfast"} if codec == "libx264" else {}
+                options = {"crf": "16", "preset": "veryfast", "x264-params": x264} if codec == "libx264" else {}
                 stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
                 stream.height, stream.width, stream.pix_fmt = *frame.shape[:2], pix_fmt
                 stream.codec_context.gop_size = gop
@@ -58,6 +60,12 @@ def video(
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=layout)
             container.mux(stream.encode(picture.reformat(format=pix_fmt)))
         container.mux(stream.encode(None))
+    return path
+
+
+def joined(path: Path, *parts: Path) -> Path:
+    """MPEG-TS files one behind the other, as ``cat`` joins them."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
 
 

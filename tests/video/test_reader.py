@@ -9,6 +9,7 @@ import pytest
 
 from expportrait.errors import ClipError, MachineFault
 from expportrait.video.reader import VideoReader, open_source
+from expportrait.video.write import write_mp4
 
 from . import make
 
@@ -278,3 +279,57 @@ def test_too_many_open_files_are_not_the_videos_fault(tmp_path, monkeypatch):
     (tmp_path / "v.mp4").write_bytes(b"x")
     with pytest.raises(MachineFault, match="Too many open files"):
         open_source(tmp_path / "v.mp4")
+
+
+def test_a_colon_in_a_relative_name_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("Talk: anna.mp4", "http:talk.mp4", "subfile,,talk.mp4", "pipe:0"):
+        make.video(tmp_path / "v.mp4", make.numbered(3)).rename(name)
+        assert numbers(open_source(name)) == [0, 1, 2]
+    write_mp4("Talk: bob.mp4", make.numbered(4), 25)
+    assert len(numbers(open_source("Talk: bob.mp4"))) == 4
+
+
+def test_text_is_no_video(tmp_path):
+    (tmp_path / "notes.txt").write_text("a line of text\n" * 100)
+    assert "not a video" in reason(tmp_path / "notes.txt").reason
+
+
+def test_an_image_of_another_suffix_is_an_image(tmp_path):
+    image = np.full((20, 30, 4), 255, np.uint8)
+    image[:, :10, 3] = 0
+    cv2.imwrite(str(tmp_path / "p.png"), image // [2, 2, 2, 1])
+    for name in ("portrait", "p.picture"):
+        (tmp_path / name).write_bytes((tmp_path / "p.png").read_bytes())
+        ((_, seen),) = open_source(tmp_path / name).frames()
+        assert (seen[:, :10] == 255).all() and (seen[:, 10:] == 127).all()
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_an_entry_that_cannot_be_read_is_named_and_tried_again(tmp_path, first):
+    (folder := tmp_path / "frames").mkdir()
+    for n in (1, 2, 4):
+        cv2.imwrite(str(folder / f"f{n}.png"), np.zeros((20, 20, 3), np.uint8))
+    entry = folder / ("f0.png" if first else "f3.png")
+    entry.symlink_to("moved/away.png")
+    error = reason(folder)
+    assert error.retry and f"{entry} is a link that leads nowhere" in error.reason
+    entry.unlink()
+    entry.symlink_to(entry.name)
+    assert reason(folder).retry and f"{entry} is a link that leads back" in reason(folder).reason
+    entry.unlink()
+    entry.mkdir()
+    assert reason(folder).retry and f"{entry} is a folder" in reason(folder).reason
+    entry.rmdir()
+    assert len([*open_source(folder).frames()]) == 3
+
+
+def test_names_that_lead_nowhere_are_told(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link.mp4").symlink_to("nowhere.mp4")
+    for name, said in (
+        ("file/v.mp4", "does not exist"),
+        ("x" * 300, "name is too long"),
+        ("link.mp4", "leads nowhere"),
+    ):
+        assert reason(tmp_path / name).retry and said in reason(tmp_path / name).reason
