@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from expportrait.errors import UserError
-from expportrait.importers.common import Found, LeftOut, clip_id, split_of, walk
+from expportrait.importers.common import Found, LeftOut, Sources, clip_id, split_of, walk
 from expportrait.importers.table import Options, write
 from expportrait.manifest import read_manifest
 
@@ -133,3 +133,24 @@ def test_links_are_followed_once(tmp_path):
     (tmp_path / "real" / "a.mp4").touch()
     (tmp_path / "real" / "back").symlink_to(tmp_path)
     assert [files for _, files in walk(tmp_path)] == [[], ["a.mp4"]]
+
+
+def test_the_videos_of_a_data_set_may_have_any_suffix(tmp_path, clip):
+    clip(tmp_path / "in" / "a.unknown", count=3)
+    clip(tmp_path / "in" / "b.mp4", count=3)
+    for name in ("a.txt", "b.aux", "c.txt"):
+        (tmp_path / "in" / name).write_text("a line of text\n" * 50)
+    sources = Sources(tmp_path / "in")
+    assert sources.find("a") == tmp_path / "in" / "a.unknown" and sources.find("c") is None
+    assert sources.find("c", "b") == tmp_path / "in" / "b.mp4"
+
+
+def test_another_source_of_an_equal_name_is_another_clip(importing):
+    rows, _ = importing(found("a", person="ann"), probe=False, split="val")
+    other = [Found(clip="a", source=Path("/w/a.mp4"), person="ann")]
+    both, left = importing(other, probe=False, append=True)
+    assert rows.items() < both.items() and len(both) == 2 and not left
+    (added,) = both.keys() - rows.keys()
+    assert added.startswith("a-") and (both[added].person, both[added].split) == ("ann", "val")
+    again, left = importing([*found("a", person="ann"), *other], probe=False, append=True)
+    assert again == both and left == {"a": ("it stands in the table already", "")}
