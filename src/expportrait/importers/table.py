@@ -4,7 +4,6 @@ import csv
 import io
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,10 @@ from expportrait.errors import ClipError, UserError
 from expportrait.faults import machine_fault
 from expportrait.files import replace_file
 from expportrait.importers.common import NO_BOX, Found, LeftOut, Media, Place, clip_id, split_of
+from expportrait.importers.known import distinct, ids_of, relative, renamed
 from expportrait.manifest import COLUMNS, SPLITS, read_manifest
 from expportrait.progress import progress
 
-_PART = re.compile(r"-\d{3,}$")  # what a part's id has after the clip's
 LEFT_OUT = ("dataset", "what", "reason", "detail")
 S, T = TypeVar("S"), TypeVar("T")
 
@@ -83,18 +82,18 @@ def write(found: Iterable[Found | LeftOut], options: Options) -> Report:
     clips = []
     for item in progress(found, desc=f"{options.dataset}: annotations"):
         (left if isinstance(item, LeftOut) else clips).append(item)
-    clips = _distinct(clips, old, options.out, left)
+    clips = distinct(clips, old, options.out, left)
     clips = _official(clips, left)
     rows, ids = [], {row["clip"] for row in old}
     taken_for: dict[str, list[Path]] = {}
     for clip, places in _places(clips, options, left):
-        if not ids.isdisjoint(_ids(clip, places)):
-            clip = _renamed(clip, options.out)
+        if not ids.isdisjoint(ids_of(clip, places)):
+            clip = renamed(clip, options.out)
         split = options.split or known.get(clip.group) or known.get(clip.person) or clip.split
         split = split or split_of(clip.group or clip.person, options.val, options.test)
         if places[0].note:  # all parts have it
             left.append(LeftOut(clip.clip, places[0].note, str(clip.source)))
-        names = _ids(clip, places)
+        names = ids_of(clip, places)
         ids.update(names)
         rows += [_row(clip, place, name, split, options) for name, place in zip(names, places, strict=True)]
         taken_for.setdefault(clip.taken_for, []).append(clip.source)
@@ -106,20 +105,6 @@ def write(found: Iterable[Found | LeftOut], options: Options) -> Report:
     splits = Counter(row["split"] for row in rows)
     return Report(len(rows), len({row["person"] for row in rows}), splits, Counter(item.reason for item in left),
                   _list(options.out), taken_for)  # fmt: skip
-
-
-def _ids(clip: Found, places: list[Place]) -> list[str]:
-    """Ids of a clip's rows: its own, or where it is cut, those of its parts."""
-    name = clip_id(clip.clip)
-    return [f"{name}-{index:03d}" for index in range(len(places))] if len(places) > 1 else [name]
-
-
-def _renamed(clip: Found, out: Path) -> Found:
-    """The clip by a name that ends in a hash of its source, since another one has its name already."""
-    name, home = clip_id(clip.clip), os.path.realpath(out.parent)
-    own = clip_id(f"{name}/{os.path.relpath(os.path.realpath(clip.source), home)}")
-    own = f"{name[:80]}{own[-9:]}"
-    return replace(clip, clip=own, person=own if clip.person == name else clip.person)
 
 
 def _list(out: Path) -> Path:
@@ -135,41 +120,6 @@ def _read(file: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
         rows = [{(name or "").strip(): (value or "").strip() for name, value in row.items()}
                 for row in csv.DictReader(text)]  # fmt: skip
     return [row for row in rows if row.get("clip")], known
-
-
-def _distinct(clips: list[Found], old: list[dict[str, str]], out: Path, left: list[LeftOut]) -> list[Found]:
-    """Each clip once, without those that stand in the table already, whole or in parts: by name and source."""
-    there: dict[str, set[str]] = {}
-    for row in old:
-        for name in {row["clip"], _PART.sub("", row["clip"])}:
-            there.setdefault(name, set()).add(row["source"])
-    seen: set[str] = set()
-    kept = []
-    for clip in clips:
-        name, source = clip_id(clip.clip), _relative(clip.source, out)
-        if name in there and (_stands(clip, there, out) or _stands(_renamed(clip, out), there, out)):
-            left.append(LeftOut(clip.clip, "it stands in the table already"))
-        elif name in seen:
-            left.append(LeftOut(clip.clip, "another clip of this import has the same name", source))
-        elif source != source.strip() or source.encode("utf-8", "replace").decode() != source:
-            left.append(LeftOut(clip.clip, "the source's name is not UTF-8, or has blanks at an end", repr(source)))
-        else:
-            seen.add(name)
-            kept.append(clip)
-    return kept
-
-
-def _stands(clip: Found, there: dict[str, set[str]], out: Path) -> bool:
-    """Whether the table has that name with that source; ``there``: name -> sources."""
-    sources = there.get(clip_id(clip.clip), set())
-    if _relative(clip.source, out) in sources:
-        return True
-    real = os.path.realpath(clip.source)
-    return any(os.path.realpath(out.parent / source) == real for source in sources)
-
-
-def _relative(source: Path, out: Path) -> str:
-    return os.path.relpath(source, out.parent)
 
 
 def _official(clips: list[Found], left: list[LeftOut]) -> list[Found]:
@@ -297,7 +247,7 @@ def _row(clip: Found, place: Place, name: str, split: str, options: Options) -> 
     rate = clip.fps or place.fps
     fps = f"{rate:g}" if rate else ""
     return clip.extra | times | {
-        "clip": name, "dataset": options.dataset, "source": _relative(clip.source, options.out), "box": box,
+        "clip": name, "dataset": options.dataset, "source": relative(clip.source, options.out), "box": box,
         "person": clip.person, "split": split, "fps": fps,
     }  # fmt: skip
 
