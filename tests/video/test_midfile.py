@@ -55,6 +55,16 @@ def test_another_size_of_the_same_shape_is_scaled(two):
     assert [make.number(frame) for _, frame in reader.frames()] == [*range(20), *range(30)]
 
 
+def test_the_size_does_not_depend_on_where_reading_begins(two, tmp_path):
+    parts = two((make.numbered(100, 48, 96), {}), (make.numbered(60, 96, 64), {"offset": 4}))
+    last = make.video(tmp_path / "last.ts", make.numbered(60, 96, 192), offset=6.4)
+    path = make.joined(tmp_path / "all.ts", parts, last)
+    assert {frame.shape for _, frame in open_source(path, 6.5).frames()} == {(48, 96, 3)}
+    assert [frame.shape for _, frame in open_source(path).frames()] == [(48, 96, 3)] * 100 + [(96, 64, 3)] * 60 + [
+        (48, 96, 3)
+    ] * 60
+
+
 def test_a_change_of_the_pixels_aspect_is_another_shape(two):
     first, second = ((make.numbered(n), {"aspect": Fraction(*a), "offset": o})
                      for n, a, o in ((80, (4, 3), 0), (60, (16, 9), 3.2)))  # fmt: skip

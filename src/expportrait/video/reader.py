@@ -106,15 +106,14 @@ class VideoReader:
             if first is None:
                 raise ClipError(f"no frame of {path} can be decoded; the file is damaged, or cut off after its header")
             self._origin, self._base = first.pts, float(stream.time_base)
-            shape = Shape(stream)
-            self.height, self.width = shape.upright(first)
-        self._first_pixel = shape.first
+            self._first = Shape(stream)
+            self.height, self.width = self._first.upright(first)
         self._sizes = [(0, (self.height, self.width))]  # from which frame on, of those between start and end
 
     def frames(self, longest: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
         """Time in s and frame (H,W,3) u8 RGB, reduced so that its longer side is ``longest`` px at most."""
         with self._open() as (container, stream):
-            last, number, shape = -1 / self.fps, 0, Shape(stream, self._first_pixel)
+            last, number, shape = -1 / self.fps, 0, Shape(stream, self._first)
             for time, frame in self._timed(container, stream):
                 last = time = time if time is not None and time > last else last + 1 / self.fps
                 if time >= self._end - SLACK:

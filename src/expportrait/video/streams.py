@@ -23,13 +23,13 @@ def main_stream(container: av.container.InputContainer) -> av.VideoStream | None
 class Shape:
     """Size of a stream's pictures with square pixels; give it every frame, in order.
 
-    A frame of another size but of the same aspect is scaled to the size before. ``first``: the width of a pixel by its
-    height that the file's first frame is coded with, where the frames do not begin with that one.
+    A frame of the same aspect as the file's first one, or as the one before, is scaled to that one's size. ``first``:
+    the shape after the file's first frame, where the frames do not begin with that one.
     """
 
-    def __init__(self, stream: av.VideoStream, first: float | None = None) -> None:
-        self.stored = (0, 0)  # height and width, px, before the picture is turned upright
-        self.first = first
+    def __init__(self, stream: av.VideoStream, first: "Shape | None" = None) -> None:
+        self.stored = first.stored if first else (0, 0)  # height and width, px, before the picture is turned upright
+        self._first_stored, self._first_coded = (first.stored, first._first_coded) if first else (None, None)
         self._stream, self._coded, self._seen = stream, None, None
 
     def upright(self, frame: av.VideoFrame) -> tuple[int, int]:
@@ -37,14 +37,11 @@ class Shape:
         pixel = self._pixel_aspect(frame)
         if self._seen != (frame.height, frame.width, pixel):
             self._seen = frame.height, frame.width, pixel
-            height, width = frame.height, round(frame.width * pixel)
-            if not self._same_shape(height, width):
-                self.stored = height, width
+            own = frame.height, round(frame.width * pixel)
+            self._first_stored = self._first_stored or own
+            self.stored = next((size for size in (self._first_stored, self.stored) if _same_shape(size, own)), own)
         across = display_matrix(frame)[0]
         return self.stored[::-1] if abs(across[1]) > abs(across[0]) else self.stored
-
-    def _same_shape(self, height: int, width: int) -> bool:
-        return min(self.stored) > 0 and abs(width * self.stored[0] / (height * self.stored[1]) - 1) < SAME_SHAPE
 
     def _pixel_aspect(self, frame: av.VideoFrame) -> float:
         """Width of a pixel by its height: the container's, times what the coded one has changed by since.
@@ -54,5 +51,9 @@ class Shape:
         coded = float(self._stream.codec_context.sample_aspect_ratio or 1)
         if self._coded is None or frame.key_frame:
             self._coded = coded
-        self.first = self.first or coded
-        return float(self._stream.sample_aspect_ratio or 1) * (self._coded / self.first)
+        self._first_coded = self._first_coded or coded
+        return float(self._stream.sample_aspect_ratio or 1) * (self._coded / self._first_coded)
+
+
+def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    return min(a) > 0 and abs(a[0] * b[1] / (a[1] * b[0]) - 1) < SAME_SHAPE
