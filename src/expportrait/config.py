@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -34,6 +34,14 @@ class Section(BaseModel):
     """A ``Path`` names a file or folder; it enters a clip's key by content (``Config.identity``)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    # Of settings whose default was changed while their meaning was not: the default with which keys were first made.
+    first_defaults: ClassVar[dict[str, Any]] = {}
+
+    def distinct(self, mode: Literal["python", "json"] = "python") -> dict[str, Any]:
+        """The settings as they enter keys, those at their first default left out: a value keeps its key for good."""
+        changed = {name: getattr(self, name) for name in self.first_defaults}
+        values = self.model_dump(mode=mode, exclude_defaults=True, exclude={*changed})
+        return values | {name: value for name, value in changed.items() if value != self.first_defaults[name]}
 
     @model_validator(mode="before")
     @classmethod
@@ -296,6 +304,8 @@ class Drive(Section):
 class Generator(Section):
     """The video generator, trained on the control maps and latents of the split train (paper, section 3.3)."""
 
+    first_defaults: ClassVar[dict[str, Any]] = {"batch": 1}
+
     preset: Literal["tiny", "1.3B", "14B"] = Field(
         "1.3B", description="size of the transformer; the large two are Wan 2.1's"
     )
@@ -322,7 +332,10 @@ class Generator(Section):
     drop_control: float = Field(0.1, ge=0, le=0.5, description="share of samples without control")
     drop_both: float = Field(0.05, ge=0, le=0.5, description="share of samples without either")
     steps: int = Field(30000, ge=1, description="training steps")
-    batch: int = Field(1, ge=1, description="windows a step and GPU")
+    batch: int = Field(4, ge=1, description="windows a step, over all processes (GPUs) together")
+    micro: int = Field(
+        1, ge=1, description="windows that a process holds at once; changes memory and time, not what is learnt"
+    )
     learning_rate: float = Field(1e-5, gt=0, description="AdamW; about 1e-4 with LoRA")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate after the warm-up")
     warmup: int = Field(100, ge=0, description="steps of linear warm-up")
@@ -338,6 +351,20 @@ class Generator(Section):
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="newest checkpoints kept")
     seed: int = Field(0, ge=0, description="of every random choice")
+
+    def rounds(self, processes: int = 1) -> int:
+        """How many times ``micro`` windows each process takes in a step, one after the other.
+
+        Raises UserError where that is no whole number.
+        """
+        at_once = processes * self.micro
+        if self.batch % at_once:
+            who = "one process takes" if processes == 1 else f"{processes} processes take"
+            raise UserError(
+                f"generator.batch is {self.batch}, but {who} {at_once} windows at once (generator.micro is "
+                f"{self.micro}): the batch has to be a multiple of that"
+            )
+        return self.batch // at_once
 
 
 class Reenact(Section):
@@ -415,6 +442,7 @@ class Config(Section):
 
     def check_together(self) -> None:
         """Raises UserError where settings that are right by themselves do not go together."""
+        self.generator.rounds()
         if self.reenact.overlap >= self.latents.window:
             raise UserError(
                 f"reenact.overlap is {self.reenact.overlap}, but a window of the generator has {self.latents.window} "
@@ -427,17 +455,18 @@ class Config(Section):
             )
 
     def canonical(self, *sections: str) -> str:
-        """JSON of these sections, what is at its default left out: equal text means equal settings."""
+        """JSON of these sections, what is at its default left out: equal text means equal settings, also where another
+        version wrote it, so that settings whose default was changed always stand in it."""
         dump = self.model_dump(mode="json", include=set(sections), exclude_defaults=True)
+        for s in {*sections} & {*SECTIONS}:
+            if said := {name: getattr(getattr(self, s), name) for name in getattr(self, s).first_defaults}:
+                dump[s] = dump.get(s, {}) | said
         return json.dumps(dump, sort_keys=True, separators=(",", ":"))
 
     def identity(self, sections: tuple[str, ...], clip: str) -> dict[str, dict]:
         """The sections as they enter the key of ``clip``: like ``canonical``, but files by their sha256."""
         return {
-            s: {
-                name: _hashed(value, clip, f"{s}.{name}")
-                for name, value in getattr(self, s).model_dump(exclude_defaults=True).items()
-            }
+            s: {name: _hashed(value, clip, f"{s}.{name}") for name, value in getattr(self, s).distinct().items()}
             for s in sections
         }
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 SECONDS = 10
+_silent = False
 
 
 class _Lines:
@@ -35,6 +36,12 @@ class _Bar(tqdm):
             self.heard(f"{self.desc.removesuffix(': ')}: {self.n} of {self.total or '?'}")
 
 
+def silence() -> None:
+    """From now on this process, one of several at one piece of work, shows and says nothing."""
+    global _silent
+    _silent = True
+
+
 def bar(
     total: int | None = None,
     desc: str = "",
@@ -42,6 +49,8 @@ def bar(
     heard: Callable[[str], None] | None = None,
 ) -> tqdm:
     """A tqdm bar on stderr. ``heard`` is told how far it is whenever the bar is drawn."""
+    if _silent:
+        return tqdm(items, desc, total, disable=True)
     if sys.stderr.isatty():
         made = _Bar(items, desc, total, leave=False, dynamic_ncols=True)
     else:
@@ -61,5 +70,7 @@ def progress(
 
 def say(text: str) -> None:
     """A line on stderr, above the bars."""
+    if _silent:
+        return
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()

@@ -38,12 +38,14 @@ def test_noise_is_not_the_data_of_another_draw(windows):
     assert abs(float(batch.noise.mean())) < 0.05 and abs(float(batch.noise.std()) - 1) < 0.05
 
 
-def test_two_gpus_see_together_what_one_sees(windows):
-    whole = training_batch(windows, 3, 7, 4, **OPTIONS)
-    halves = [training_batch(windows, 3, 7, 2, rank, 2, **OPTIONS) for rank in (0, 1)]
-    for name in ("latents", "noise", "sigma"):
-        assert torch.equal(getattr(whole, name), torch.cat([getattr(half, name) for half in halves]))
-    assert torch.equal(whole.given.image, torch.cat([half.given.image for half in halves]))
+@pytest.mark.parametrize("cuts", [(0, 2, 4), (0, 1, 2, 3, 4), (0, 3, 4)])
+def test_the_parts_of_a_batch_are_together_the_batch(windows, cuts):
+    options = OPTIONS | {"drop_reference": 0.3, "drop_control": 0.3}
+    whole = training_batch(windows, 3, 7, 4, **options)
+    parts = [training_batch(windows, 3, 7, 4, range(*ends), **options) for ends in zip(cuts, cuts[1:], strict=False)]
+    for name in ("latents", "noise", "sigma", "kept"):
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts])), name
+    assert torch.equal(whole.given.image, torch.cat([part.given.image for part in parts]))
 
 
 def test_an_epoch_shows_every_window_once_and_the_next_in_another_order(windows):

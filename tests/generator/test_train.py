@@ -10,7 +10,6 @@ import torch
 
 import expportrait
 from expportrait.errors import UserError
-from expportrait.generator import train as module
 from expportrait.generator.data import training_batch
 from expportrait.generator.files import build
 from expportrait.generator.model import ModelConfig
@@ -19,11 +18,11 @@ from expportrait.generator.train import (
     choose_checkpointing,
     control_sensitivity,
     flow_losses,
-    read_log,
     train,
 )
 from expportrait.manifest import Row
 from expportrait.stages import generator as stage
+from expportrait.training import Checkpoints, read_log
 
 from . import make
 
@@ -128,17 +127,14 @@ def test_a_run_in_parts_is_the_unbroken_run(windows, tmp_path):
     class Stop(Exception):
         pass
 
-    def break_at(step):
-        def write(file, rows, original=module._write_log):
-            original(file, rows)
-            if len(rows) > step:
-                raise Stop
-
-        return write
+    def save(self, step, *rest, original=Checkpoints.save):
+        if step == 4:  # its log is written, its checkpoint not yet
+            raise Stop
+        original(self, step, *rest)
 
     unbroken = train(fresh(), windows, generator(), tmp_path / "whole", "cpu")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(module, "_write_log", break_at(3))  # after the log of step 4 is written, before its checkpoint
+        patch.setattr(Checkpoints, "save", save)
         train(fresh(), windows, generator(), tmp_path / "parts", "cpu")
     resumed = train(fresh(), windows, generator(), tmp_path / "parts", "cpu")
     assert same(unbroken, resumed)

@@ -11,7 +11,6 @@ from safetensors.numpy import save_file
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFit
 from expportrait.fit.store import FittedHead, load_proxy, save_proxy
-from expportrait.generator.train import LOG
 from expportrait.head import Head
 from expportrait.manifest import Row
 from expportrait.metrics import identity, perceptual
@@ -199,8 +198,9 @@ def make_trainings(results: Path, steps: int = 60) -> None:
 def write_log(file: Path, steps: int) -> None:
     """The generator's log; its last line is cut short."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{k},{0.04 + 0.1 * math.exp(-k / 9)},0.001,2.0,0.5" for k in range(steps)]
-    file.write_text("\n".join([",".join(LOG), *lines, f"{steps},0.0"]), "utf-8")
+    lines = [f"{k},{0.04 + 0.1 * math.exp(-k / 9)},0.3,0.001,2.0,0.5" for k in range(steps)]
+    head = "step,loss,gradient,learning_rate,seconds,waiting"
+    file.write_text("\n".join([head, *lines, f"{steps},0.0"]), "utf-8")
 
 
 def table_rows(target: str, driver: str, why: str = "", psnr: float = 24.5) -> list[dict]:

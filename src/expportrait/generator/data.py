@@ -1,7 +1,7 @@
 """Training samples: windows of latents with the control maps, reference and noise that go with them.
 
-Every random choice is a function of (seed, its own tag, step, index), so that a run that goes on after a kill sees what
-an unbroken one would see, and two GPUs together what one GPU with twice the batch would see.
+Every random choice is a function of (seed, its own tag, step, place in the batch), so that a run that goes on after a
+kill sees what an unbroken one would see, and several processes together what one of them would see.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -256,13 +256,14 @@ def shifted(u: Tensor, shift: float) -> Tensor:
 
 
 def training_batch(
-    windows: Windows, seed: int, step: int, batch: int, rank: int = 0, ranks: int = 1, *,
+    windows: Windows, seed: int, step: int, batch: int, places: Sequence[int] | None = None, *,
     shift: float, drop_reference: float, drop_control: float, drop_both: float,
 ) -> Batch:  # fmt: skip
-    """The samples of ``rank`` in ``step``; all windows come by once in an epoch, in another order each time."""
+    """The samples of ``step`` at some ``places``, 0..batch - 1, of its batch, at all where none are named; all windows
+    come by once in an epoch, in another order each time."""
     n, indices, sigmas, noises, references, kept = len(windows), [], [], [], [], []
-    for i in range(rank * batch, (rank + 1) * batch):
-        epoch, place = divmod(step * batch * ranks + i, n)
+    for i in range(batch) if places is None else places:
+        epoch, place = divmod(step * batch + i, n)
         indices.append(int(_order(seed, epoch, n)[place]))
         sigmas.append(torch.rand((), generator=dice(seed, "sigma", step, i)))
         noises.append(dice(seed, "noise", step, i))

@@ -1,19 +1,11 @@
-"""Training of the generator: flow matching, checkpoints that resume exactly, a log of every step."""
+"""Training of the generator: flow matching, on one process or several."""
 
-import csv
 import math
-import os
-import shutil
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from expportrait.config import Generator
@@ -22,9 +14,8 @@ from expportrait.errors import UserError
 from expportrait.generator.data import Batch, Windows, shifted, training_batch
 from expportrait.generator.model import PortraitTransformer
 from expportrait.heartbeat import Heartbeat
-from expportrait.progress import bar, say
+from expportrait.training import Course, descend, trainable
 
-LOG = ("step", "loss", "learning_rate", "seconds", "waiting")  # waiting: the part of the seconds spent on data
 WEIGHTS = {
     "velocity": lambda sigma: torch.ones_like(sigma),
     "noise": lambda sigma: (1 - sigma) ** 2,  # eq. (10): noise is off by 1 - sigma times the velocity's error
@@ -87,93 +78,6 @@ def learning_rate(settings: Generator, step: int) -> float:
     return rate
 
 
-def trainable(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value for name, value in model.named_parameters() if value.requires_grad}
-
-
-class Checkpoints:
-    """``step-<n>/`` in a folder of its own: written beside, then renamed; the newest few are kept."""
-
-    def __init__(self, folder: Path, keep: int):
-        self.folder, self.keep = folder, keep
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def steps(self) -> list[int]:
-        return sorted(int(path.name[5:]) for path in self.folder.glob("step-*") if path.name[5:].isdigit())
-
-    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        for leftover in self.folder.glob(".step-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        temporary = self.folder / f".step-{step}.tmp"
-        temporary.mkdir()
-        save_file(
-            {name: value.detach().contiguous() for name, value in trainable(model).items()},
-            temporary / "weights.safetensors",
-        )
-        torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
-        for file in temporary.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())  # a rename may reach the disk before what it names
-        final = self.folder / f"step-{step}"
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self.folder / f"step-{old}", ignore_errors=True)
-
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Restore the newest checkpoint that is whole; returns the number of steps done, 0 where there is none."""
-        for step in reversed(self.steps()):
-            folder = self.folder / f"step-{step}"
-            try:
-                weights = load_file(folder / "weights.safetensors")
-                state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-            except (OSError, EOFError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-                say(f"generator: {folder} is damaged ({type(error).__name__}), the one before is taken")
-                continue
-            with torch.no_grad():
-                for name, value in trainable(model).items():
-                    value.copy_(weights[name])
-            optimizer.load_state_dict(state)
-            return step
-        return 0
-
-
-def read_log(file: Path) -> list[dict[str, float]]:
-    """Rows of a loss log; a line that a kill cut short is dropped."""
-    if not file.exists():
-        return []
-    with file.open(newline="", encoding="utf-8") as text:
-        rows = [row for row in csv.DictReader(text) if all(row.get(name) for name in LOG)]
-    return [{name: float(row[name]) for name in LOG} for row in rows]
-
-
-def _write_log(file: Path, rows: list[dict[str, float]]) -> None:
-    temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as text:
-        writer = csv.DictWriter(text, LOG)
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(file)
-
-
-def _batches(windows: Windows, s: Generator, first: int, rank: int, ranks: int) -> Iterator[Batch]:
-    """Batches of the steps ``first``..., each made while the one before is trained on."""
-
-    def make(step: int) -> Batch:
-        return training_batch(
-            windows, s.seed, step, s.batch, rank, ranks, shift=s.shift,
-            drop_reference=s.drop_reference, drop_control=s.drop_control, drop_both=s.drop_both,
-        )  # fmt: skip
-
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(make, first)
-        for step in range(first, s.steps):
-            batch = following.result()
-            if step + 1 < s.steps:
-                following = pool.submit(make, step + 1)
-            yield batch
-
-
 def train(
     model: PortraitTransformer,
     windows: Windows,
@@ -182,51 +86,35 @@ def train(
     device: str,
     beat: Heartbeat | None = None,
 ) -> PortraitTransformer:
-    """Train ``model`` in place. ``work`` keeps checkpoints and ``loss.csv``, from which a run that was killed goes on;
-    ``beat`` is told of each step.
+    """Train ``model`` in place. ``work`` keeps checkpoints and ``loss.csv``, from which a run that was killed goes on,
+    whatever the number of processes; ``beat`` is told of each step.
 
-    Raises UserError where the loss is no longer finite.
+    Raises UserError where the batch does not divide, and where loss, gradient or weights are no longer finite.
     """
+    s = settings
     accelerator = Accelerator(cpu=not device.startswith("cuda"))
-    choose_attention(model, settings.attention, device, training=True)
-    choose_checkpointing(model, settings.checkpointing)
-    decay, betas = settings.weight_decay, (0.9, 0.99)
-    optimizer = torch.optim.AdamW(trainable(model).values(), betas=betas, weight_decay=decay, fused=True)
-    checkpoints = Checkpoints(work / "checkpoints", settings.keep)
-    model.train().to(accelerator.device)
-    first = checkpoints.load(model, optimizer)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-    loss = settings.loss_weight, settings.precision
-    rows = [row for row in read_log(work / "loss.csv") if row["step"] < first]
-    if first:
-        say(f"generator: goes on from step {first} of {settings.steps}")
-    with bar(settings.steps, "generator") as shown:
-        shown.update(first)
-        clock = time.perf_counter()
-        ranks = accelerator.process_index, accelerator.num_processes
-        for step, batch in enumerate(_batches(windows, settings, first, *ranks), first):
-            waited = time.perf_counter() - clock
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, step)
-            value = flow_losses(wrapped, batch.to(accelerator.device), *loss).mean()
-            accelerator.backward(value)
-            accelerator.clip_grad_norm_(wrapped.parameters(), settings.clip)
-            optimizer.step()
-            optimizer.zero_grad()
-            value = float(accelerator.reduce(value.detach(), "mean"))
-            if not math.isfinite(value):
-                raise UserError(f"the generator's training diverged at step {step}: lower generator.learning_rate")
-            seconds = time.perf_counter() - clock
-            clock += seconds
-            rows.append(dict(zip(LOG, (step, value, learning_rate(settings, step), seconds, waited), strict=True)))
-            shown.update()
-            shown.set_postfix_str(f"loss {value:.4f}, {seconds:.2f} s/step", refresh=False)
-            if beat is not None:
-                beat.trained(step + 1, seconds, f"loss {value:.4f}")
-            if ((step + 1) % settings.save_every == 0 or step + 1 == settings.steps) and accelerator.is_main_process:
-                _write_log(work / "loss.csv", rows)
-                checkpoints.save(step + 1, accelerator.unwrap_model(wrapped), optimizer.optimizer)
-    return accelerator.unwrap_model(wrapped).eval()
+    rounds = s.rounds(accelerator.num_processes)
+    choose_attention(model, s.attention, device, training=True)
+    choose_checkpointing(model, s.checkpointing)
+    optimizer = torch.optim.AdamW(trainable(model).values(), betas=(0.9, 0.99), weight_decay=s.weight_decay, fused=True)
+    wrapped = accelerator.prepare_model(model.train().to(accelerator.device))
+
+    def make(step: int, number: int) -> Batch:
+        first = (accelerator.process_index * rounds + number) * s.micro
+        return training_batch(
+            windows, s.seed, step, s.batch, range(first, first + s.micro), shift=s.shift,
+            drop_reference=s.drop_reference, drop_control=s.drop_control, drop_both=s.drop_both,
+        )  # fmt: skip
+
+    def losses(batch: Batch) -> dict[str, Tensor]:
+        return {"loss": flow_losses(wrapped, batch.to(accelerator.device), s.loss_weight, s.precision).mean()}
+
+    course = Course(
+        "generator", s.steps, s.save_every, s.keep, make, losses, partial(learning_rate, s), rounds, s.clip,
+        main=accelerator.is_main_process, alone=partial(accelerator.no_sync, wrapped), mean=accelerator.reduce,
+    )  # fmt: skip
+    descend(course, model, optimizer, work, beat)
+    return model.eval()
 
 
 @torch.no_grad()

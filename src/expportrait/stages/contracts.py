@@ -13,7 +13,7 @@ from expportrait.stages import version
 TARGETS = "drive/targets"  # made by the jobs of drive: the heads of the targets, each from one frame
 NOT_IN_KEY = {  # how it is computed; base counts by its content
     "transfer": {"save_every"},
-    "generator": {"base", "save_every", "keep", "checkpointing", "attention"},
+    "generator": {"base", "micro", "save_every", "keep", "checkpointing", "attention"},
 }
 
 
@@ -70,15 +70,20 @@ def settings_of(name: str, config: Config) -> Config:
 
 def transfer_key(config: Config, chosen: dict[str, str]) -> str:
     """Key of the transfer module. ``chosen``: clip -> key of its proxy, of the fitted clips of the split train."""
-    settings = config.transfer.model_dump(mode="json", exclude_defaults=True, exclude=NOT_IN_KEY["transfer"])
-    return content_key("transfer", version("transfer"), {"transfer": settings}, chosen)
+    return content_key("transfer", version("transfer"), {"transfer": _trained(config, "transfer")}, chosen)
 
 
 def generator_key(config: Config, chosen: dict[str, dict[str, str]], base: list[str]) -> str:
     """Key of the generator. ``chosen``: clip -> keys of its latents and its control maps; ``base``: sha256 of
     the pretrained weights' files."""
-    settings = config.generator.model_dump(mode="json", exclude_defaults=True, exclude=NOT_IN_KEY["generator"])
-    return content_key("generator", version("generator"), {"generator": settings, "base": base}, chosen)
+    settings = {"generator": _trained(config, "generator"), "base": base}
+    return content_key("generator", version("generator"), settings, chosen)
+
+
+def _trained(config: Config, name: str) -> dict[str, Any]:
+    """The settings on which it depends what the training gives."""
+    settings = getattr(config, name).distinct("json")
+    return {setting: value for setting, value in settings.items() if setting not in NOT_IN_KEY[name]}
 
 
 def tracks_of(config: Config, *clips: str) -> dict[str, str]:

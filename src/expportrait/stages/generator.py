@@ -16,7 +16,7 @@ from expportrait.generator.model import ModelConfig
 from expportrait.generator.train import control_sensitivity, train
 from expportrait.heartbeat import Heartbeat, training
 from expportrait.manifest import Row
-from expportrait.progress import say
+from expportrait.progress import say, silence
 from expportrait.record import state, write_json
 from expportrait.stages.contracts import contract, generator_key
 
@@ -27,8 +27,13 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
     """Bring results/generator up to date; returns its index.json, written last.
 
     Nothing is trained again when model/ is there with the same key. A run that was killed goes on from its last
-    checkpoint, kept in work-<key>/. Raises UserError where no clip can be used.
+    checkpoint, kept in work-<key>/. Of several processes, as torchrun starts them, the first one talks and writes.
+    Raises UserError where no clip can be used, or where the batch does not divide.
     """
+    processes = PartialState(cpu=not device.startswith("cuda"))
+    if not processes.is_main_process:
+        silence()
+    config.generator.rounds(processes.num_processes)
     with training(config.results, STAGE.name, config.generator.steps) as beat:
         return _run(rows, config, device, beat)
 
@@ -45,9 +50,11 @@ def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
                         "see why in the indexes of these stages, or in the report")  # fmt: skip
     key = generator_key(config, chosen, weight_files(s.base))
     index, done = home / "index.json", {"status": "ok", "key": key, "why": "", "clips": chosen}
+    main = PartialState().is_main_process
     if finished(home) == key:
         say(f"generator: {home / 'model'} is up to date")
-        write_json(index, done)  # a run of the workflow deletes it first
+        if main:
+            write_json(index, done)  # a run of the workflow deletes it first
         return index
     paths = [{clip: config.results / name / f"{clip}.zarr" for clip in chosen} for name in STAGE.parents]
     windows = Windows(*paths, s.maps)
@@ -59,7 +66,7 @@ def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     say(f"generator: {len(windows)} windows of {len(chosen)} clips, {count / 1e6:.2f} M trainable parameters, {device}")
     work = home / f"work-{key}"
     model = train(model, windows, s, work, device, beat)
-    if not PartialState().is_main_process:  # one of several GPUs
+    if not main:
         return index
     about = {"key": key, "maps": s.maps, "precision": s.precision, "steps": s.steps, **windows.made_by,
              "control_sensitivity": control_sensitivity(model, windows, s)}  # fmt: skip

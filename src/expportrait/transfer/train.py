@@ -1,23 +1,20 @@
-"""Training of the expression transfer, with checkpoints that resume exactly, and its figures."""
+"""Training of the expression transfer, and its figures."""
 
 import math
-import os
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from expportrait.config import Transfer as Settings
-from expportrait.errors import UserError
 from expportrait.heartbeat import Heartbeat
-from expportrait.progress import bar, say
+from expportrait.training import Course, descend
 from expportrait.transfer.data import Batch, FittedClips
 from expportrait.transfer.model import Transfer
 
 MILLIMETRE = 1e-3
+CHECKPOINTS = 2  # kept, the newest ones: the last but one where the last is damaged
 
 
 def mean_free(offsets: Tensor) -> Tensor:
@@ -53,66 +50,23 @@ def train(
 ) -> dict[str, list[float]]:
     """Train ``model`` in place; returns the curves ``loss``, ``offset`` and ``zero``, a value a step, mm.
 
-    ``work`` keeps the checkpoint, from which a run that was killed goes on as if it had not been; ``beat`` is told of
-    each step. Raises UserError where the loss is no longer finite.
+    ``work`` keeps checkpoints and ``loss.csv``, from which a run that was killed goes on as if it had not been;
+    ``beat`` is told of each step. Raises UserError where loss, gradient or weights are no longer finite.
     """
     model.to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=s.learning_rate)
-    curves: dict[str, list[float]] = {"loss": [], "offset": [], "zero": []}
-    file = work / "checkpoint.pt"
-    if file.exists():
-        saved = torch.load(file, map_location=device, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        curves = saved["curves"]
-        say(f"transfer: goes on from step {len(curves['loss'])} of {s.steps}")
-    first = len(curves["loss"])
-    with bar(s.steps, "transfer") as shown:
-        shown.update(first)
-        clock = time.monotonic()
-        for step, batch in enumerate(_batches(clips, s, first), first):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(s, step)
-            terms = losses(model, batch.to(device), s)
-            optimizer.zero_grad()
-            terms["total"].backward()
-            optimizer.step()
-            for name, term in (("loss", "total"), ("offset", "offset"), ("zero", "zero")):
-                curves[name].append(float(terms[term].detach()))
-            if not math.isfinite(curves["loss"][-1]):
-                raise UserError(f"the training of transfer diverged at step {step}: lower transfer.learning_rate")
-            loss = f"loss {curves['loss'][-1]:.4f} mm"
-            shown.set_postfix_str(loss, refresh=False)
-            shown.update()
-            seconds = time.monotonic() - clock
-            clock += seconds
-            if beat is not None:
-                beat.trained(step + 1, seconds, loss)
-            if (step + 1) % s.save_every == 0 or step + 1 == s.steps:
-                _save(file, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "curves": curves})
+
+    def terms(batch: Batch) -> dict[str, Tensor]:
+        found = losses(model, batch.to(device), s)
+        return {"loss": found["total"], "offset": found["offset"], "zero": found["zero"]}
+
+    course = Course(
+        "transfer", s.steps, s.save_every, CHECKPOINTS, lambda step, _: clips.batch(step, s), terms,
+        partial(learning_rate, s), unit=" mm",
+    )  # fmt: skip
+    rows = descend(course, model, optimizer, work, beat)
     model.eval()
-    return curves
-
-
-def _batches(clips: FittedClips, s: Settings, first: int) -> Iterator[Batch]:
-    """Batches of the steps ``first``..., each read while the one before is trained on."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(clips.batch, first, s)
-        for step in range(first, s.steps):
-            batch = following.result()
-            if step + 1 < s.steps:
-                following = pool.submit(clips.batch, step + 1, s)
-            yield batch
-
-
-def _save(file: Path, data: dict) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("wb") as out:
-        torch.save(data, out)
-        out.flush()
-        os.fsync(out.fileno())  # a rename may reach the disk before what it names
-    temporary.replace(file)
+    return {name: [row[name] for row in rows] for name in ("loss", "offset", "zero")}
 
 
 @torch.no_grad()
