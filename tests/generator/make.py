@@ -16,8 +16,8 @@ SETTINGS = {
     "latents": {"codec": "linear", "channels": 16, "space": 4, "size": 32, "window": 5, "stride": 4, "references": 2},
     "generator": {
         "preset": "tiny", "reference": "conv", "prediction": "x0", "loss_weight": "sample", "shift": 8, "steps": 6,
-        "batch": 2, "learning_rate": 3e-3, "warmup": 2, "precision": "no", "checkpointing": "none", "save_every": 2,
-        "drop_reference": 0, "drop_control": 0, "drop_both": 0,
+        "batch": 2, "micro": 2, "learning_rate": 3e-3, "warmup": 2, "precision": "no", "checkpointing": "none",
+        "save_every": 2, "drop_reference": 0, "drop_control": 0, "drop_both": 0,
     },
     "reenact": {"steps": 2, "overlap": 2},
 }  # fmt: skip

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -42,7 +44,7 @@ def test_noise_is_not_the_data_of_another_draw(windows):
 def test_the_parts_of_a_batch_are_together_the_batch(windows, cuts):
     options = OPTIONS | {"drop_reference": 0.3, "drop_control": 0.3}
     whole = training_batch(windows, 3, 7, 4, **options)
-    parts = [training_batch(windows, 3, 7, 4, range(*ends), **options) for ends in zip(cuts, cuts[1:], strict=False)]
+    parts = [training_batch(windows, 3, 7, 4, range(*ends), **options) for ends in pairwise(cuts)]
     for name in ("latents", "noise", "sigma", "kept"):
         assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts])), name
     assert torch.equal(whole.given.image, torch.cat([part.given.image for part in parts]))

@@ -47,7 +47,7 @@ def same(one, other):
 
 
 def test_training_learns_to_follow_the_control(windows, tmp_path):
-    settings = generator(steps=60, save_every=60, schedule="cosine", batch=4, learning_rate=6e-3)
+    settings = generator(steps=60, save_every=60, schedule="cosine", batch=4, micro=4, learning_rate=6e-3)
     model = train(fresh(), windows, settings, tmp_path, "cpu")
     losses = [row["loss"] for row in read_log(tmp_path / "loss.csv")]
     assert len(losses) == 60

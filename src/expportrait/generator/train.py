@@ -111,7 +111,8 @@ def train(
 
     course = Course(
         "generator", s.steps, s.save_every, s.keep, make, losses, partial(learning_rate, s), rounds, s.clip,
-        main=accelerator.is_main_process, alone=partial(accelerator.no_sync, wrapped), mean=accelerator.reduce,
+        main=accelerator.is_main_process, alone=partial(accelerator.no_sync, wrapped),
+        mean=partial(accelerator.reduce, reduction="mean"),
     )  # fmt: skip
     descend(course, model, optimizer, work, beat)
     return model.eval()
