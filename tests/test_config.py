@@ -67,6 +67,14 @@ def test_canonical_leaves_defaults_out():
     assert (back.crop, back.proxy) == (config.crop, config.proxy)
 
 
+def test_a_setting_whose_default_was_changed_is_always_said():
+    """A job of another version, or its record, may have left it out when it was at another default."""
+    for batch in (1, 4, 8):
+        text = read(generator={"batch": batch}).canonical("generator", "crop")
+        assert json.loads(text) == {"generator": {"batch": batch}}
+        assert read_config(("--settings", json.loads(text))).generator.batch == batch
+
+
 def test_files_enter_an_identity_by_content(tmp_path):
     one, two = tmp_path / "one.npz", tmp_path / "two.npz"
     one.write_text("x")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import expportrait
 from expportrait.errors import UserError
@@ -168,6 +169,29 @@ def test_a_damaged_checkpoint_costs_only_itself(windows, tmp_path, capsys):
     again = train(fresh(), windows, generator(), tmp_path, "cpu")
     assert same(whole, again)
     assert "step-6 is damaged" in capsys.readouterr().err
+
+
+def test_a_gradient_that_is_lost_at_a_saving_step_is_not_kept(windows, tmp_path):
+    model, seen = fresh(), []
+
+    def lost(gradient):
+        seen.append(gradient)
+        return gradient * torch.nan if len(seen) == 4 else gradient
+
+    model.transformer.patch_embedding.weight.register_hook(lost)
+    with pytest.raises(UserError, match=r"diverged at step 3 \(loss \d\.\d+, gradient nan\)"):
+        train(model, windows, generator(), tmp_path, "cpu")
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-2"]
+    whole = train(fresh(), windows, generator(), tmp_path / "whole", "cpu")
+    assert same(train(fresh(), windows, generator(), tmp_path, "cpu"), whole)
+
+
+def test_a_poisoned_checkpoint_of_an_earlier_version_is_passed_over(windows, tmp_path, capsys):
+    whole = train(fresh(), windows, generator(), tmp_path, "cpu")
+    file = tmp_path / "checkpoints" / "step-6" / "weights.safetensors"
+    save_file({name: values * torch.nan for name, values in load_file(file).items()}, file)
+    assert same(train(fresh(), windows, generator(), tmp_path, "cpu"), whole)
+    assert "step-6 holds numbers that are not finite" in capsys.readouterr().err
 
 
 def test_a_training_that_diverges_says_so(windows, tmp_path):

@@ -168,6 +168,18 @@ def test_a_training_that_goes_on_shows_its_curve(tmp_path):
     assert transfer.outcome.status == generator.outcome.status == "missing" and not transfer.facts
     assert ("steps", "30 so far") in generator.facts and generator.chart.count("<polyline") == 2
     assert "not finished yet" in report(tmp_path)
+    write_log(tmp_path / "transfer" / "work-k" / "loss.csv", 20)
+    transfer, _ = read_trainings(tmp_path)
+    assert ("steps", "20 so far") in transfer.facts and "loss in mm" in transfer.caption
+
+
+def test_a_log_of_an_earlier_version_without_the_gradient_is_read(tmp_path):
+    file = tmp_path / "generator" / "work-k" / "loss.csv"
+    write_log(file, 30)
+    lines = [line.split(",") for line in file.read_text().splitlines()[:-1]]
+    file.write_text("\n".join(",".join([*cells[:2], *cells[3:]]) for cells in lines))
+    _, generator = read_trainings(tmp_path)
+    assert ("steps", "30 so far") in generator.facts and generator.chart.count("<polyline") == 2
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"key": "other"}', "null"])

@@ -7,6 +7,7 @@ import pytest
 from expportrait.config import Config, Drive
 from expportrait.manifest import Row
 from expportrait.pairs import pair_row
+from expportrait.record import content_key
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, contracts, drive
 
 PAIR = pair_row(*(Row(clip, "d", f"{clip}.mp4", None) for clip in ("ann", "bob")))
@@ -37,6 +38,25 @@ def test_drive_stands_on_what_its_settings_say(monkeypatch):
     assert clip[4:] == ((), {"target": ("proxy", "ann"), "driver": ("proxy", "bob")})
     others = contracts.contract("evaluate").others(PAIR)
     assert others.keys() == {"reenact ann__bob", "crop ann", "crop bob"}
+
+
+CHOSEN = {"ann": {"latents": "1", "control": "2"}}
+
+
+def generator_key(**settings):
+    return contracts.generator_key(Config(generator=settings), CHOSEN, [])
+
+
+def test_how_it_is_computed_does_not_enter_the_key_of_the_generator():
+    assert generator_key() == generator_key(micro=2, save_every=7, keep=1) != generator_key(batch=8)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_a_generator_trained_when_one_window_was_the_default_keeps_its_key(batch):
+    settings = {"batch": batch} if batch != 1 else {}  # as it was when defaults were left out of the key
+    version = contracts.version("generator")
+    before = content_key("generator", version, {"generator": settings | {"steps": 9}, "base": []}, CHOSEN)
+    assert generator_key(batch=batch, steps=9) == before
 
 
 def test_parents_come_first():

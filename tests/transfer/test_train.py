@@ -16,7 +16,7 @@ from expportrait.store import Store
 from expportrait.transfer.data import FittedClips
 from expportrait.transfer.drive import motion, transferred
 from expportrait.transfer.model import Transfer
-from expportrait.transfer.train import evaluate, mean_free
+from expportrait.transfer.train import evaluate, mean_free, train
 
 from . import make
 
@@ -78,6 +78,28 @@ def test_without_a_held_out_person_it_says_so(fitted, tmp_path):
 def test_no_fitted_clip_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="no clip of the split train has a fitted head"):
         transfer.run(make.rows(), make.config(tmp_path), "cpu")
+
+
+def test_a_gradient_that_is_lost_at_a_saving_step_is_not_kept(fitted, head, tmp_path):
+    clips = FittedClips({clip: fitted / "proxy" / f"{clip}.zarr" for clip in ("ann-1", "bob-1")}, head)
+    config = make.config(tmp_path, transfer={"steps": 6, "save_every": 2, "clips": 2, "vertices": 64})
+
+    def trained(work, at=0):
+        model, seen = transfer.build(clips, config, head.sha256), []
+
+        def lost(gradient):
+            seen.append(gradient)
+            return gradient * torch.nan if len(seen) == at else gradient
+
+        next(model.parameters()).register_hook(lost)
+        train(model, clips, config.transfer, work, "cpu")
+        return model.state_dict()
+
+    with pytest.raises(UserError, match=r"transfer diverged at step 3 .*gradient nan.*lower transfer.learning_rate"):
+        trained(tmp_path, at=4)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-2"]
+    whole, again = trained(tmp_path / "whole"), trained(tmp_path)
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
 RUN = """

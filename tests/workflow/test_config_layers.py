@@ -62,6 +62,7 @@ def test_a_mistake_ends_in_one_sentence(project, arguments, sentence):
         (["--config", "latents={size: 500}"], "latents.size is 500: sizes are multiples of 16 px, such as 496"),
         (["--config", "latents={window: 5}", "reenact={overlap: 5}"], "reenact.overlap is 5, but a window"),
         (["--config", "generator={maps: [depth]}"], "generator.maps asks for depth, which is not rendered"),
+        (["--config", "generator={micro: 3}"], "generator.batch is 4, but one process takes 3 windows at once"),
         (["--config", "pairs=pairs.csv"], "pairs.csv, line 2, column driver: the manifest has no clip 'bobb'"),
         (["--config", "pairs=none.csv"], "the pairs none.csv cannot be read"),
         (["--config", "geometry={estimator: david}"], "geometry.normals is empty: take normal-model-vitb16_384.onnx"),

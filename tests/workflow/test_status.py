@@ -69,6 +69,7 @@ def test_a_finished_run_has_nothing_to_do(finished):
         ("drive.offsets=copy", {"drive", "reenact", "evaluate"}),
         ("generator.steps=9", {"generator", "reenact", "evaluate"}),
         ("generator.save_every=9", set()),
+        ("generator.micro=2", set()),
         ("report.size=99", set()),
     ],
 )

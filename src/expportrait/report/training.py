@@ -108,7 +108,7 @@ def _unfinished(training: Training, home: Path) -> None:
 
 
 def _log(training: Training, file: Path, steps: int | None) -> None:
-    """Curve and facts from the generator's log; a line that is cut short does not count."""
+    """Curve and facts from a training's log; a line that is cut short does not count."""
     names = ("loss", "seconds", "waiting")
     with file.open(newline="", encoding="utf-8") as text:
         rows = [[float(row[name]) for name in names] for row in csv.DictReader(text) if all(row.get(n) for n in names)]
@@ -119,8 +119,9 @@ def _log(training: Training, file: Path, steps: int | None) -> None:
     waited = waiting.sum() / max(seconds.sum(), 1e-9)
     told = f"{_duration(seconds.sum())}, {seconds.mean():.2g} s a step, {waited:.0%} of it waiting for data"
     training.facts += [("time", told), ("loss", _from_to(loss))]
-    training.chart = training_chart({"loss": loss}, "Loss of the generator by step, logarithmic")
-    training.caption = "flow matching loss by step, and its running mean"
+    training.chart = training_chart({"loss": loss}, f"Loss of the {training.stage} by step, logarithmic")
+    kind = "flow matching loss" if training.stage == "generator" else "loss in mm"
+    training.caption = f"{kind} by step, and its running mean"
 
 
 def _sensitivity(found: dict[str, float]) -> str:

@@ -19,6 +19,7 @@ from expportrait.manifest import Row
 from expportrait.progress import say, silence
 from expportrait.record import state, write_json
 from expportrait.stages.contracts import contract, generator_key
+from expportrait.training import LOG_FILE
 
 STAGE = replace(contract("generator"), version=1)
 
@@ -73,7 +74,7 @@ def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     temporary = home / ".model.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     save_generator(temporary, model.cpu(), about)
-    shutil.copy(work / "loss.csv", temporary / "loss.csv")
+    shutil.copy(work / LOG_FILE, temporary)
     shutil.rmtree(home / "model", ignore_errors=True)
     temporary.rename(home / "model")
     write_json(index, done)

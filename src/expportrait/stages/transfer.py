@@ -15,6 +15,7 @@ from expportrait.manifest import Row
 from expportrait.progress import progress, say
 from expportrait.record import state, write_json
 from expportrait.stages.contracts import contract, transfer_key
+from expportrait.training import LOG_FILE
 from expportrait.transfer.data import FittedClips
 from expportrait.transfer.model import Transfer, TransferConfig
 from expportrait.transfer.train import evaluate, train
@@ -67,7 +68,8 @@ def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     for name, members in groups.items():
         others = read(members) if members else None
         figures[name] = evaluate(model, others) if others and others.names else f"not available: no {MEANING[name]}"
-    save(home, model.cpu(), {"key": key, "evaluated": evaluated, "unit": "mm", "curves": curves, "figures": figures})
+    about = {"key": key, "evaluated": evaluated, "unit": "mm", "curves": curves, "figures": figures}
+    save(home, model.cpu(), about, work / LOG_FILE)
     write_json(index, done)
     for old in home.glob("work-*"):
         if old != work:
@@ -105,12 +107,13 @@ def build(clips: FittedClips, config: Config, head_sha256: str) -> Transfer:
         return Transfer(TransferConfig(expression, features, *sizes, clips.scale(), head_sha256))
 
 
-def save(home: Path, model: Transfer, training: dict) -> None:
-    """Replace home/model by the trained module, with its curves and figures in training.json."""
+def save(home: Path, model: Transfer, training: dict, log: Path) -> None:
+    """Replace home/model by the trained module, with its curves and figures in training.json, and its log."""
     temporary = home / ".model.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
     write_json(temporary / "training.json", training)
+    shutil.copy(log, temporary)
     shutil.rmtree(home / "model", ignore_errors=True)
     temporary.rename(home / "model")
 
