@@ -115,7 +115,7 @@ def test_what_is_not_finite_stops_before_the_update(tmp_path, wrong, said):
 def test_weights_that_an_update_made_infinite_are_not_written(tmp_path):
     with pytest.raises(UserError, match=r"diverged at step 3 \(it made weights that are not finite"):
         run(tmp_path, rate=lambda step: math.inf if step == 3 else 0.05)
-    assert steps(tmp_path) == [2]
+    assert steps(tmp_path) == [2] and len(read_log(tmp_path / "loss.csv")) == 4
 
 
 @pytest.mark.parametrize("files", [("weights",), ("optimizer",), ("weights", "optimizer")])

@@ -96,10 +96,11 @@ def descend(
             if beat is not None:
                 beat.trained(step + 1, seconds, told)
             if (step + 1) % course.save_every == 0 or step + 1 == course.steps:
+                if course.main:
+                    write_log(work / LOG_FILE, rows)
                 if not finite(model, optimizer):
                     raise _diverged(course.name, step, "it made weights that are not finite")
                 if course.main:
-                    write_log(work / LOG_FILE, rows)
                     checkpoints.save(step + 1, model, optimizer)
     return rows
 
