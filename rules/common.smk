@@ -11,6 +11,7 @@ from expportrait.config import SECTIONS
 from expportrait.configfile import overlay, read_config, read_yaml
 from expportrait.errors import UserError
 from expportrait.manifest import digest, mixed_splits, read_manifest, shard_counts, shards
+from expportrait.outputs import check_names
 from expportrait.pairs import pair_count, pair_shards, read_pairs
 from expportrait.planning import lighten
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, version
@@ -46,6 +47,7 @@ SHARD_OF = {row.clip: shard for shard, rows in SHARDS.items() for row in rows}
 PAIR_ROWS = checked(read_pairs, CONFIG.pairs, ROWS)
 PAIR_SHARDS = pair_shards(PAIR_ROWS, CONFIG.shards)
 PAIR_COUNT = pair_count(PAIR_ROWS, CONFIG.shards)
+checked(check_names, CONFIG.results, [row.clip for row in (*ROWS, *PAIR_ROWS)], [*SHARDS, *PAIR_SHARDS])
 # Snakemake does not track paths among params: results stay valid when the manifest moves.
 MANIFEST, RESULTS, PAIRS = CONFIG.manifest, CONFIG.results, CONFIG.pairs or Path()
 DIGESTS = {shard: digest(rows) for shard, rows in SHARDS.items()}

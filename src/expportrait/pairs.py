@@ -10,6 +10,7 @@ from expportrait.errors import UserError
 from expportrait.manifest import Row, default_shards
 
 COLUMNS = ("target", "driver")
+ENDINGS = (".side", ".failed")  # what tells a pair's further files from its video and its figures
 DATASET = "pairs"  # what ``shards`` in the settings calls them
 
 
@@ -40,8 +41,7 @@ def read_pairs(file: Path | None, rows: list[Row]) -> list[Row]:
                                         f"{name!r}{hint}")  # fmt: skip
                 row = pair_row(*(clips[name] for name in names))
                 if row.clip in pairs:
-                    raise UserError(f"{file}, line {reader.line_num}: the pair {row.clip} stands there twice, or two "
-                                    "pairs of clips whose names have __ in them read the same")  # fmt: skip
+                    raise UserError(f"{file}, line {reader.line_num}: the pair {row.clip} stands there twice")
                 pairs[row.clip] = row
     except OSError as error:
         raise UserError(f"the pairs {file} cannot be read: {error.strerror}") from None
@@ -77,10 +77,19 @@ def _next(ring: list[tuple[int, str, Row]], target: Row) -> Row | None:
     return next((row for row in around if row.person != target.person), None)
 
 
+def pair_name(target: str, driver: str) -> str:
+    """``<target>__<driver>``; where that may be read in two ways, the length of the target's name follows:
+    ``a__b__c__1`` is a driven by b__c, ``a__b__c__4`` is a__b driven by c. No two pairs have one name, and no name ends
+    like the files that lie beside another pair's store (``<pair>.side.mp4``, ``<pair>.failed.json``)."""
+    name = f"{target}__{driver}"
+    twofold = "__" in name[: len(target) + 1] or "__" in name[len(target) + 1 :]
+    return f"{name}__{len(target)}" if twofold or driver.endswith(ENDINGS) else name
+
+
 def pair_row(target: Row, driver: Row) -> Row:
-    """A pair as the stages take it: ``clip`` is ``<target>__<driver>``, ``extra`` holds the two names, ``person`` the
+    """A pair as the stages take it: ``clip`` is its name, ``extra`` holds those of the two clips, ``person`` the
     target's, ``split`` the target's."""
-    name = f"{target.clip}__{driver.clip}"
+    name = pair_name(target.clip, driver.clip)
     return Row(name, DATASET, name, Path(name), person=target.person, split=target.split,
                extra={"target": target.clip, "driver": driver.clip})  # fmt: skip
 

@@ -16,14 +16,27 @@ from expportrait.files import replace_file
 from expportrait.heal import listed
 from expportrait.store import Store, StoreError, writing
 
+NOT_NEEDED = "not needed"
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """One clip's line in an index. ``status``: ok, failed, or skipped where a parent is not ok (then without key)."""
+    """One clip's line in an index. ``status``: ok, failed, or skipped: where a parent is not ok (then without key), or
+    where nothing that follows needs the clip in this stage (``why`` begins with "not needed: ")."""
 
     status: str
     key: str | None = None
     why: str = ""
+
+
+def needless(key: str, why: str) -> Outcome:
+    """The outcome of a clip that the stage has nothing to make of."""
+    return Outcome("skipped", key, f"{NOT_NEEDED}: {why}")
+
+
+def counted(status: str, why: str) -> str:
+    """What an outcome is counted under: its status, or NOT_NEEDED."""
+    return NOT_NEEDED if status == "skipped" and why.startswith(f"{NOT_NEEDED}: ") else status
 
 
 def unreadable(store: Path) -> str:

@@ -24,6 +24,7 @@ from expportrait.progress import bar, progress, say
 from expportrait.record import (
     Outcome,
     content_key,
+    needless,
     read_record,
     source_key,
     state,
@@ -54,6 +55,8 @@ class Stage:
     # parents that are other clips': name -> stage and clip; ``parents`` then counts for nothing
     others: Callable[[Row], dict[str, tuple[str, str]]] | None = None
     overlaps: bool = False
+    # why nothing that follows needs the clip in this stage, empty where it does; asked before any model is loaded
+    needless: Callable[[Row, dict[str, Store], Any], str] | None = None
 
 
 @dataclass
@@ -187,10 +190,13 @@ class _Runner:
             record.unlink(missing_ok=True)
             doubt.unlink(missing_ok=True)
             return Outcome("ok", key)
-        known = read_record(record)
-        if known is not None and known.get("key") == key and not known.get("retry"):
-            return Outcome("failed", key, known["why"])
         try:
+            if why := self._needless(row):
+                write_json(record, asdict(outcome := needless(key, why)))
+                return outcome
+            known = read_record(record)
+            if known is not None and known.get("key") == key and not known.get("retry"):
+                return Outcome("failed", key, known["why"])
             self._compute(number, row, key)
         except ClipError as error:
             about = {"retry": error.retry} | ({"quality": error.quality} if error.quality else {})
@@ -209,6 +215,13 @@ class _Runner:
         mark(parent, why)
         self.damaged.append(why)
         return Outcome("waits", None, why)
+
+    def _needless(self, row: Row) -> str:
+        """Why the stage has nothing to make of the clip, empty where it has. Raises StoreError for a damaged parent."""
+        if self.stage.needless is None:
+            return ""
+        parents = {name: Store(path) for name, path in self.stores(row).items()}
+        return self.stage.needless(row, parents, self.settings)
 
     def _compute(self, number: int, row: Row, key: str) -> None:
         """Make the store. Raises ClipError for whatever is the clip's trouble, StoreError for a damaged parent."""

@@ -8,7 +8,6 @@ import errno
 import math
 import os
 import shutil
-import socket
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -294,8 +293,7 @@ def software() -> dict[str, str]:
 
 def _remove_leftovers(path: Path) -> None:
     """Temporary siblings of writers on this machine that were killed; a living writer's is left alone."""
-    for leftover in path.parent.glob(f".{path.name}.{socket.gethostname()}.*.tmp*"):
-        pid = int(leftover.name.removesuffix(".old").removesuffix(".tmp").rsplit(".", 1)[-1])
+    for leftover, pid in files.leftovers(path):
         if pid == os.getpid() or not alive(pid):
             shutil.rmtree(leftover, ignore_errors=True)
 

@@ -1,4 +1,6 @@
 import json
+import re
+from dataclasses import replace
 from weakref import ref
 
 import av
@@ -11,6 +13,7 @@ from expportrait.errors import UserError
 from expportrait.generator.codec import LinearCodec, resize, to_frames, to_tensor
 from expportrait.heartbeat import read_heartbeat
 from expportrait.manifest import Row
+from expportrait.record import state
 from expportrait.stage import run
 from expportrait.stages import generator, latents, reenact
 from expportrait.store import Store, StoreWriter
@@ -65,6 +68,29 @@ def test_short_clips_are_told_so(tmp_path):
     assert {(outcome.status, outcome.why) for outcome in index.values()} == {
         ("failed", "the clip has 4 frames, fewer than a window (latents.window: 5)")
     }
+
+
+def test_what_no_training_needs_is_skipped_and_not_failed(tmp_path, monkeypatch):
+    def none_loaded(*_):
+        raise AssertionError("a codec was loaded for nothing")
+
+    monkeypatch.setattr(latents, "load_codec", none_loaded)
+    short = [row._replace(split="test") for row in make.clip_stores(tmp_path, frames=4)]
+    portrait = make.clip_stores(tmp_path / "portraits", frames=1)
+    stage = replace(latents.STAGE, load=latents.load)
+    for rows, results, why in (
+        (short, tmp_path, r"4 frames, fewer than a window \(latents.window: 5\), and only the split train"),
+        (portrait, tmp_path / "portraits", "single picture"),
+    ):
+        config = make.config(results)
+        for _ in range(2):
+            for clip, outcome in run(stage, rows, config).items():
+                assert outcome.status == "skipped" and re.match(f"not needed: .*{why}", outcome.why), clip
+                assert state(results / "latents", clip) == outcome
+        # what earlier versions recorded of the very same
+        record = results / "latents" / "a.failed.json"
+        record.write_text(json.dumps({"status": "failed", "key": outcome.key, "why": "too short", "retry": False}))
+        assert run(stage, rows[:1], config)["a"].status == "skipped"
 
 
 def test_the_generator_is_saved_for_plain_diffusers_with_its_log(done):

@@ -19,9 +19,9 @@ from PIL import Image
 from expportrait.config import Config
 from expportrait.errors import MachineFault
 from expportrait.manifest import shards
-from expportrait.record import Outcome, write_index
+from expportrait.record import Outcome, needless, write_index
 from expportrait.report import page as page_module
-from expportrait.report.run import Run
+from expportrait.report.run import Run, read_run
 from expportrait.stages import PER_CLIP, PER_PAIR
 from expportrait.stages.report import STAGE, build
 from expportrait.store import Store, decode_normals
@@ -272,6 +272,20 @@ def test_between_the_stages(stores, tmp_path):
     folder = page.parent / "media" / "full"
     assert sorted(file.name for file in folder.iterdir()) == ["card.json", "frames.jpg", "landmarks.jpg"]
     assert "missing" in page.read_text("utf-8")
+
+
+def test_what_is_not_needed_is_counted_apart_and_is_no_trouble(tmp_path):
+    members = {"demo-0000": [row("talk"), row("still")]}
+    index_all(tmp_path, members, {"still": {"latents": needless("k", "the clip is a single picture")}})
+    run, config = read_run(members, tmp_path, PER_CLIP), Config()
+    html = page_module.write_page(run, NO_PAIRS, tmp_path, config).read_text("utf-8")
+    parsed = Parsed(html)
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', html)[:6] == [
+        "stage", "ok", "failed", "skipped", "missing", "not needed"]  # fmt: skip
+    counts = [[*map(int, cells[:5])] for cells in parsed.rows if len(cells) == 6 and cells[0].isdigit()]
+    assert counts[PER_CLIP.index("latents")] == [1, 0, 0, 0, 1]
+    assert run.worst("still") == "ok" and run.troubles() == []
+    assert "single picture" not in (tmp_path / "report" / "failures.csv").read_text()
 
 
 NO_CONTROLS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=40)

@@ -73,3 +73,16 @@ def test_a_pair_that_cannot_be_measured_is_recorded_until_it_can(config):
     write(results / "crop/bob.zarr", 4)
     evaluate.run(PAIRS, config, "cpu")
     assert not record.exists() and json.loads((record.parent / "ann__bob.json").read_text())["key"] == known["key"]
+
+
+def test_a_portrait_that_drives_itself_need_not_be_measured(config):
+    results = config.results
+    write(results / "crop/ann.zarr", 1)
+    write(results / "reenact/ann__ann.zarr", 1, reference=0)
+    write(results / "reenact/ann__bob.zarr", 4, reference=0)
+    rows = json.loads(evaluate.run(PAIRS, config, "cpu").read_text())
+    assert [row["frames"] for row in rows] == [None, None, 4, 4]
+    record = json.loads((results / "evaluate/pairs/ann__ann.failed.json").read_text())
+    assert record["status"] == "skipped" and record["key"]
+    assert record["why"] == "not needed: the video is the portrait that the network was given and nothing else"
+    assert {*rows[0]["reasons"].values()} == {record["why"]}

@@ -22,9 +22,9 @@ TRAINED = {"transfer", "drive/targets", "drive", "generator", "reenact", "evalua
 LANDMARKS = "results/landmarks/films-0000.json"
 
 
-def look(project, *sets, deep=False):
+def look(project, *sets, deep=False, pairs=None):
     folder = project.folder
-    return survey(configuration(folder / "data_manifest.csv", folder / "results", None, [*sets]), deep)
+    return survey(configuration(folder / "data_manifest.csv", folder / "results", None, [*sets], pairs), deep)
 
 
 @pytest.fixture
@@ -200,6 +200,24 @@ def test_coefficient_files_of_a_tracker_count_for_evaluate(finished, tmp_path):
         assert seen.cells["evaluate"][pair.clip].key == evaluate._key(seen.config, pair.clip, *names)
 
 
+def test_what_is_not_needed_is_counted_apart_and_not_tried_again(project, say):
+    home, key = "results/latents", look(project).cells["latents"]["bob"].key
+    index = json.loads(project.read(f"{home}/films-0000.json"))
+    line = {"status": "skipped", "key": key, "why": "not needed: the clip is a single picture"}
+    project.write(f"{home}/films-0000.json", json.dumps(index | {"bob": line}))
+    seen = look(project)
+    assert seen.counts("latents") == {"ok": 2, "not needed": 1} and plan(seen) == "A run would compute nothing."
+    text = say("status")
+    head, latents = (next(line for line in text.splitlines() if line.startswith(name)) for name in ("stage", "latents"))
+    assert head.split() == ["stage", "ok", "failed", "skipped", "stale", "missing", "not", "needed"]
+    assert latents.split() == ["latents", "2", "0", "0", "0", "0", "1"]
+    assert "Failed:" not in text and "not needed: the clip is a single picture  bob" in text
+    told = json.loads(say("status", as_json=True))
+    assert told["stages"]["latents"]["skipped"] == 0 and told["failed"] == []
+    assert [(one["stage"], one["clips"], one["such_as"]) for one in told["not_needed"]] == [("latents", 1, "bob")]
+    assert "No failure is like that" in say("retry", everything=True)
+
+
 def test_json(project, say):
     fail(project, "bob")
     told = json.loads(say("status", as_json=True))
@@ -234,6 +252,25 @@ def test_prune_takes_what_no_row_needs_and_nothing_else(project, say):
     rest = {"crop/.ann.zarr.node.1.tmp", f"generator/{work[0].name}", "report/media/hopper-talk"}
     assert tops == clip | pair | rest
     assert say("prune", yes=True).startswith("Nothing in")
+
+
+def test_prune_tells_the_files_of_pairs_with_like_names_apart(project, say):
+    for name in ("talk", "talk.side", "talk.failed"):
+        add(project, name)
+    project.write("pairs.csv", "".join(f"{line}\n" for line in ("target,driver", "bob,talk", "bob,talk.side")))
+    options = {"pairs": project.folder / "pairs.csv", "yes": True}
+    say("prune", **options)
+    wanted = {pair.clip for pair in look(project, pairs=options["pairs"]).pairs}
+    assert len(wanted) == 2
+    files = {f"reenact/{pair}{end}" for pair in wanted for end in (".zarr", ".mp4", ".side.mp4", ".failed.json")}
+    files |= {f"evaluate/pairs/{pair}.json" for pair in wanted}
+    others = {"reenact/bob__talk.failed.mp4", "reenact/bob__ann.side.mp4", "evaluate/pairs/bob__talk.failed.zarr.json"}
+    for name in files | others:
+        project.write(f"results/{name}", "x")
+    say("prune", **options)
+    left = {str(path.relative_to(project.folder / "results")) for home in ("reenact", "evaluate/pairs")
+            for path in (project.folder / "results" / home).iterdir()}  # fmt: skip
+    assert left - {"reenact/pairs-0000.json"} == files
 
 
 def test_prune_takes_stale_stores_only_when_asked(project, say):

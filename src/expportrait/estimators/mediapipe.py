@@ -6,7 +6,6 @@ plain sight below, and nothing is left over from one clip to the next.
 
 import contextlib
 import os
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from threading import Lock
 
 import numpy as np
 
+from expportrait.files import temporary_file
 from expportrait.weights import sha256
 
 POINTS = 478
@@ -49,7 +49,7 @@ warnings.filterwarnings("ignore", message=r"SymbolDatabase\.GetPrototype", categ
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the C++ start-up messages, which no Python setting reaches, off the terminal; show them on failure."""
-    with tempfile.TemporaryFile() as spool:
+    with temporary_file() as spool:
         saved = os.dup(2)
         os.dup2(spool.fileno(), 2)
         try:

@@ -7,19 +7,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from expportrait.files import in_temporary_folder, temporary_file
+
 
 class FrameFile:
     """(T, ...) values on disk, zero at first; ``file[frames]`` copies rows out and ``file[frames] = x`` copies them in.
 
     The file has no name and goes with the object. It is read and written, not mapped, so that frames count for
-    nothing in the process's memory. It lies in $TMPDIR, which should be a disk.
+    nothing in the process's memory. It lies in $TMPDIR, which should be a disk. Raises MachineFault where that is full.
     """
 
     def __init__(self, frames: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32):
         self.frames, self.shape, self.dtype = frames, shape, dtype
         self._bytes = int(np.prod(shape)) * dtype.itemsize
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 -- open as long as the object lives
-        self._file.truncate(frames * self._bytes)  # a hole: takes no room before it is written
+        self._file = temporary_file()
+        with in_temporary_folder():
+            self._file.truncate(frames * self._bytes)  # a hole: takes no room before it is written
 
     def __len__(self) -> int:
         return self.frames
@@ -45,7 +48,8 @@ class FrameFile:
         for k, row in enumerate(rows):
             part = memoryview(flat[k * self._bytes : (k + 1) * self._bytes])
             while len(part):
-                part = part[os.pwrite(self._file.fileno(), part, (row + 1) * self._bytes - len(part)) :]
+                with in_temporary_folder():
+                    part = part[os.pwrite(self._file.fileno(), part, (row + 1) * self._bytes - len(part)) :]
 
     def _rows(self, frames: Tensor | slice) -> list[int]:
         if isinstance(frames, slice):

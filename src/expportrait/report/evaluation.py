@@ -9,7 +9,7 @@ from pathlib import Path
 from expportrait.metrics import published
 from expportrait.metrics.pair import COPY, METRICS, RUN
 from expportrait.metrics.table import COLUMNS, MODES, OWN, SHOWN, backends, number, reasons, summary, title
-from expportrait.record import Outcome
+from expportrait.record import NOT_NEEDED, Outcome, counted
 from expportrait.report.run import Run
 
 STAGE = "evaluate"
@@ -46,6 +46,8 @@ class Evaluation:
             return Outcome("ok")
         why = next(iter(row["reasons"].values()), "")
         parents = all(outcome.status == "ok" for outcome in before.values())
+        if counted("skipped", why) == NOT_NEEDED:
+            return Outcome("skipped", None, why)
         return Outcome("failed" if parents else "skipped", None, why)
 
     def figures(self, pair: str) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:

@@ -23,6 +23,7 @@ from expportrait.faults import machine_faults
 from expportrait.files import replace_file
 from expportrait.metrics import published
 from expportrait.progress import say
+from expportrait.record import NOT_NEEDED, counted
 from expportrait.report.card import ERRORS, Card, make_card
 from expportrait.report.evaluation import CSV as EVALUATION
 from expportrait.report.evaluation import NOTES, read_evaluation
@@ -40,7 +41,7 @@ class Shown:
     shard: str
     person: str
     status: str
-    stages: list[tuple[str, str, str]]  # name, status, why
+    stages: list[tuple[str, str, str]]  # name, status or NOT_NEEDED, why
     url: str  # of its media folder
     card: Card
     trouble: str  # why there are no pictures, where there are none
@@ -66,7 +67,7 @@ def write_page(run: Run, pairs: Run, results: Path, settings: Any, progress: Cal
 
     shown = [make(name) for make, name in progress([(card, name) for name in clips] + [(pair, name) for name in moved])]
     shown, films = shown[: len(clips)], shown[len(clips) :]
-    troubles = _troubles(run, pairs, trainings)
+    troubles, counts = _troubles(run, pairs, trainings), _counts(run, pairs, trainings)
     _write(home / "failures.csv", _csv([("clip", "stage", "status", "why"), *troubles]))
     if evaluation.rows:
         _write(home / "evaluation.csv", _csv([EVALUATION, *evaluation.csv()]))
@@ -77,7 +78,8 @@ def write_page(run: Run, pairs: Run, results: Path, settings: Any, progress: Cal
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         totals=_totals(run, pairs),
         statuses=STATUSES,
-        counts=_counts(run, pairs, trainings),
+        columns=(*STATUSES, *[NOT_NEEDED] * any(NOT_NEEDED in count for _, of in counts for _, count in of)),
+        counts=counts,
         finished=Counter(one.worst(name) for one in (run, pairs) for name in one.outcomes),
         clips=len(run.outcomes),
         pairs=len(pairs.outcomes),
@@ -128,7 +130,7 @@ def _shown(name: str, run: Run, media: Path, settings: Any, make: Callable[[], C
         run.shard[name],
         run.rows[name].person,
         run.worst(name),
-        [(stage, outcome.status, outcome.why) for stage, outcome in run.outcomes[name].items()],
+        [(stage, counted(outcome.status, outcome.why), outcome.why) for stage, outcome in run.outcomes[name].items()],
         f"{media.name}/{quote(name)}",
         card,
         trouble,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from expportrait.manifest import Row
-from expportrait.record import Outcome, read_index
+from expportrait.record import Outcome, counted, read_index
 
 STATUSES = ("ok", "failed", "skipped", "missing")
 MISSING = Outcome("missing", None, "not run yet")
@@ -23,17 +23,20 @@ class Run:
     outcomes: dict[str, dict[str, Outcome]]
 
     def counts(self) -> dict[str, Counter[str]]:
-        """Clips by status, for each stage."""
-        return {stage: Counter(of[stage].status for of in self.outcomes.values()) for stage in self.stages}
+        """Clips by status, for each stage; those that it is not needed for apart, under NOT_NEEDED."""
+        return {
+            stage: Counter(counted(of[stage].status, of[stage].why) for of in self.outcomes.values())
+            for stage in self.stages
+        }
 
     def keys(self, clip: str) -> dict[str, str]:
         """Of the stages whose store is whole."""
         return {stage: o.key for stage, o in self.outcomes[clip].items() if o.status == "ok" and o.key is not None}
 
     def worst(self, clip: str) -> str:
-        """failed if any stage failed, else skipped, else missing, else ok."""
-        found = {outcome.status for outcome in self.outcomes[clip].values()}
-        return next(status for status in ("failed", "skipped", "missing", "ok") if status in found)
+        """failed if any stage failed, else skipped, else missing, else ok. Stages that do not need it do not count."""
+        found = {counted(outcome.status, outcome.why) for outcome in self.outcomes[clip].values()}
+        return next((status for status in ("failed", "skipped", "missing") if status in found), "ok")
 
     def troubles(self) -> list[tuple[str, str, str, str]]:
         """(clip, stage, status, why): the failed ones, then the skipped ones, each by clip and stage."""
@@ -42,7 +45,7 @@ class Run:
             for status in ("failed", "skipped")
             for clip in sorted(self.outcomes)
             for stage in self.stages
-            if self.outcomes[clip][stage].status == status
+            if counted(self.outcomes[clip][stage].status, self.outcomes[clip][stage].why) == status
         ]
 
     def cards(self, most: int, first: Literal["spread", "failed"]) -> list[str]:

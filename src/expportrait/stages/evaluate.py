@@ -3,14 +3,14 @@
 import json
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from expportrait.config import Config
-from expportrait.errors import ClipError
+from expportrait.errors import ClipError, NotNeeded
 from expportrait.faults import machine_fault
 from expportrait.frames import Chosen, Frames
 from expportrait.generator.data import resize
@@ -18,8 +18,9 @@ from expportrait.heal import found_damaged, mark
 from expportrait.heartbeat import Heartbeat, at_work
 from expportrait.metrics.pair import METHODS, METRICS, Tools, measure, read_tracks
 from expportrait.metrics.table import markdown
+from expportrait.pairs import pair_name
 from expportrait.progress import progress, say
-from expportrait.record import content_key, state, unreadable, write_json
+from expportrait.record import content_key, needless, state, unreadable, write_json
 from expportrait.stages.contracts import contract, tracks_of
 from expportrait.store import Store, StoreError, writing
 
@@ -32,9 +33,9 @@ def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
     """Measure the pairs (target, driver) and write results/evaluate/table.md and, last, table.json, which it returns.
 
     A pair whose video is missing or unusable has rows without numbers and with the reason. Pairs that are done are kept
-    in pairs/<pair>.json and not measured again; pairs/<pair>.failed.json says why one could not be measured, and is
-    tried again by every run. Raises UserError where the settings ask for what is not there, and MachineFault, without
-    a table, where stores are damaged: they are marked, and the other pairs are measured first.
+    in pairs/<pair>.json and not measured again; pairs/<pair>.failed.json says why one could not be measured, or need
+    not be, and is tried again by every run. Raises UserError where the settings ask for what is not there, and
+    MachineFault, without a table, where stores are damaged: they are marked, and the other pairs are measured first.
     """
     with at_work(config.results, STAGE.name, len(pairs), "pairs") as beat:
         return _run(pairs, config, device, beat)
@@ -45,8 +46,8 @@ def _run(pairs: list[tuple[str, str]], config: Config, device: str, beat: Heartb
     rows: list[dict] = []
     damaged: list[str] = []
     tools: Tools | None = None
-    for target, driver in progress(beat.each(pairs, "__".join), len(pairs), STAGE.name):
-        name = f"{target}__{driver}"
+    for target, driver in progress(beat.each(pairs, lambda pair: pair_name(*pair)), len(pairs), STAGE.name):
+        name = pair_name(target, driver)
         about = {"pair": name, "target": target, "driver": driver, "mode": "self" if target == driver else "cross"}
         record, key = home / "pairs" / f"{name}.failed.json", None
         try:
@@ -60,6 +61,11 @@ def _run(pairs: list[tuple[str, str]], config: Config, device: str, beat: Heartb
             with writing(record):
                 record.unlink(missing_ok=True)
             rows += done["rows"]
+        except NotNeeded as error:
+            outcome = needless(key, error.reason)
+            write_json(record, asdict(outcome))
+            say(f"{STAGE.name} {name}: {outcome.status}: {outcome.why}")
+            rows += _without(about, outcome.why)
         except (ClipError, StoreError) as error:
             if machine_fault(error):
                 raise
@@ -73,8 +79,9 @@ def _run(pairs: list[tuple[str, str]], config: Config, device: str, beat: Heartb
             rows += _without(about, str(error))
     if damaged:
         raise found_damaged(STAGE.name, damaged)
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "table.md").write_text(markdown(rows), "utf-8")
+    with writing(home / "table.md"):
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "table.md").write_text(markdown(rows), "utf-8")
     write_json(home / "table.json", rows)
     return home / "table.json"
 
@@ -114,7 +121,7 @@ def _measured(tools: Tools, config: Config, about: dict) -> dict:
     # copying the portrait is perfect there, and the network was given the very picture
     frames = [t for t in range(0, made.shape[0], config.evaluate.stride) if not (own and t == reference)]
     if not frames:
-        raise ClipError("the video is its reference frame and nothing else: there is nothing to measure")
+        raise NotNeeded("the video is the portrait that the network was given and nothing else")
     pictures, truth = (Chosen(clip, frames, partial(resize, size=size)) for clip in (made, driving))
     portrait = resize(Frames(target, "frames")[[reference]], size)[0]
     tracks = read_tracks(config.evaluate, about, frames, reference, made.shape[0])

@@ -10,16 +10,28 @@ from torch import Tensor
 from expportrait import videocodec
 from expportrait.errors import ClipError
 from expportrait.generator.codec import Codec, load_codec, reference_frames, resize, to_tensor, window_starts
+from expportrait.manifest import Row
 from expportrait.overlap import ahead
 from expportrait.stage import Clip
 from expportrait.stages.contracts import contract
-from expportrait.store import StoreWriter
+from expportrait.store import Store, StoreWriter
 
 STEPS = 64  # latents have about unit variance: rounded 47 dB below it, they pack better
 
 
 def load(settings: SimpleNamespace, device: str) -> Codec:
     return load_codec(settings.latents, device)
+
+
+def needless(row: Row, parents: dict[str, Store], settings: SimpleNamespace) -> str:
+    """Only the training reads latents: it takes windows of clips of the split train, and a portrait has none."""
+    count, window = parents["crop"].lazy("frames").shape[0], settings.latents.window
+    if count == 1 < window:
+        return "the clip is a single picture, which nothing is trained on"
+    if count < window and row.split != "train":
+        return (f"the clip has {count} frames, fewer than a window (latents.window: {window}), and only the split "
+                "train is trained on")  # fmt: skip
+    return ""
 
 
 def process(clip: Clip, out: StoreWriter) -> None:
@@ -52,4 +64,4 @@ def process(clip: Clip, out: StoreWriter) -> None:
     out.attrs(codec=codec.describe(), size=s.size, window=s.window, starts=starts, references=references, frames=count)
 
 
-STAGE = replace(contract("latents"), version=4, process=process, load=load, overlaps=True)
+STAGE = replace(contract("latents"), version=4, process=process, load=load, overlaps=True, needless=needless)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from expportrait.errors import UserError
+from expportrait.outputs import endings
 from expportrait.stage import Stage
 from expportrait.stages.contracts import TARGETS, home_of, settings_of
 from expportrait.status.survey import Cell, Survey
@@ -55,12 +56,7 @@ def _stage(survey: Survey, stage: Stage, clip: str, cell: Cell) -> list[str]:
         lines.append(f"    because {_difference(survey, stage, home / f'{clip}.zarr')}")
     elif cell.status == "ok" and (changes := _changes(survey, stage, home / f"{clip}.zarr")):
         lines.append(f"    though {changes}: a default changed under the same version of the stage")
-    for file in (
-        home / f"{clip}.zarr",
-        home / f"{clip}.failed.json",
-        home / f"{clip}.json",
-        *sorted(home.glob(f"{clip}.*mp4")),
-    ):
+    for file in (home / f"{clip}{ending}" for ending in endings(stage.name)):
         if file.exists():
             lines.append(f"    {_described(file)}")
         if file.name.endswith(".failed.json") and (figures := _quality(file)):

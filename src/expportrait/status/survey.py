@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,9 +13,10 @@ from expportrait.config import Config
 from expportrait.errors import ClipError, MachineFault, UserError
 from expportrait.faults import machine_fault
 from expportrait.manifest import Row, read_manifest, shards
+from expportrait.outputs import endings
 from expportrait.pairs import pair_shards, read_pairs
 from expportrait.progress import progress
-from expportrait.record import Outcome, content_key, read_index, source_key
+from expportrait.record import Outcome, content_key, counted, read_index, source_key
 from expportrait.stage import Stage
 from expportrait.stages import PER_CLIP, PER_PAIR, TRAINED
 from expportrait.stages.contracts import (
@@ -38,8 +39,9 @@ ALL = ""  # stands for the clip where a stage makes one thing of all
 class Cell(NamedTuple):
     """One clip in one stage. ``key``: what a run would give it today, None where it would not come that far.
 
-    ``status``: ok; failed and skipped as recorded, which a run would not change; stale: made from other settings, rows
-    or parents; missing. The last two are what a run would do.
+    ``status``: ok; failed and skipped as recorded, which a run would not change (skipped with a key: nothing
+    is to be made of the clip in that stage); stale: made from other settings, rows or parents; missing. The last two
+    are what a run would do.
     """
 
     status: str
@@ -76,7 +78,8 @@ class Survey:
         return (found for found in self.having("missing") if found[2].why)
 
     def counts(self, stage: str) -> Counter[str]:
-        return Counter(cell.status for cell in self.cells[stage].values())
+        """Cells by status; those of clips that the stage is not needed for apart, under NOT_NEEDED."""
+        return Counter(counted(cell.status, cell.why) for cell in self.cells[stage].values())
 
     def having(self, *statuses: str) -> Iterator[tuple[str, str, Cell]]:
         """(stage, clip, cell) of these statuses."""
@@ -123,7 +126,7 @@ class _Judge:
         parents |= {name: (name, self.seen.cells[name][ALL]) for name in self.stage.whole}
         there = found.key if found else None
         for name, (stage, parent) in parents.items():
-            if parent is None or parent.key is None or parent.status == "failed":
+            if parent is None or parent.key is None or parent.status in ("failed", "skipped"):
                 why = (
                     parent.why
                     if parent and parent.status == "skipped"
@@ -164,23 +167,23 @@ def _found(seen: Survey, stage: str) -> dict[str, Outcome]:
         unlisted = seen.members(stage)
     if unlisted:
         names = {path.name for path in home.iterdir()} if home.is_dir() else set()
+        told = [ending for ending in (".failed.json", ".json", ".zarr") if ending in endings(stage)]
         for row in unlisted:
-            outcome = on_disk(home, row.clip, names)
+            outcome = on_disk(home, [name for ending in told if (name := row.clip + ending) in names])
             if outcome is not None:
                 found[row.clip] = outcome
     return found
 
 
-def on_disk(home: Path, clip: str, names: set[str] | None = None) -> Outcome | None:
-    """A clip's record or store, without opening more than one small file. ``names``: the folder's, where known."""
-    for name in (f"{clip}.failed.json", f"{clip}.json", f"{clip}.zarr"):
-        if names is None or name in names:
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                path = home / name
-                if name.endswith(".zarr"):
-                    return Outcome("ok", json.loads((path / "zarr.json").read_bytes())["attributes"]["key"])
-                record = json.loads(path.read_bytes())
-                return Outcome(record.get("status", "ok"), record["key"], record.get("why", ""))
+def on_disk(home: Path, names: Iterable[str]) -> Outcome | None:
+    """What the first of these records and stores that can be read says, without opening more than one small file."""
+    for name in names:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            path = home / name
+            if name.endswith(".zarr"):
+                return Outcome("ok", json.loads((path / "zarr.json").read_bytes())["attributes"]["key"])
+            record = json.loads(path.read_bytes())
+            return Outcome(record.get("status", "ok"), record["key"], record.get("why", ""))
     return None
 
 
@@ -214,7 +217,7 @@ def _training(seen: Survey, name: str) -> Cell:
     keys = {}
     for row in sorted(seen.rows, key=lambda row: row.clip):
         cells = {parent: seen.cells[parent][row.clip] for parent in parents}
-        if all(cell.key and cell.status != "failed" for cell in cells.values()):
+        if all(cell.key and cell.status not in ("failed", "skipped") for cell in cells.values()):
             keys[row.clip] = {parent: cell.key for parent, cell in cells.items()}
     train = {row.clip for row in seen.rows if row.split == "train"}
     chosen = {clip: of for clip, of in keys.items() if clip in train}

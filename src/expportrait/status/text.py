@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from expportrait.record import NOT_NEEDED, counted
 from expportrait.status.survey import ALL, STATUSES, Survey
 
 MOST_REASONS = 12
@@ -26,11 +27,13 @@ def general(why: str) -> str:
     return re.sub(r"\b\d+(\.\d+)?\b", "N", re.sub(r"\S*/\S*", "…", why))
 
 
-def reasons(survey: Survey) -> list[dict[str, Any]]:
-    """Reasons of failures, most frequent first: stage, why, clips (their number), such_as."""
+def reasons(survey: Survey, status: str = "failed") -> list[dict[str, Any]]:
+    """Reasons of failures (or of NOT_NEEDED), most frequent first: stage, why, clips (their number), such_as."""
     counts: Counter[tuple[str, str]] = Counter()
     example: dict[tuple[str, str], tuple[str, str]] = {}
-    for stage, clip, cell in survey.having("failed"):
+    for stage, clip, cell in survey.having("failed", "skipped"):
+        if counted(cell.status, cell.why) != status:
+            continue
         counts[stage, general(cell.why)] += 1
         example.setdefault((stage, general(cell.why)), (clip, cell.why))
     return [
@@ -43,18 +46,20 @@ def overview(survey: Survey) -> str:
     """The whole data set in a few lines."""
     people = len({row.person for row in survey.rows})
     head = f"{survey.config.manifest}: {len(survey.rows):,} clips of {people:,} people, {len(survey.pairs):,} pairs"
-    rows = [("stage", *STATUSES)]
+    unneeded = reasons(survey, NOT_NEEDED)
+    columns = (*STATUSES, *[NOT_NEEDED] * bool(unneeded))
+    rows = [("stage", *columns)]
     for stage in survey.stages:
         counts = survey.counts(stage)
-        rows.append((stage, *(f"{counts[status]:,}" for status in STATUSES)))
+        rows.append((stage, *(f"{counts[status]:,}" for status in columns)))
     text = [f"{head}; results in {survey.config.results}", "", table(rows)]
-    failed = reasons(survey)
-    if failed:
-        lines = [("", "clips", "reason", "such as")]
-        lines += [(r["stage"], f"{r['clips']:,}", r["why"], r["such_as"]) for r in failed[:MOST_REASONS]]
-        text += ["", "Failed:", table(lines)]
-        if len(failed) > MOST_REASONS:
-            text.append(f"and {len(failed) - MOST_REASONS} more reasons: --json has all")
+    for title, found in (("Failed", reasons(survey)), ("Not needed", unneeded)):
+        if found:
+            lines = [("", "clips", "reason", "such as")]
+            lines += [(r["stage"], f"{r['clips']:,}", r["why"], r["such_as"]) for r in found[:MOST_REASONS]]
+            text += ["", f"{title}:", table(lines)]
+        if len(found) > MOST_REASONS:
+            text.append(f"and {len(found) - MOST_REASONS} more reasons: --json has all")
     damaged = [*survey.damaged()]
     if damaged:
         lines = [(stage, clip, cell.why) for stage, clip, cell in damaged[:MOST_REASONS]]
@@ -90,6 +95,7 @@ def as_data(survey: Survey) -> dict[str, Any]:
     config = survey.config
     return {
         "manifest": str(config.manifest), "results": str(config.results), "clips": len(survey.rows),
-        "pairs": len(survey.pairs), "stages": stages, "failed": reasons(survey), "todo": todo(survey), "not_ok": clips,
+        "pairs": len(survey.pairs), "stages": stages, "failed": reasons(survey),
+        "not_needed": reasons(survey, NOT_NEEDED), "todo": todo(survey), "not_ok": clips,
         "damaged": [{"stage": stage, "clip": clip, "why": cell.why} for stage, clip, cell in survey.damaged()],
     }  # fmt: skip

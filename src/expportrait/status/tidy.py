@@ -13,6 +13,7 @@ from pathlib import Path
 from expportrait.errors import UserError
 from expportrait.heal import drop_indexes, indexes, marker
 from expportrait.heartbeat import DEAD, Pulse, named, read_heartbeats
+from expportrait.outputs import endings
 from expportrait.progress import say
 from expportrait.stages import PER_CLIP
 from expportrait.stages.contracts import TARGETS, home_of
@@ -22,7 +23,6 @@ from expportrait.store import Store, StoreError, writing
 DAY = 86400.0
 _TEMPORARY = re.compile(r"\..+\.tmp(\.old)?")
 _WORK = re.compile(r"work-[0-9a-f]{32}")
-_FILES = re.compile(r"(.+?)(\.failed\.json|\.damaged|\.zarr|\.side\.mp4|\.mp4)")
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,7 @@ def waste(survey: Survey, stale: bool = False, now: float | None = None) -> list
         home = home_of(results, stage)
         of = {TARGETS: "target of a pair"}.get(stage, "clip of the manifest" if stage in PER_CLIP else "pair")
         obsolete = _obsolete_indexes(survey, stage, home)
+        known = {f"{clip}{ending}": clip for clip in needed for ending in endings(stage)}
         for path in _inside(home):
             if _TEMPORARY.fullmatch(path.name):
                 if now - _newest(path) > DAY:
@@ -146,14 +147,13 @@ def waste(survey: Survey, stale: bool = False, now: float | None = None) -> list
                     found.append((path, "checkpoints of an earlier training"))
             elif path in obsolete:
                 found.append((path, "index of a shard that is no more"))
-            elif (match := _FILES.fullmatch(path.name)) or (stage == "evaluate" and path.suffix == ".json"):
-                clip = match[1] if match else path.stem
-                cell = needed.get(clip)
-                used, alien = used + (cell is not None), alien + (cell is None)
-                if cell is None:
-                    found.append((path, f"no {of}"))
-                elif stale and path.suffix == ".zarr" and _key_differs(home, clip, cell):
+            elif clip := known.get(path.name):
+                used += 1
+                if stale and path.suffix == ".zarr" and _key_differs(home, clip, needed[clip]):
                     found.append((path, "made from other settings, rows or parents"))
+            elif path.name.endswith(endings(stage)):
+                alien += 1
+                found.append((path, f"no {of}"))
     found += _media(survey)
     if alien and not used:
         raise UserError(f"nothing in {results} belongs to {survey.config.manifest}: is this the right manifest?")
@@ -188,8 +188,8 @@ def _current(home: Path, cell: Cell) -> set[str | None]:
 
 def _key_differs(home: Path, clip: str, cell: Cell) -> bool:
     """Against the key in the store itself; a clip that is skipped or failed today needs no store."""
-    there = on_disk(home, clip, {f"{clip}.zarr"})
-    return there is not None and (there.key != cell.key or cell.status == "failed")
+    there = on_disk(home, [f"{clip}.zarr"])
+    return there is not None and (there.key != cell.key or cell.status in ("failed", "skipped"))
 
 
 def _media(survey: Survey) -> Iterator[tuple[Path, str]]:
