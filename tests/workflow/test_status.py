@@ -254,14 +254,15 @@ def test_prune_takes_what_no_row_needs_and_nothing_else(project, say):
     assert say("prune", yes=True).startswith("Nothing in")
 
 
-def test_prune_tells_the_files_of_pairs_with_like_names_apart(project, say):
+@pytest.mark.parametrize("drivers", [("talk.side",), ("talk", "talk.side")])
+def test_prune_tells_the_files_of_pairs_with_like_names_apart(project, say, drivers):
     for name in ("talk", "talk.side", "talk.failed"):
         add(project, name)
-    project.write("pairs.csv", "".join(f"{line}\n" for line in ("target,driver", "bob,talk", "bob,talk.side")))
+    project.write("pairs.csv", "".join(f"{line}\n" for line in ("target,driver", *(f"bob,{d}" for d in drivers))))
     options = {"pairs": project.folder / "pairs.csv", "yes": True}
     say("prune", **options)
     wanted = {pair.clip for pair in look(project, pairs=options["pairs"]).pairs}
-    assert len(wanted) == 2
+    assert len(wanted) == len(drivers)
     files = {f"reenact/{pair}{end}" for pair in wanted for end in (".zarr", ".mp4", ".side.mp4", ".failed.json")}
     files |= {f"evaluate/pairs/{pair}.json" for pair in wanted}
     others = {"reenact/bob__talk.failed.mp4", "reenact/bob__ann.side.mp4", "evaluate/pairs/bob__talk.failed.zarr.json"}
