@@ -65,6 +65,16 @@ def test_finer_grid_is_closer_to_the_sphere():
     assert error(128) < 0.7 * error(64) < 0.7 * 0.7 * error(32)
 
 
+def test_where_the_picture_ends_within_the_grid_all_is_as_if_the_grid_ended_there():
+    """The upper third of a disc lies beyond the picture, where the mask goes on as at its edge."""
+    alpha, shown = disc(64, 32, 32, 22), np.ones((64, 64), bool)
+    shown[:25], alpha[:25] = False, alpha[25]
+    field, alone = silhouette_normals(alpha, shown=shown)[25:], silhouette_normals(alpha[25:])
+    inside = alpha[25:] > 0.5
+    assert np.abs(field - alone)[inside].max() < 0.1
+    assert field[0, 20:44, 1].max() < 0.8, "no rim at the cut"
+
+
 def test_picture_border_is_not_an_outline():
     """A bar that runs out of the picture at top and bottom is a cylinder: n_y = 0 everywhere."""
     alpha = np.zeros((48, 48), np.float32)

@@ -9,6 +9,7 @@ import pytest
 
 from expportrait.errors import ClipError
 from expportrait.estimators.geometry import Geometry
+from expportrait.margins import Margins
 from expportrait.overlap import Stopped
 from expportrait.stage import Clip
 from expportrait.stages import geometry
@@ -106,3 +107,25 @@ def test_nothing_goes_on_after_the_end(clip, fault):
     time.sleep(0.2)
     assert clip.tools.occlusion.looked == looked
     assert raised.value is not None
+
+
+def test_beyond_the_picture_there_is_nothing(tmp_path, clip):
+    with StoreWriter(tmp_path / "crop.zarr", {"padded": [0, 9, 0, 3]}) as out:
+        out.array("frames", np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8))
+    clip.parents["crop"], given = Store(tmp_path / "crop.zarr"), []
+
+    class Padded(Estimator):
+        def batches(self, frames, *found):
+            given.append(found[-1])
+            yield from super().batches(frames, *found)
+
+    clip.tools = SimpleNamespace(estimator=Padded(), occlusion=Fronts())
+    with StoreWriter(tmp_path / "geometry.zarr", {}) as out:
+        geometry.process(clip, out)
+    store = Store(tmp_path / "geometry.zarr")
+    assert given == [Margins(top=9 / SIZE, bottom=3 / SIZE)]
+    assert store.attrs["padded"] == [0, 9, 0, 3]
+    for name in ("normals", "mask", "confidence"):
+        maps = np.abs(store[name].astype(int).reshape(FRAMES, SIZE, SIZE, -1)).max(-1)
+        assert maps[:, :8].max() < 20 and maps[:, 30:].max() < 20, name
+        assert maps[:, 10:28].min() > 60, name

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -33,9 +34,11 @@ def detector():
 def landmarks(tmp_path):
     """Runs the stage on frames as `crop` leaves them; gives its store, or the reason why there is none."""
 
-    def landmarks(frames, **settings):
-        with StoreWriter(tmp_path / "crop" / "a.zarr", {"key": hashlib.sha256(np.array(frames)).hexdigest()}) as out:
+    def landmarks(frames, padded=(0, 0, 0, 0), **settings):
+        key = hashlib.sha256(np.array(frames)).hexdigest() + str(padded)
+        with StoreWriter(tmp_path / "crop" / "a.zarr", {"key": key}) as out:
             out.array("frames", np.array(frames))
+            out.attrs(padded=list(padded))
         outcome = run(STAGE, [Row("a", "test", "a", tmp_path)], Config(results=tmp_path, landmarks=settings))["a"]
         if outcome.status == "ok":
             return Store(tmp_path / "landmarks" / "a.zarr").check()
@@ -143,6 +146,39 @@ def test_figures_of_turns_and_guesses(landmarks):
     assert attrs["unsure"] == 0 and attrs["mean_confidence"] > 0.7 and attrs["longest_gap"] == 0
     assert "half of the frames show the head turned by " in landmarks(frames, max_yaw=0.01)
     assert landmarks(people(*[HERE] * 8, None, None, HERE, HERE)).attrs["longest_gap"] == 2
+
+
+def cut(frames, top=0, bottom=SIZE):
+    """The rows ``top`` to ``bottom`` of the frames, the rest as ``crop`` fills it; and its attribute ``padded``."""
+    rows = np.arange(SIZE).clip(top, bottom - 1)
+    return [frame[rows] for frame in frames], (0, top, 0, SIZE - bottom)
+
+
+def test_points_beyond_the_picture_have_no_confidence_and_their_share_is_a_figure(landmarks):
+    frames = people(*[HERE] * 4)
+    whole = landmarks(frames)
+    assert whole.attrs["outside"] == 0
+    chin = round(float(whole["points"][0, 152, 1]))
+    store = landmarks(*cut(frames, bottom=chin - 8))
+    points, confidence = store["points"], store["confidence"]
+    beyond = points[..., 1] >= chin - 8
+    assert 4 < beyond.sum() / 4 < 60 and (confidence[beyond] == 0).all() and confidence[~beyond].min() > 0
+    assert 0 < store.attrs["outside"] < 0.2
+    forehead = round(float(whole["points"][0, 10, 1]))
+    above = landmarks(*cut(frames, top=forehead + 8))
+    assert (above["confidence"][:, 10] == 0).all() and (above["confidence"][:, 152] > 0).all()
+
+
+def test_a_face_that_the_picture_cuts_off_is_refused_by_that_name(landmarks):
+    frames = people(*[HERE] * 4)
+    points = landmarks(frames)["points"][0]
+    nose, brows = round(float(points[2, 1])), round(float(points[105, 1]))
+    reason = landmarks(*cut(frames, bottom=nose + 3), min_found=0.5)
+    assert re.fullmatch(r"the picture ends above the chin, so that there is none to fit: it leaves out [2-6]\d% of the "
+                        r"face \(landmarks.max_outside: 20%\)", reason), reason  # fmt: skip
+    lower, padded = cut(frames, top=brows + 12)
+    reason = landmarks(lower, padded, min_found=0.5, max_outside=0.1)
+    assert re.match(r"the picture cuts the face off: it leaves out \d+% of the face", reason), reason
 
 
 def test_hands_before_the_face_are_seen_in_the_confidence(landmarks):

@@ -11,6 +11,7 @@ from expportrait.errors import ClipError
 from expportrait.estimators.fusion import polygon
 from expportrait.estimators.geometry import Geometry, GeometryEstimator
 from expportrait.head.regions import FACE_OVAL
+from expportrait.margins import NONE, Margins
 from expportrait.overlap import ahead
 
 BATCH = 8  # frames a call
@@ -36,8 +37,9 @@ class DenseEstimator(GeometryEstimator):
         """-> normals (B,h,w,3) in camera space, any length; depth (B,h,w); mask (B,h,w) 0..1."""
 
     def batches(
-        self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None
-    ) -> Iterator[Geometry]:
+        self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None,
+        margins: Margins = NONE,
+    ) -> Iterator[Geometry]:  # fmt: skip
         parts = [slice(first, first + BATCH) for first in range(0, len(frames), BATCH)]
         inputs = ahead(self.inputs(frames[part]) for part in parts)
         for part, maps in zip(parts, ahead(map(self.raw, inputs)), strict=True):

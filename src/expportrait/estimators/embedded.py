@@ -21,6 +21,7 @@ from expportrait.fit.growth import grow
 from expportrait.fit.landmarks import fit_landmarks, landmark_error
 from expportrait.fit.parameters import HeadParameters
 from expportrait.head import Head
+from expportrait.margins import NONE, Margins
 from expportrait.render import render
 
 IN_FACE = 0.9  # confidence of a well fitted face
@@ -39,8 +40,8 @@ HIDDEN = ("teeth", "tongue", "mouth")  # parts not rendered: their normals in an
 class Outlines:
     """The clip's masks (T,H,W) u8 at the size at which hair is grown to them."""
 
-    def __init__(self, masks: np.ndarray, size: int = 256):
-        self.frames, self.size, self.all = len(masks), min(size, masks.shape[1]), masks
+    def __init__(self, masks: np.ndarray, size: int = 256, margins: Margins = NONE):
+        self.frames, self.size, self.all, self.margins = len(masks), min(size, masks.shape[1]), masks, margins
 
     def masks(self, frames: slice) -> Tensor:
         """(B,h,w) 0..1."""
@@ -82,15 +83,16 @@ class EmbeddedEstimator(GeometryEstimator):
         return torch.isin(regions, regions.new_tensor([self.head.REGIONS.index(name) for name in names]))
 
     def batches(
-        self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None
-    ) -> Iterator[Geometry]:
+        self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None,
+        margins: Margins = NONE,
+    ) -> Iterator[Geometry]:  # fmt: skip
         seen = np.isfinite(points).all((1, 2))
         certainty = np.ones(points.shape[:2], np.float32) if certainty is None else certainty
         certainty = np.where((seen & ~interpolated)[:, None], certainty, 0).astype(np.float32)
         size = frames.shape[1]
-        masks = self.masks(frames, points, seen)
+        masks = self.masks(frames, points, seen, margins)
         fitted = self.fit(points, certainty, seen, size) if seen.any() else None
-        grown = self.grown(fitted, masks) if fitted is not None and self.volume else None
+        grown = self.grown(fitted, masks, margins) if fitted is not None and self.volume else None
         heights = face_height(np.nan_to_num(points))
         heights = np.where(seen, heights, np.median(heights[seen]) if seen.any() else FACE_SHARE * size)
         for first in range(0, len(frames), self.batch):
@@ -105,6 +107,7 @@ class EmbeddedEstimator(GeometryEstimator):
                     heights[t],
                     self.grid,
                     frames[t] if self.shading else None,
+                    margins,
                 )
                 for t, head in zip(part, heads, strict=True)
             ]
@@ -112,12 +115,15 @@ class EmbeddedEstimator(GeometryEstimator):
             confidence[interpolated[part] | ~seen[part]] *= UNSEEN
             yield Geometry(normals, depth, masks[part] / np.float32(255), confidence, self.depth_space)
 
-    def masks(self, frames: np.ndarray, points: np.ndarray, seen: np.ndarray) -> np.ndarray:
-        """(T,H,W) u8, the whole clip's."""
+    def masks(self, frames: np.ndarray, points: np.ndarray, seen: np.ndarray, margins: Margins = NONE) -> np.ndarray:
+        """(T,H,W) u8, the whole clip's. Beyond the picture they go on as at its edge: an outline of stripes is none."""
         out = np.empty(frames.shape[:3], np.uint8)
         for t, frame in enumerate(frames):
             face = polygon(points[t, self.oval], len(frame)) if seen[t] else None
-            out[t] = np.rint(255 * one_person(refine(self.segmenter.segment(frame), frame), face))
+            alpha = refine(self.segmenter.segment(frame), frame)
+            if margins:
+                margins.repeat(alpha[None])
+            out[t] = np.rint(255 * one_person(alpha, face))
         return steady(out)
 
     def fit(self, points: np.ndarray, certainty: np.ndarray, seen: np.ndarray, size: int) -> HeadParameters:
@@ -128,9 +134,10 @@ class EmbeddedEstimator(GeometryEstimator):
         target = torch.from_numpy(points[nearest].astype(np.float32)).to(device)
         return fit_landmarks(self.head, target, torch.from_numpy(certainty).to(device), size, self.settings)
 
-    def grown(self, fitted: HeadParameters, masks: np.ndarray) -> Tensor:
+    def grown(self, fitted: HeadParameters, masks: np.ndarray, margins: Margins = NONE) -> Tensor:
         """(n_c,3) m: hair of one shape for the whole clip, out to the masks' outlines."""
-        return grow(self.head, fitted, Outlines(masks), self.settings.max_growth)[: len(self.head.coarse.template)]
+        outlines = Outlines(masks, margins=margins)
+        return grow(self.head, fitted, outlines, self.settings.max_growth)[: len(self.head.coarse.template)]
 
     @torch.no_grad()
     def head_maps(

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from expportrait.estimators import shading, silhouette
+from expportrait.margins import NONE, Margins
 
 # The pull towards the fitted head a face height squared: it gives way over 1/sqrt(weight) face heights.
 FACE, TORSO, HAIR = 1e5, 300.0, 30.0  # of the normals
@@ -183,12 +184,13 @@ def frame_geometry(
     height: float,
     grid: int,
     frame: np.ndarray | None = None,
+    margins: Margins = NONE,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Normals (H,W,3), depth (H,W) in m from the face's mean, and confidence (H,W) 0..1 of one square frame.
 
     mask (H,W) 0..1; maps None: no head, the silhouette alone; points (478,3) px; oval: indices of the face oval;
     height: of the face, px; grid: cells a side of the solver; frame (H,W,3) u8 RGB: its shading gives the face
-    relief.
+    relief; margins: beyond the picture there is no surface, and at its edge the surface does not end.
     """
     size = len(mask)
     cells = Cells(grid, size)
@@ -202,13 +204,13 @@ def frame_geometry(
         prior = no_prior(size, grid, height, focal)
     else:
         prior = head_prior(maps, points, oval, height, cells, coarse_rays)
-    alpha = cells.mean(mask)
+    alpha, shown = cells.mean(mask), margins.inside(grid)
     guess = silhouette.to_view(prior.normals, coarse_rays)[..., :2]
-    field = silhouette.silhouette_normals(alpha, guess, prior.weight, prior.across, prior.down)
+    field = silhouette.silhouette_normals(alpha, guess, prior.weight, prior.across, prior.down, shown)
     coarse = silhouette.from_view(silhouette.unit_normals(field), coarse_rays)
     right, below = silhouette.slopes(coarse, coarse_rays, cells.pitch, focal)
     log_depth = silhouette.integrate(
-        right, below, alpha > 0.5, prior.across, prior.down, prior.log_depth, prior.depth_weight
+        right, below, (alpha > 0.5) & shown, prior.across, prior.down, prior.log_depth, prior.depth_weight
     )
     fine = to_pixels(np.concatenate([field, log_depth[..., None]], -1), prior, maps, cells)
     normals = silhouette.from_view(silhouette.unit_normals(fine[..., :2]), rays)
@@ -218,7 +220,7 @@ def frame_geometry(
         normals /= np.sqrt(normals[..., 0] ** 2 + normals[..., 1] ** 2 + normals[..., 2] ** 2)[..., None]
         log_depth += prior.face * (np.log(np.where(maps.depth > 0, maps.depth, prior.distance)) - log_depth)
         if frame is not None:
-            lit = shading.skin(prior.face > 0.5, points) & (mask > 0.5)
+            lit = shading.skin(prior.face > 0.5, points) & (mask > 0.5) & margins.inside(size)
             tilt, raised = shading.relief(frame, normals, lit, height)
             normals[..., :2] += tilt
             normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)

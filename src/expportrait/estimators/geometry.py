@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from expportrait.config import GeometrySettings, HeadSettings
+from expportrait.margins import NONE, Margins
 from expportrait.weights import geometry_files
 
 
@@ -42,19 +43,22 @@ class GeometryEstimator(ABC):
 
     @abstractmethod
     def batches(
-        self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None
-    ) -> Iterator[Geometry]:
+        self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None,
+        margins: Margins = NONE,
+    ) -> Iterator[Geometry]:  # fmt: skip
         """Consecutive pieces of the clip, in order, so that a long clip need not be held in floats.
 
         frames (T,H,W,3) u8 RGB; points (T,478,3) px, NaN where there are none; interpolated (T,) bool, frames whose
-        points were not detected; certainty (T,478) 0..1 of the points, 1 where not given.
+        points were not detected; certainty (T,478) 0..1 of the points, 1 where not given; margins: where the
+        frames show no picture: what is estimated there counts for nothing, and must not spoil what lies beside it.
         """
 
     def estimate(
-        self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None
-    ) -> Geometry:
+        self, frames: np.ndarray, points: np.ndarray, interpolated: np.ndarray, certainty: np.ndarray | None = None,
+        margins: Margins = NONE,
+    ) -> Geometry:  # fmt: skip
         """The whole clip at once; arguments as ``batches``."""
-        parts = list(self.batches(frames, points, interpolated, certainty))
+        parts = list(self.batches(frames, points, interpolated, certainty, margins))
         maps = ("normals", "depth", "mask", "confidence")
         return Geometry(*(np.concatenate([getattr(part, name) for part in parts]) for name in maps), self.depth_space)
 

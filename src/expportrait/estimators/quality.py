@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from expportrait.margins import Margins
+
 TEMPLES = ((234, 93, 132, 33), (454, 323, 361, 263))  # outline and eye corner, the subject's right and left
 BROW_TO_CHIN = 10, 152
 # the landmark model flattens: a true turn of 15 degrees reads as 10 (the demo's clips, whose motion is known)
@@ -32,6 +34,16 @@ def before_face(hands: np.ndarray, points: np.ndarray) -> bool:
     outline = cv2.convexHull(np.ascontiguousarray(points[:, :2], np.float32))
     inside = [sum(cv2.pointPolygonTest(outline, tuple(map(float, p)), False) >= 0 for p in hand) for hand in hands]
     return max(inside, default=0) >= FINGER
+
+
+def outside(points: np.ndarray, margins: Margins, size: int) -> np.ndarray:
+    """Share (T,) of the face that the picture does not show: of the hull of points (T,478,3) px, in crops of ``size``
+    px."""
+    left, right, top, bottom = margins.bounds(size)
+    picture = np.float32([[left, top], [right, top], [right, bottom], [left, bottom]])
+    hulls = [cv2.convexHull(np.ascontiguousarray(face[:, :2], np.float32)) for face in points]
+    seen = [cv2.intersectConvexConvex(hull, picture)[0] / max(cv2.contourArea(hull), 1e-6) for hull in hulls]
+    return 1 - np.clip(seen, 0, 1)
 
 
 def longest_run(flags: np.ndarray) -> int:

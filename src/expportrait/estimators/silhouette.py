@@ -60,23 +60,26 @@ def silhouette_normals(
     weight: np.ndarray | None = None,
     across: np.ndarray | None = None,
     down: np.ndarray | None = None,
+    shown: np.ndarray | None = None,
 ) -> np.ndarray:
     """n_x, n_y (h,w,2), in ``to_view``'s frame, of the smoothest surface that is round at the outline of ``alpha``
     (h,w) 0..1, a soft mask.
 
     The outline is where alpha crosses 1/2. ``prior`` (h,w,2) with ``weight`` (h,w) >= 0 a cell pulls the field;
-    ``across`` (h,w-1), ``down`` (h-1,w) in 0..1 loosen links where the surface is torn. The picture's border is free.
+    ``across`` (h,w-1), ``down`` (h-1,w) in 0..1 loosen links where the surface is torn. The picture's border is free:
+    that of the grid, or of the cells ``shown`` (h,w) bool.
     Values go on outside the outline (up to length 1.2), so that the field can be interpolated.
     """
     h, w = alpha.shape
     alpha = alpha.astype(np.float32)
-    inside = alpha > 0.5
+    shown = np.ones((h, w), bool) if shown is None else shown
+    inside = (alpha > 0.5) & shown
     smooth = cv2.GaussianBlur(alpha, (0, 0), 1.5, borderType=cv2.BORDER_REPLICATE)
     outward = -np.stack([cv2.Scharr(smooth, cv2.CV_32F, 1, 0), -cv2.Scharr(smooth, cv2.CV_32F, 0, 1)], -1)
     data, rhs = np.zeros((h, w), np.float32), np.zeros((h, w, 2), np.float32)
     links = []
     for row, column in NEIGHBOURS:
-        crossing = inside & ~shift(inside, row, column)
+        crossing = inside & ~shift(inside, row, column) & shift(shown, row, column)
         distance = np.clip((alpha - 0.5) / np.maximum(alpha - shift(alpha, row, column), 1e-6), 0.1, 1)
         rim = outward * (1 - distance)[..., None] + shift(outward, row, column) * distance[..., None]
         rim /= np.maximum(np.linalg.norm(rim, axis=-1, keepdims=True), 1e-6)

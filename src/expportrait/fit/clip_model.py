@@ -186,7 +186,8 @@ class ClipModel:
             valid = self.valid(one, vertices, size)
             mask, covered = targets.mask * valid, rendered.image(torch.ones_like(rendered.depth)) * valid
             overlap.append((torch.minimum(mask, covered).sum() / torch.maximum(mask, covered).sum().clamp_min(1))[None])
-            aside.append((1 - (targets.mask * self.kept(one, size)).sum() / targets.mask.sum().clamp_min(1))[None])
+            shown = targets.mask * self.targets[size].inside
+            aside.append((1 - (shown * self.kept(one, size)).sum() / shown.sum().clamp_min(1))[None])
         figures = {"landmark": landmark, "normal_deg": normal, "overlap": overlap, "set_aside": aside}
         return {name: torch.cat(values) for name, values in figures.items()} | {"evidence": evidence / len(frames)}
 
@@ -208,7 +209,7 @@ class ClipModel:
         for one in torch.arange(self.frames).split(1):
             seen = self.rendered(self.vertices(one, dense=True), size, dense=True)
             coverage = seen.image(torch.ones_like(seen.depth))[0].cpu().numpy()
-            mask = self.targets[size].masks(one)[0].cpu().numpy()
+            mask = (self.targets[size].masks(one)[0] * self.targets[size].inside).cpu().numpy()
             kept = torch.from_numpy(~unexplained(mask, coverage, radius)).float()
             for each, file in self.explained.items():
                 file[one] = (255 * F.interpolate(kept[None, None], (each, each), mode="area")[0]).round()

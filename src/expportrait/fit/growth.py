@@ -15,7 +15,7 @@ from expportrait.head import Head
 from expportrait.render import vertex_normals
 
 RIM = 0.35  # |n . view| of a vertex that draws the outline
-BORDER = 4  # px beside the image's edge, where the outline is the image's and not the person's
+BORDER = 4  # px beside the picture's edge, where the outline is the picture's and not the person's
 SHRINK = 0.01  # m, deepest that the start may cut into the bare head
 STIFFNESS = 0.05  # membrane weight that carries the growth from the rim over the scalp
 LIMIT = {"scalp": 1.0}  # share of max_growth by region
@@ -52,8 +52,8 @@ def rim_growth(
         vertices = head.pose(head.coarse, p.shape, p.expression[frame], p.matrices(frame), p.translation(frame))
         normals = vertex_normals(vertices, head.faces)[0]
         rim = ((normals * F.normalize(-vertices[0], dim=-1)).sum(-1).abs() < RIM).cpu().numpy()
-        column, row = np.floor(camera.project(vertices[0]).cpu().numpy()).astype(int).T
-        seen = (column >= BORDER) & (column < size - BORDER) & (row >= BORDER) & (row < size - BORDER)
+        pixel = np.floor(camera.project(vertices[0]).cpu().numpy()).astype(int)
+        (column, row), seen = pixel.T, targets.margins.holds(pixel, size, BORDER)
         use = np.flatnonzero(rim & seen & (limit > 0))
         inside = outline_distance(targets.masks(frame)[0].cpu().numpy())[row[use], column[use]]
         metres = inside * -vertices[0, use, 2].cpu().numpy() / focal

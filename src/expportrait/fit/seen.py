@@ -142,12 +142,8 @@ def look(
         rim = points[:0], vertices[:0], vertices[:0, 0], vertices[:0, 0]
     else:
         # At the border of the picture the outline is the picture's.
-        beside = (
-            (place.column >= BORDER)
-            & (place.column < width - BORDER)
-            & (place.row >= BORDER)
-            & (place.row < height - BORDER)
-        )
+        left, right, top, bottom = targets.margins.bounds(width, BORDER)
+        beside = (place.column >= left) & (place.column < right) & (place.row >= top) & (place.row < bottom)
         candidates = (
             beside & (place.facing.abs() < RIM) & (place.far > 100) & (-vertices[:, 2] < place.near + 5 * BEHIND)
         )

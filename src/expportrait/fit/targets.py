@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expportrait.fit.frames import FrameFile
+from expportrait.margins import NONE, Margins
 from expportrait.store import Store, decode_normals
 
 HIDDEN = 0.02  # confidence below which a pixel of the mask is no evidence at all: geometry stores 0 there, else 0.04
@@ -23,7 +24,7 @@ class Targets:
 
     normals (T, h, w, 3) unit, 0 outside; depth (T, h, w) relative; mask and confidence (T, h, w) in 0..1;
     ``disparity`` says that ``depth`` grows towards the camera (eq. 6 then compares 1/Z); ``anchored`` (T,), that its
-    shift is known and taken off: what is left open is its scale.
+    shift is known and taken off: what is left open is its scale; ``margins``: where the frames show no picture.
     """
 
     normals: Tensor
@@ -32,6 +33,7 @@ class Targets:
     confidence: Tensor
     disparity: bool = False
     anchored: Tensor | None = None
+    margins: Margins = NONE
 
     @property
     def frames(self) -> int:
@@ -43,7 +45,7 @@ class Targets:
 
     def block(self, frames: slice) -> "Targets":
         """Some of the frames."""
-        return Targets(*(x[frames] for x in self.maps()), self.disparity)
+        return Targets(*(x[frames] for x in self.maps()), self.disparity, margins=self.margins)
 
     def maps(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.normals, self.depth, self.mask, self.confidence
@@ -61,16 +63,18 @@ class Targets:
         normals = F.normalize(shrink(self.normals.permute(0, 3, 1, 2)), dim=1).permute(0, 2, 3, 1).contiguous()
         depth = (shrink(self.depth.unsqueeze(1) * weight) / area).squeeze(1)
         confidence = (shrink(self.confidence.unsqueeze(1) * weight) / area).squeeze(1)
-        return Targets(normals, depth, shrink(self.mask.unsqueeze(1)).squeeze(1), confidence, self.disparity)
+        return Targets(normals, depth, shrink(self.mask.unsqueeze(1)).squeeze(1), confidence, self.disparity,
+                       margins=self.margins)  # fmt: skip
 
     def to(self, device: torch.device | str) -> "Targets":
-        return Targets(*(x.to(device) for x in self.maps()), self.disparity)
+        return Targets(*(x.to(device) for x in self.maps()), self.disparity, margins=self.margins)
 
 
 class TargetSource(Protocol):
     """A clip's estimates: ``Targets`` in memory, or ``StoredTargets``."""
 
     disparity: bool
+    margins: Margins
 
     @property
     def frames(self) -> int: ...
@@ -88,21 +92,30 @@ class StoredTargets:
         self._maps = [geometry.lazy(name) for name in ("normals", "depth", "mask", "confidence")]
         self.disparity = geometry.attrs["depth_space"] == "disparity"
         self.frames, self.size = self._maps[2].shape[:2]
+        self.margins = Margins.of(geometry.attrs, self.size)
 
     def block(self, frames: slice) -> Targets:
-        """What was stored as 0 has no weight: packing leaves a few of 255 there, which are taken off."""
+        """What was stored as 0 has no weight: packing leaves a few of 255 there, which are taken off.
+
+        Beyond the picture the maps go on as at its edge, without confidence: the mask must not seem to end there.
+        """
         first, last, _ = frames.indices(self.frames)
         normals, depth, mask, confidence = (np.empty((last - first, *x.shape[1:]), x.dtype) for x in self._maps)
         for array, out in zip(self._maps, (normals, depth, mask, confidence), strict=True):
             array.into(out, first)  # read once, so that no unpacked frames are kept
         mask = np.where(mask < 255 * OUTSIDE, 0, mask)
         confidence = np.where(confidence < 255 * HIDDEN, 0, confidence)
+        if self.margins:
+            for maps in (normals, depth, mask):
+                self.margins.repeat(maps)
+            confidence *= self.margins.inside(self.size)
         return Targets(
             torch.from_numpy(decode_normals(normals)),
             torch.from_numpy(depth.astype(np.float32)),
             torch.from_numpy(mask.astype(np.float32) / 255),
             torch.from_numpy(confidence.astype(np.float32) / 255),
             self.disparity,
+            margins=self.margins,
         )
 
 
@@ -111,8 +124,11 @@ class TargetFile:
 
     TYPES = (torch.float16, torch.float32, torch.uint8, torch.uint8)
 
-    def __init__(self, frames: int, size: int, disparity: bool, device: torch.device | str = "cpu"):
-        self.frames, self.size, self.disparity, self.device = frames, size, disparity, device
+    def __init__(
+        self, frames: int, size: int, disparity: bool, device: torch.device | str = "cpu", margins: Margins = NONE
+    ):
+        self.frames, self.size, self.disparity, self.device, self.margins = frames, size, disparity, device, margins
+        self.inside = torch.from_numpy(margins.inside(size)).to(device)  # (size, size) bool: the picture
         self.shift = torch.full((frames,), torch.nan, device=device)  # to be added to a frame's depth, if known
         shapes = ((size, size, 3), (size, size), (size, size), (size, size))
         self._maps = [FrameFile(frames, shape, kind) for shape, kind in zip(shapes, self.TYPES, strict=True)]
@@ -123,16 +139,18 @@ class TargetFile:
 
     def __getitem__(self, frames: Tensor | slice) -> Targets:
         read = (file[frames].to(self.device) for file in self._maps)
-        targets = Targets(*(x / 255 if x.dtype == torch.uint8 else x.float() for x in read), self.disparity)
+        maps = (x / 255 if x.dtype == torch.uint8 else x.float() for x in read)
+        targets = Targets(*maps, self.disparity, margins=self.margins)
         shift = self.shift[frames]
         targets.depth += shift.nan_to_num()[:, None, None]
         targets.anchored = ~shift.isnan()
         return targets
 
     def hidden(self, frames: Tensor | slice) -> Tensor:
-        """(B, size, size) 1 inside the mask where something is in front, so that no outline can be told from it."""
+        """(B, size, size) 1 where no outline can be told: inside the mask where something is in front, and beyond the
+        picture."""
         confidence = self._maps[3][frames].to(self.device)
-        return ((self.masks(frames) > 0.5) & (confidence < 255 * HIDDEN)).float()
+        return ((self.masks(frames) > 0.5) & (confidence < 255 * HIDDEN) | ~self.inside).float()
 
     def masks(self, frames: Tensor | slice) -> Tensor:
         """(B, size, size) 0..1."""
@@ -141,7 +159,7 @@ class TargetFile:
 
 def target_files(source: TargetSource, sizes: set[int], device: torch.device | str) -> dict[int, TargetFile]:
     """A clip's estimates at every size that a fit needs; full-size frames are read once, a few at a time."""
-    files = {size: TargetFile(source.frames, size, source.disparity, device) for size in sizes}
+    files = {size: TargetFile(source.frames, size, source.disparity, device, source.margins) for size in sizes}
     for first in range(0, source.frames, BLOCK):
         frames = slice(first, min(first + BLOCK, source.frames))
         block = source.block(frames)

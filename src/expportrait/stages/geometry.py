@@ -12,6 +12,7 @@ from expportrait import videocodec
 from expportrait.estimators.geometry import Geometry, load_estimator
 from expportrait.estimators.occlusion import Occlusion, hide, in_face
 from expportrait.frames import Frames
+from expportrait.margins import Margins
 from expportrait.overlap import ahead
 from expportrait.progress import say
 from expportrait.stage import Clip
@@ -45,16 +46,21 @@ def process(clip: Clip, out: StoreWriter) -> None:
     frames, landmarks = Frames(clip.parents["crop"], "frames"), clip.parents["landmarks"]
     found = [landmarks[name] for name in ("points", "interpolated", "confidence")]
     estimator, occlusion, streams = clip.tools.estimator, clip.tools.occlusion, {}
+    crop = clip.parents["crop"].attrs
+    margins = Margins.of(crop, frames.shape[1])
     finding = occlusion.find(frames, found[0], found[2], ~found[1]) if occlusion else ()
     fronts = ahead(finding, clip.overlap, AHEAD)
 
     def encoded() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
         """Frame by frame, however many an estimator gives at once: what waits is counted in frames."""
-        for maps in estimator.batches(frames, *found):
+        for maps in estimator.batches(frames, *found, margins):
             hidden = None
             if occlusion is not None:
                 hidden = np.stack([next(fronts) for _ in range(len(maps))])
                 hide(maps, hidden)
+            if margins:
+                for values in (maps.normals, maps.depth, maps.mask, maps.confidence):
+                    margins.clear(values)
             blocks = encode(maps)
             for k in range(len(maps)):
                 one = slice(k, k + 1)
@@ -76,6 +82,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         estimator=estimator.name,
         estimator_version=estimator.version,
         depth_space=estimator.depth_space,
+        padded=list(crop.get("padded") or (0, 0, 0, 0)),  # px: left, top, right, bottom, where all maps are 0
         statement=estimator.statement,
         files=estimator.files | (occlusion.files if occlusion else {}),
         occluded=float(np.concatenate(occluded).mean()) if occluded else None,

@@ -13,8 +13,9 @@ from expportrait.errors import ClipError
 from expportrait.estimators.arcface import ArcFace, likeness
 from expportrait.estimators.gaps import fill, same_face
 from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
-from expportrait.estimators.quality import before_face, head_turn, longest_run, unsure
+from expportrait.estimators.quality import BROW_TO_CHIN, before_face, head_turn, longest_run, outside, unsure
 from expportrait.frames import Frames
+from expportrait.margins import Margins
 from expportrait.overlap import ahead
 from expportrait.progress import say
 from expportrait.stage import Clip
@@ -24,6 +25,7 @@ from expportrait.weights import points_file
 
 WAITING = 8  # frames read, and searched for hands, ahead
 IDENTITY_EVERY = 10  # frames
+CHIN = BROW_TO_CHIN[1]
 
 
 def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
@@ -42,7 +44,8 @@ def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
 
 def process(clip: Clip, out: StoreWriter) -> None:
     options, frames = clip.settings.landmarks, Frames(clip.parents["crop"], "frames")
-    count = len(frames)
+    count, size = len(frames), frames.shape[1]
+    margins = Margins.of(clip.parents["crop"].attrs, size)
     hands: dict[int, np.ndarray] = {}
     passing = ahead(_look_for_hands(frames, clip, hands), clip.overlap, WAITING)
     points, found, confidence = clip.tools.face.detect(clip.progress(passing, total=count, desc="frames"))
@@ -58,12 +61,15 @@ def process(clip: Clip, out: StoreWriter) -> None:
         given, files = clip.tools.sapiens.given, clip.tools.sapiens.files
         detector = f"sapiens, {len(given)} points; the others, of no confidence, and z: {detector}"
     figures = _figures(points, confidence[:, given], seen, hands)
-    fault = _fault(figures, count, options)
+    figures["outside"] = round(float(np.median(outside(points[seen], margins, size))), 4)
+    no_chin = not np.median(margins.holds(points[seen][:, CHIN], size))
+    fault = _fault(figures, count, options, no_chin)
     if clip.tools.arcface is not None and not fault:
         figures["identity"], fault = _identity(frames, points, seen, clip.tools.arcface, options)
     if fault:
         raise ClipError(fault, quality=figures)
     points, confidence = fill(points, confidence, seen, options.max_gap)
+    confidence = np.where(margins.holds(points, size), confidence, 0).astype(np.float32)  # nobody saw what lies there
     out.array("points", points, unit="px", axes="x right, y down, z away from the viewer")
     out.array("confidence", confidence, range=[0, 1])
     out.array("interpolated", ~seen)
@@ -83,7 +89,7 @@ def _figures(
             "hands": float(np.mean(covered)) if covered else 0.0}  # fmt: skip
 
 
-def _fault(figures: dict[str, Any], count: int, options: Landmarks) -> str:
+def _fault(figures: dict[str, Any], count: int, options: Landmarks, no_chin: bool) -> str:
     """Why the clip of ``count`` frames is of no use, with value and threshold; empty where it is of use."""
     if figures["found"] < options.min_found:
         return (f"the face is found in only {figures['found']:.0%} of the {count} cropped frames "
@@ -91,6 +97,10 @@ def _fault(figures: dict[str, Any], count: int, options: Landmarks) -> str:
     if figures["longest_gap"] > options.max_missing:
         return (f"the face is lost for {figures['longest_gap']} frames in a row "
                 f"(landmarks.max_missing: {options.max_missing})")  # fmt: skip
+    if figures["outside"] > options.max_outside:
+        ends = "ends above the chin, so that there is none to fit: it" if no_chin else "cuts the face off: it"
+        return (f"the picture {ends} leaves out {figures['outside']:.0%} of the face "
+                f"(landmarks.max_outside: {options.max_outside:.0%})")  # fmt: skip
     for axis, way in (("yaw", ""), ("pitch", " up or down")):
         value, most = figures["turned"][axis], getattr(options, f"max_{axis}")
         if value > most:
