@@ -37,6 +37,7 @@ from expportrait.config import Proxy
 from expportrait.estimators.gaps import fill
 from expportrait.fit.proxy import fit_proxy
 from expportrait.fit.targets import Targets
+from expportrait.margins import Margins
 from expportrait.progress import progress
 
 FIGURES = ("normal_deg", "normal_face_deg", "surface_face_mm", "surface_rest_mm", "landmark_iod")
@@ -132,6 +133,28 @@ def holes(clip: Clip, seen: Observed, random: np.random.Generator) -> Observed:
     return seen
 
 
+def cut(clip: Clip, seen: Observed, random: np.random.Generator) -> Observed:
+    """The picture ends halfway between crown and hairline, and geometry knows it."""
+    _, points, confidence = repeat_border(clip, seen)
+    targets = replace(seen[0], margins=Margins(top=edge(clip) / SIZE))
+    targets.confidence[:, : edge(clip)] = 0
+    confidence[points[..., 1] < edge(clip)] = 0
+    return targets, points, confidence
+
+
+def repeat_border(clip: Clip, seen: Observed, random: np.random.Generator | None = None) -> Observed:
+    """The same, and nobody knows it: above lie stripes that look like hair."""
+    for maps in seen[0].maps():
+        Margins(top=edge(clip) / SIZE).repeat(maps.numpy())
+    return seen
+
+
+def edge(clip: Clip) -> int:
+    """The first row of the picture that is cut off, px."""
+    crown, hairline = np.flatnonzero(clip.mask.any((0, 2)))[0], clip.landmarks[:, 10, 1].mean()
+    return round((crown + hairline) / 2)
+
+
 def lost(clip: Clip, seen: Observed, random: np.random.Generator) -> Observed:
     """No face is found in the clip's middle third, a gap too long for the stage landmarks: points go straight through
     it, confidence 0."""
@@ -160,6 +183,8 @@ TROUBLES = {
     "unnoticed hand": unnoticed,
     "glasses": glasses,
     "mask holes": holes,
+    "cut hair": cut,
+    "unnoticed cut": repeat_border,
     "lost third": lost,
     "turns": nothing,
     "portrait": single,

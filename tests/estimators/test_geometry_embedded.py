@@ -114,7 +114,7 @@ def test_batches_of_any_size_give_the_same(estimator, scene, detected):
 
 
 def test_where_the_picture_ends_in_the_hair_no_surface_ends(estimator, scene, detected, estimate):
-    """The border is repeated there, as ``crop`` does it; without knowing it, the estimate is off by 14 degrees below."""
+    """The border is repeated there, as ``crop`` does it; without knowing it, it is off by 14 degrees below."""
     points, certainty = detected
     top = round(float(points[0, 10, 1]) / 2)
     frame = scene.frame[np.arange(SIZE).clip(top)]
