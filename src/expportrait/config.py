@@ -68,7 +68,7 @@ class Demo(Section):
 
 
 class HeadSettings(Section):
-    """The parametric head shared by demo, geometry, proxy and control."""
+    """The parametric head shared by geometry, proxy, control, transfer and drive."""
 
     file: Path | None = Field(None, description="SMPL-X file (SMPLX_NEUTRAL.npz); empty: the open head that is shipped")
     subdivisions: int = Field(1, ge=0, le=2, description="midpoint subdivisions from the coarse to the dense mesh")
@@ -190,7 +190,7 @@ class Proxy(Section):
     )
     static_on_face: float = Field(1.0, ge=0, le=1, description="m_s on the face for clips; hair, neck, clothes have 1")
     static_on_face_single: float = Field(0.1, ge=0, le=1, description="m_s on the face where one image is all there is")
-    max_growth: float = Field(0.06, ge=0, description="farthest that hair and clothes start from the bare head, m")
+    max_growth: float = Field(0.06, ge=0, description="farthest from the scalp that hair starts, m")
 
     w_landmark: float = Field(4.0, ge=0, description="eq. (5), per inter-ocular distance")
     w_landmark_coarse: float = Field(5.0, ge=0, description="the same in stage (c)")

@@ -4,7 +4,7 @@ import torch
 from scipy import sparse
 
 from expportrait.fit.growth import closed, ears, grow
-from expportrait.fit.targets import StoredTargets, Targets, target_files
+from expportrait.fit.targets import StoredTargets, TargetFile, Targets, target_files
 from expportrait.head import Head
 from expportrait.store import Store, StoreWriter
 from tests.fit.make import Truth
@@ -70,3 +70,19 @@ def test_no_outline_is_told_beyond_the_picture(truth: Truth, tmp_path) -> None:
         edge = 30 * size // 128
         assert (file.hidden(slice(None))[:, :edge] == 1).all() and not file.hidden(slice(None))[:, edge:].any()
         assert file[slice(0, 1)].margins == block.block(slice(0, 1)).resized(64).to("cpu").margins == targets.margins
+
+
+def test_hair_grows_and_neck_and_clothes_do_not(head: Head, truth: Truth) -> None:
+    """A mask that is 2 cm wider than the bare head all around: only the scalp goes after it."""
+    wide = TargetFile(truth.targets.frames, truth.targets.size, False)
+    targets = truth.targets.block(slice(None))
+    metre = float(truth.parameters.camera().focal) / 1.45  # px
+    reach = 2 * round(0.02 * metre) + 1
+    targets.mask = torch.nn.functional.max_pool2d(targets.mask[:, None], reach, 1, reach // 2)[:, 0]
+    wide[slice(None)] = targets
+    grown = grow(head, truth.parameters, wide, 0.06).norm(dim=1)
+    scalp = head.regions == head.REGIONS.index("scalp")
+    assert grown[scalp].quantile(0.9) > 0.015 and grown.max() < 0.06
+    below = torch.isin(head.regions, torch.tensor([head.REGIONS.index(name) for name in ("neck", "body")]))
+    beside = head.upsample @ scalp[: len(head.coarse.template)].float() > 0
+    assert (grown[below & ~beside] == 0).all()

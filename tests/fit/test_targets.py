@@ -3,10 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from expportrait.estimators.geometry import Geometry
 from expportrait.estimators.occlusion import SCALE, draw_hand, hide
-from expportrait.fit.targets import StoredTargets, target_files
+from expportrait.fit.targets import StoredTargets, Targets, target_files
 from expportrait.stages.geometry import PACKING, encode
 from expportrait.store import Store, StoreWriter
 
@@ -65,3 +66,16 @@ def test_the_fit_tells_them_apart_at_the_size_at_which_it_works(stored):
     assert found[all_of(hidden)].mean() > 0.999
     assert found[all_of(known)].mean() < 1e-3
     assert not found[all_of(outside)].any()
+
+
+@pytest.mark.parametrize("known", [torch.tensor([True, False, True]), None], ids=["known", "unknown"])
+def test_whether_a_depths_shift_is_known_is_carried_along(known):
+    image = torch.ones(3, 16, 16)
+    targets = Targets(torch.ones(3, 16, 16, 3), image, image, image, True, known)
+    kept = targets.block(slice(1, 3)), targets.resized(8), targets.resized(16), targets.to("cpu")
+    parts = slice(1, 3), slice(None), slice(None), slice(None)
+    for one, part in zip(kept, parts, strict=True):
+        assert one.disparity
+        assert one.anchored is None if known is None else torch.equal(one.anchored, known[part])
+    if known is not None:
+        assert targets.to("meta").anchored.device.type == "meta"

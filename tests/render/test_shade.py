@@ -114,13 +114,13 @@ def test_fragments_are_the_covered_pixels_of_render():
     batch = torch.stack([vertices, vertices + torch.tensor([0.05, 0.02, 0.1])])
     camera = Camera(280.0, 30.0, 34.0, 60, 64)
     region = torch.rand(len(vertices), 4)
-    found = fragments(batch, faces, camera)
+    found = fragments(batch, faces, camera, edges=True)
     maps = render(batch, faces, camera, {"region": region, "own": batch})
     assert torch.equal(found.index, (maps.face_id.reshape(-1) >= 0).nonzero()[:, 0])
     assert torch.equal(found.face_id, maps.face_id.reshape(-1)[found.index])
     assert torch.equal(found.image(found.normals), maps.normals) and torch.equal(found.image(found.depth), maps.depth)
     assert torch.equal(found.image(found.interpolate(region)), maps.attributes["region"])
-    assert torch.equal(found.coverage, maps.coverage) if found.coverage is not None else True
+    assert torch.equal(found.coverage, maps.coverage) and fragments(batch, faces, camera).coverage is None
     assert found.image(found.depth, background=7)[maps.coverage == 0].eq(7).all()
     # What is seen at a pixel projects to its centre.
     point = maps.attributes["own"].reshape(-1, 3)[found.index]

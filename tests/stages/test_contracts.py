@@ -1,15 +1,20 @@
 """What the stages stand on is said in one place; that it is right, and that the stages take it from there."""
 
+import ast
+import re
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
-from expportrait.config import Config, Drive
+from expportrait import stages
+from expportrait.config import Config, Drive, HeadSettings
 from expportrait.manifest import Row
 from expportrait.pairs import pair_row
 from expportrait.record import content_key
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, contracts, drive
 
+ROOT = Path(__file__).parents[2]
 PAIR = pair_row(*(Row(clip, "d", f"{clip}.mp4", None) for clip in ("ann", "bob")))
 CONFIGS = [Config(), Config(drive=Drive(target_proxy="clip", offsets="copy", reference=3))]
 
@@ -66,3 +71,32 @@ def test_parents_come_first():
         assert parents | {*stage.whole} <= seen
         seen.add(stage.name)
     assert {*PER_CLIP, *PER_PAIR} <= seen
+
+
+def test_the_settings_say_who_shares_the_head():
+    readers = {name for name, stage in contracts.contracts(Config()).items() if "head" in stage.sections}
+    named = re.search("shared by (.*)\\.", HeadSettings.__doc__)[1]
+    assert set(re.split(", | and ", named)) == readers - {contracts.TARGETS}
+
+
+def stage_line(source):
+    """The function that makes ``STAGE`` of what, and the names of the arguments that all stages give it."""
+    made = next(line.value for line in ast.parse(source).body if isinstance(line, ast.Assign))
+    return ast.unparse(made.func), made.args[0].func.id, {"version", "process"} <= {word.arg for word in made.keywords}
+
+
+def test_the_recipe_for_a_new_stage_is_what_the_stages_do():
+    recipe = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("## A new stage")[1].split("\n## ")[0]
+    ours = stage_line(re.search("STAGE = .*\\)", recipe)[0])
+    for name in (*PER_CLIP, *PER_PAIR):
+        source = (ROOT / f"src/expportrait/stages/{name}.py").read_text("utf-8")
+        assert stage_line(source[source.index("STAGE = ") :]) == ours, name
+    named = {path.replace("<stage>", "latents") for path in re.findall("`([^`\\s]+(?:/|\\.\\w+)|Snakefile)`", recipe)}
+    assert not [path for path in named if not (ROOT / path).exists()]
+    # Where stages are listed; one made by the recipe would be missing in what the recipe does not name.
+    lists = [
+        ROOT / "Snakefile",
+        *(Path(module.__file__) for module in (stages, contracts)),
+        *ROOT.glob("profiles/*/*.yaml"),
+    ]
+    assert {str(path.relative_to(ROOT)) for path in lists if "latents" in path.read_text("utf-8")} <= named

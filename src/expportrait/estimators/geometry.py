@@ -64,7 +64,11 @@ class GeometryEstimator(ABC):
 
 
 def load_estimator(name: str, head: HeadSettings, settings: GeometrySettings, device: str) -> GeometryEstimator:
-    """The estimator of that name; a new one is a subclass in its own module, a branch here, a name in the settings."""
+    """The estimator of that name.
+
+    A new one takes a subclass in its own module, a branch here, its name among ``GeometrySettings.estimator``, and in
+    weights.py its files: by setting in ``geometry_files``, which refuses other names, and in ``KNOWN``.
+    """
     if name == "embedded":
         from expportrait.estimators.embedded import EmbeddedEstimator
         from expportrait.estimators.head_landmarks import load_head

@@ -1,4 +1,4 @@
-"""Where D_s starts (section 3.1.3): hair and clothes grown from the bare head until it fills its outline."""
+"""Where D_s starts (section 3.1.3): hair grown from the scalp until the head fills its outline there."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,7 +18,6 @@ RIM = 0.35  # |n . view| of a vertex that draws the outline
 BORDER = 4  # px beside the picture's edge, where the outline is the picture's and not the person's
 SHRINK = 0.01  # m, deepest that the start may cut into the bare head
 STIFFNESS = 0.05  # membrane weight that carries the growth from the rim over the scalp
-LIMIT = {"scalp": 1.0}  # share of max_growth by region
 SMOOTH = 20  # rounds of averaging the normals along which hair grows
 FOLDED = 0.35  # 1 - n . outward, averaged, on an ear
 SHELL = 5  # edges from an ear's folds to the middle of its hollow
@@ -45,7 +44,6 @@ def rim_growth(
     size = targets.size
     camera = parameters.camera(size)
     focal = float(camera.focal)
-    neck = np.array(head.REGIONS)[head.regions[: len(limit)].cpu().numpy()] == "neck"
     for t in np.unique(np.linspace(0, targets.frames - 1, min(views, targets.frames)).round().astype(int)).tolist():
         frame = slice(t, t + 1)
         p = parameters
@@ -57,8 +55,7 @@ def rim_growth(
         use = np.flatnonzero(rim & seen & (limit > 0))
         inside = outline_distance(targets.masks(frame)[0].cpu().numpy())[row[use], column[use]]
         metres = inside * -vertices[0, use, 2].cpu().numpy() / focal
-        # Beside the neck lies hair or a collar more often than neck; elsewhere far outlines are long hair, cut short.
-        believed = np.where(neck[use], metres < limit[use], metres < 1.5 * limit[use])
+        believed = metres < 1.5 * limit[use]  # farther outlines are long hair, cut short
         total[use[believed]] += np.clip(metres[believed], -SHRINK, limit[use][believed])
         weight[use[believed]] += 1
     return np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
@@ -78,13 +75,14 @@ def limit_by_slope(vertices: np.ndarray, edges: sp.csr_matrix, limit: np.ndarray
 
 @torch.no_grad()
 def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth: float) -> Tensor:
-    """(n_d, 3) m, canonical: rim vertices reach the outline, the rest follows as a membrane; the face stays.
+    """(n_d, 3) m, canonical: the scalp's rim vertices reach the outline, the rest of it follows as a membrane; face,
+    neck and body stay.
 
     Hair grows along normals (section 3.1.3), smoothed. Ears stay: drawn to the hair's outline they would be crumpled.
     """
     faces, n = head.faces.cpu().numpy(), len(head.coarse.template)
     names = np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
-    limit = np.array([LIMIT.get(name, 0.0) for name in names]) * max_growth
+    limit = np.where(names == "scalp", max_growth, 0.0)
     seen = rim_growth(head, parameters, targets, limit)
     if np.isnan(seen).all():
         return torch.zeros_like(head.dense.template)
@@ -108,7 +106,7 @@ def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth
 
 
 def smoothed(normals: np.ndarray, edges: sp.csr_matrix) -> np.ndarray:
-    """(n, 3) unit vectors along which hair and clothes lie over a surface with such normals."""
+    """(n, 3) unit vectors along which what covers a surface with such normals has its thickness."""
     smooth = averaged(normals, edges, SMOOTH)
     return smooth / np.maximum(np.linalg.norm(smooth, axis=1, keepdims=True), 1e-6)
 

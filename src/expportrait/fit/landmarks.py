@@ -143,7 +143,7 @@ def fit_landmarks(
     Args:
         points: (T, 478, 3) px in a ``size`` x ``size`` image, z in px as MediaPipe gives it.
         confidence: (T,) or (T, 478), 0 where a frame has no detection; such frames follow their neighbours.
-        progress: called with (step, loss) now and then.
+        progress: called with (step, loss) after every step.
         focal: px, expected; without it that of the settings.
     """
     s = settings or Proxy()

@@ -45,7 +45,8 @@ class Targets:
 
     def block(self, frames: slice) -> "Targets":
         """Some of the frames."""
-        return Targets(*(x[frames] for x in self.maps()), self.disparity, margins=self.margins)
+        anchored = None if self.anchored is None else self.anchored[frames]
+        return Targets(*(x[frames] for x in self.maps()), self.disparity, anchored, self.margins)
 
     def maps(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.normals, self.depth, self.mask, self.confidence
@@ -63,11 +64,12 @@ class Targets:
         normals = F.normalize(shrink(self.normals.permute(0, 3, 1, 2)), dim=1).permute(0, 2, 3, 1).contiguous()
         depth = (shrink(self.depth.unsqueeze(1) * weight) / area).squeeze(1)
         confidence = (shrink(self.confidence.unsqueeze(1) * weight) / area).squeeze(1)
-        return Targets(normals, depth, shrink(self.mask.unsqueeze(1)).squeeze(1), confidence, self.disparity,
-                       margins=self.margins)  # fmt: skip
+        mask = shrink(self.mask.unsqueeze(1)).squeeze(1)
+        return Targets(normals, depth, mask, confidence, self.disparity, self.anchored, self.margins)
 
     def to(self, device: torch.device | str) -> "Targets":
-        return Targets(*(x.to(device) for x in self.maps()), self.disparity, margins=self.margins)
+        anchored = None if self.anchored is None else self.anchored.to(device)
+        return Targets(*(x.to(device) for x in self.maps()), self.disparity, anchored, self.margins)
 
 
 class TargetSource(Protocol):
