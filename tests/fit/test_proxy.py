@@ -12,7 +12,7 @@ from expportrait.fit.landmarks import fit_landmarks
 from expportrait.fit.newton import coarse_step
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFit, ProxyFitter, fit_proxy
-from expportrait.fit.store import load_proxy, parameters_of, save_proxy
+from expportrait.fit.store import TERMS, load_proxy, parameters_of, save_proxy
 from expportrait.fit.targets import Targets, target_files
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
@@ -20,6 +20,7 @@ from expportrait.head.smplx import to_smplx
 from expportrait.store import Store, StoreWriter
 from tests.fit.make import Truth, make_truth
 
+COARSE = ("landmark", "depth", "focal")  # weights of the same terms in Gauss-Newton's stages
 QUICK = Proxy(coarse_size=64, fine_size=128, min_steps=5)
 
 
@@ -86,7 +87,47 @@ def test_every_loss_falls_and_is_recorded(fit: ProxyFit) -> None:
     for stage, term in (("landmarks", "total"), ("coarse", "total"), ("static", "normal")):
         values = [terms[term] for name, terms in fit.losses if name == stage]
         assert values[-1] < values[0]
-    assert {"total", "landmark", "normal", "depth", "silhouette"} == set(fit.losses[-1][1])
+
+
+def test_every_weighted_term_is_recorded_and_the_total_is_their_sum(fit: ProxyFit) -> None:
+    """Of every stage all that has a weight there, so that its total is one sum and not several."""
+    told = {stage: {frozenset(terms) for found, terms in fit.losses if found == stage} for stage, _ in fit.losses}
+    priors, smooth = {*TERMS["priors"]}, {*TERMS["smoothness"]}
+    static = {"static_magnitude", "static_tangent", "static_laplacian", "strain"}
+    dynamic = {"dynamic_magnitude", "dynamic_laplacian", "dynamic_strain"}
+    coarse = {"total", "landmark"} | priors - {"normal_bias"} | smooth - {"temporal_offset"}
+    surface = coarse | {"normal", "depth"}
+    assert told["rigid"] == {frozenset({"total", "landmark"} | smooth - {"temporal_offset"})}
+    assert told["landmarks"] == {frozenset(coarse)} and told["coarse"] == {frozenset(surface)}
+    with_static = surface | {"outline", "normal_bias"} | static
+    assert told["static"] == {frozenset(with_static)}
+    assert told["dynamic"] == {frozenset(with_static), frozenset(with_static - {"outline"} | dynamic)}
+    pixels = (with_static - {"outline"}) | dynamic | {"silhouette", "temporal_offset"}
+    assert told["final"] == {frozenset(pixels)}
+    weights = {name for name in Proxy.model_fields if name.startswith("w_")} - {f"w_{name}_coarse" for name in COARSE}
+    assert {f"w_{name}" for names in told.values() for terms in names for name in terms} - {"w_total"} == weights
+    for _, terms in fit.losses:
+        assert terms["total"] == pytest.approx(sum(terms.values()) - terms["total"])
+
+
+def test_what_is_recorded_is_the_weighted_energy(head: Head, truth: Truth) -> None:
+    """Twice the weight, at the same place: twice the value; each of the linear solvers, at its first step."""
+    names = ("w_torso_motion", "w_strain", "w_normal", "w_outline", "w_depth_coarse", "w_depth")
+    told = []
+    for factor in (1, 2):
+        weights = {name: factor * getattr(QUICK, name) for name in names}
+        fitter = ProxyFitter(head, truth.targets, truth.points, torch.ones(6), QUICK.model_copy(update=weights))
+        fitter.parameters = truth.parameters.copy()
+        fitter.start_static(128)
+        fitter.static_raw = fitter.static_raw + 0.001
+        told.append((Integrator(fitter, 128).static_step(torch.arange(6)), None))
+        fitter.parameters, fitter.static_raw = truth.parameters.copy(), fitter.static_start + 0.001
+        fitter.bias.turn = torch.zeros_like(fitter.bias.turn)
+        told[-1] = told[-1][0], coarse_step(fitter, 128, True)
+    for one, two in zip(*told, strict=True):
+        for name in {"normal", "outline", "depth"} | ({"strain"} & one.keys()):
+            assert two[name] == pytest.approx(2 * one[name], rel=1e-3)
+        assert two.get("shape") == one.get("shape")
 
 
 def test_a_single_portrait_has_both_fields(head: Head) -> None:

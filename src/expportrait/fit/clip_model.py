@@ -11,7 +11,7 @@ from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.frames import FrameFile
 from expportrait.fit.growth import LONG, ears, grow, thickness_axes, unexplained
 from expportrait.fit.landmarks import charbonnier, interocular, landmark_error, point_weights
-from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, strain_matrix
+from expportrait.fit.losses import OffsetEnergy, OffsetWeights, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.perspective import depth_shift
 from expportrait.fit.posture import turns_in
@@ -124,11 +124,36 @@ class ClipModel:
             return offset
         return offset.index_add(0, self.face, self.dynamic_mask * self.dynamic[frames][0])
 
+    def static_weights(self) -> OffsetWeights:
+        s = self.s
+        return OffsetWeights(s.w_static_magnitude, s.w_static_laplacian, s.w_strain, s.w_static_tangent, self.along)
+
+    def dynamic_weights(self) -> OffsetWeights:
+        s = self.s
+        return OffsetWeights(s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain)
+
+    def static_terms(self) -> dict[str, Tensor]:
+        """The weighted terms of D_s alone, by the names of their weights."""
+        found = self.static_energy.terms(self.static_raw, self.static_start, self.static_weights())
+        return {"strain" if name == "strain" else f"static_{name}": value for name, value in found.items()}
+
+    def dynamic_terms(self, rows: Tensor) -> dict[str, Tensor]:
+        """Those of D_t in single frames, ``rows`` (B, n_f, 3), as means over these."""
+        found = self.dynamic_energy.terms(rows.transpose(0, 1), None, self.dynamic_weights())
+        return {f"dynamic_{name}": value for name, value in found.items()}
+
     def landmarks(self, vertices: Tensor) -> Tensor:
         """(B, 478, 3): the embedding's points on the posed mesh, whose first vertices are the coarse ones."""
         corners = self.head.faces[self.head.landmark_faces]
         weights = self.head.landmark_barycentric
         return sum(weights[:, k, None] * vertices.index_select(1, corners[:, k]) for k in range(3))
+
+    def landmark_loss(self, frames: Tensor, vertices: Tensor) -> Tensor:
+        """Eq. (5) of ``frames``, whose posed vertices are (B, n, 3)."""
+        projected = self.parameters.camera().project(self.landmarks(vertices))
+        error = charbonnier((projected - self.points[frames, :, :2]) / self.unit[frames])
+        weights = self.weights[frames]
+        return (weights * error).sum() / weights.sum().clamp_min(1)
 
     def terms(
         self, frames: Tensor, size: int, dense: bool, matrices: Tensor, dynamic: Tensor | None = None
@@ -136,13 +161,11 @@ class ClipModel:
         """Every data term of 3.1.2 for a batch of frames."""
         targets = self.targets[size][frames]
         vertices = self.vertices(frames, dense, matrices, dynamic)
-        projected = self.parameters.camera().project(self.landmarks(vertices))
-        error = charbonnier((projected - self.points[frames, :, :2]) / self.unit[frames])
-        weights = self.weights[frames]
+        landmark = self.landmark_loss(frames, vertices)
         outline = dense and self.s.w_silhouette > 0  # the coarse head is bald, its outline is not the mask's
         rendered = self.rendered(vertices, size, dense, outline)
         normal, depth = geometry_loss(rendered, targets, self.bias.at(vertices.shape[1]))
-        result = {"landmark": (weights * error).sum() / weights.sum().clamp_min(1), "normal": normal, "depth": depth}
+        result = {"landmark": landmark, "normal": normal, "depth": depth}
         if outline:
             result["silhouette"] = silhouette_loss(rendered.coverage, targets.mask, self.valid(frames, vertices, size))
         return result

@@ -5,14 +5,16 @@ rotations of the shoulders, log focal length, and after these, with offsets, the
 in their own frame, in rad.
 """
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 
 from expportrait.fit.clip_model import ClipModel
-from expportrait.fit.landmarks import ROBUST
+from expportrait.fit.landmarks import ROBUST, charbonnier
 from expportrait.fit.parameters import CLIP_JOINTS, FRAME_JOINTS
 from expportrait.fit.rotation import axis_angle_to_matrix, sixd_to_matrix
-from expportrait.fit.seen import LOSSES, Seen, least_squares, look
+from expportrait.fit.seen import Seen, least_squares, look
 from expportrait.head import Surface
 
 
@@ -28,7 +30,7 @@ class CoarseEquations:
         self.bias_terms = model.bias.turn.numel() if dense else 0
         self.edges = model.edges  # the dense mesh begins with the coarse one's vertices
         self.faces = head.dense_faces if dense else head.faces
-        self.losses = dict.fromkeys(("landmark", *LOSSES), 0.0)
+        self.losses: Counter[str] = Counter()  # weighted terms, summed over the frames
 
     def joints(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Joint transforms (B, 10, 3, 4) and their derivatives (B, 10, 3, 4, own + shared)."""
@@ -108,8 +110,8 @@ class CoarseEquations:
         unit = model.unit[t, 0, 0]
         residual = (pixel - model.points[t, :, :2]) / unit
         weight = model.weights[t] / model.weights.sum(1).mean().clamp_min(1)
+        self.losses["landmark"] += model.s.w_landmark_coarse * float((weight * charbonnier(residual)).sum())
         weight = weight / (residual.square().sum(-1) + ROBUST**2).sqrt()
-        self.losses["landmark"] += float((weight * residual.square().sum(-1)).sum())
         weight = (model.s.w_landmark_coarse * weight).sqrt()
         return (weight[:, None, None] * torch.cat([screen / unit, residual[..., None]], -1)).flatten(0, 1)
 
@@ -127,8 +129,9 @@ class CoarseEquations:
         canonical = (canonical if offset is None else canonical + offset[:n])[used]
         jacobian = self.derivative(coarse.rows(used), canonical, transforms, change)
         trust = model.trust[t]
-        for name, value in zip(LOSSES, seen.loss(), strict=True):
-            self.losses[name] += float(trust) * value
+        weights = {"normal": model.s.w_normal, "depth": model.s.w_depth_coarse}
+        weights |= {"outline": model.s.w_outline} if self.dense else {}
+        self.losses.update(seen.energies(float(trust), weights))
 
         i, j = number[seen.edges].unbind(1)
         rows = torch.cat([torch.einsum("ek,ekp->ep", seen.across, jacobian[i] - jacobian[j]), seen.tilt[:, None]], -1)

@@ -5,29 +5,20 @@ back to the canonical pose, these are equations in the offsets alone. For D_s th
 system an edge and a vertex, however many frames there are; for D_t each frame is solved by itself.
 """
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from expportrait.fit.bias import NormalBias
 from expportrait.fit.clip_model import ClipModel
-from expportrait.fit.losses import MILLI, OffsetEnergy
+from expportrait.fit.losses import OffsetEnergy, OffsetWeights
 from expportrait.fit.newton import Tell
-from expportrait.fit.seen import LOSSES, Seen, look
+from expportrait.fit.priors import energies, numbers, of_bias
+from expportrait.fit.seen import Seen, look
 
 STATIC_ITERATIONS, DYNAMIC_ITERATIONS = 60, 30  # of conjugate gradients
-
-
-@dataclass
-class Weights:
-    """Of one field's own terms: L_mag and L_lap (per mm^2), squared stretch; of the bias of the normals."""
-
-    magnitude: float
-    laplacian: float
-    strain: float
-    bias: float = 0.0
 
 
 class System:
@@ -87,31 +78,34 @@ class System:
         return part
 
     def solve(
-        self, offset: Tensor, rest: Tensor, mask: Tensor, energy: OffsetEnergy, w: Weights, iterations: int
+        self,
+        offset: Tensor,
+        rest: Tensor,
+        mask: Tensor,
+        energy: OffsetEnergy,
+        w: OffsetWeights,
+        iterations: int,
+        w_bias: float = 0.0,
     ) -> Tensor:
         """(n, 3) m: the offset field after a step from ``offset`` (n, 3), by conjugate gradients.
 
-        ``rest`` (n, 3): where L_mag and strain are zero; ``mask`` (n, 1): what of the field acts. The bias moves.
+        ``rest`` (n, 3): where all of the field's own terms but L_lap are zero; ``mask`` (n, 1): what of the field acts.
+        The bias of the normals moves, held by ``w_bias``.
         """
         i, j = self.edges.t().contiguous()
         short = self.n - energy.n  # the vertex that stands for those held still
         pad = lambda x: torch.cat([x, x.new_zeros(short, x.shape[1])]) if short else x  # noqa: E731
-        scale = 2 / energy.n
         # Vertices and edges last: several times as fast as a small product each.
         last = lambda x: x.permute(1, 2, 0).contiguous()  # noqa: E731
         of_edge, of_vertex = last(self.of_edge), last(self.of_vertex)
         free = last(torch.stack(self.free, 1)).flatten(1) if self.free else of_vertex.new_zeros(0, 3 * self.n)
         bias = self.bias
         if bias is not None:
-            between, of_swing, prior = last(self.between), last(self.of_swing), 2 * w.bias / bias.turn.numel()
+            between, of_swing, prior = last(self.between), last(self.of_swing), 2 * w_bias / bias.turn.numel()
 
             def total(x: Tensor) -> Tensor:
                 """(2, E) -> (n, 2): of each edge, half goes to either end."""
                 return x.new_zeros(2, self.n).index_add(1, i, x / 2).index_add(1, j, x / 2).t()
-
-        def offset_terms(x: Tensor, moved: Tensor) -> Tensor:
-            out = w.magnitude * MILLI**2 * energy.held * moved + w.strain * (energy.strain @ moved)
-            return scale * (out + w.laplacian * MILLI**2 * (energy.bilaplacian @ x)) if w.laplacian else scale * out
 
         def data(moved: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
             moved = pad(moved).t().contiguous()
@@ -129,15 +123,14 @@ class System:
 
         def product(step: list[Tensor]) -> list[Tensor]:
             pushed, turned = data(mask * step[0], step[1])
-            return [mask * pushed + offset_terms(step[0], step[0]), turned]
+            return [mask * pushed + energy.gradient(step[0], step[0], w), turned]
 
         pull = self.pull_vertex.index_add(0, i, self.pull_edge).index_add(0, j, -self.pull_edge)[: energy.n]
-        residual = [-mask * pull - offset_terms(offset, offset - rest)]
+        residual = [-mask * pull - energy.gradient(offset, offset - rest, w)]
         trace = self.of_edge.diagonal(dim1=1, dim2=2).mean(1)
         stiffness = self.of_vertex.diagonal(dim1=1, dim2=2).mean(1).index_add(0, i, trace).index_add(0, j, trace)
-        stiffness = stiffness[: energy.n] * mask[:, 0].square() + scale * w.strain * energy.stiffness
-        own = w.magnitude * energy.held[:, 0] + 1.2 * w.laplacian
-        stiffness = [(stiffness + scale * own * MILLI**2 + 1e-12).unsqueeze(-1)]
+        stiffness = stiffness[: energy.n] * mask[:, 0].square() + energy.diagonal(w)
+        stiffness = [(stiffness + 1e-12).unsqueeze(-1)]
         if bias is None:
             residual.append(offset.new_zeros(0, 2))
             stiffness.append(offset.new_ones(0, 2))
@@ -196,44 +189,44 @@ class Integrator:
 
     @torch.no_grad()
     def static_step(self, frames: Tensor, tell: Tell = lambda count: None) -> dict[str, float]:
-        """Move D_s, and the bias of the normals, to what ``frames`` say, with D_t held still; mean losses before."""
+        """Move D_s, and the bias of the normals, to what ``frames`` say, with D_t held still; the weighted terms
+        before."""
         model, s = self.model, self.model.s
-        system, losses = System(self.edges, len(model.static_raw), model.bias), dict.fromkeys(LOSSES, 0.0)
+        system, losses = System(self.edges, len(model.static_raw), model.bias), Counter[str]()
+        data = {"normal": s.w_normal, "depth": s.w_depth, "outline": s.w_outline}
         for one in frames.to(model.device).split(1):
             seen, turn = self.frame(one)
             share = float(model.trust[one]) / len(frames)
-            system.add(seen, turn, share * s.w_normal, share * s.w_depth, share * s.w_outline)
-            losses = {name: losses[name] + share * x for name, x in zip(losses, seen.loss(), strict=True)}
+            system.add(seen, turn, *(share * weight for weight in data.values()))
+            losses.update(seen.energies(share, data))
             tell(1)
-        hold = 2 / len(model.along) * s.w_static_tangent * MILLI**2 * model.along
-        seen = system.of_vertex.diagonal(dim1=1, dim2=2).sum(1) > 0
-        system.of_vertex += hold
-        system.pull_vertex += (hold @ (model.static_raw - model.static_start)[..., None])[..., 0]
-        weights = Weights(s.w_static_magnitude, s.w_static_laplacian, s.w_strain, s.w_normal_bias)
+        losses.update(numbers(model.static_terms() | energies(of_bias(model.bias.turn, s))))
         start, mask, energy = model.static_start, model.static_mask, model.static_energy
-        model.static_raw = system.solve(model.static_raw, start, mask, energy, weights, STATIC_ITERATIONS)
+        model.static_raw = system.solve(
+            model.static_raw, start, mask, energy, model.static_weights(), STATIC_ITERATIONS, s.w_normal_bias
+        )
         if s.coarse_passes:  # 0: the coarse head is given
-            model.straighten(seen)
-        return losses
+            model.straighten(system.of_vertex.diagonal(dim1=1, dim2=2).sum(1) > 0)
+        return dict(losses)
 
     @torch.no_grad()
     def dynamic_step(self, tell: Tell = lambda count: None) -> dict[str, float]:
-        """Move every frame's D_t to what the frame says of it, with D_s held still."""
+        """Move every frame's D_t to what the frame says of it, with D_s held still; the weighted terms before."""
         model, s = self.model, self.model.s
-        weights = Weights(s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain)
-        losses = dict.fromkeys(LOSSES, 0.0)
+        weights, losses = model.dynamic_weights(), Counter[str]()
+        data = {"normal": s.w_normal, "depth": s.w_depth, "outline": 0.0}  # D_t is not drawn to the outline
         for one in torch.arange(model.frames, device=model.device).split(1):
             seen, turn = self.frame(one)
             trust = float(model.trust[one])
             system = System(self.edges, len(model.static_raw))
-            system.add(seen, turn, trust * s.w_normal, trust * s.w_depth, 0.0)
+            system.add(seen, turn, *(trust * weight for weight in data.values()))
             before = model.dynamic[one][0]
+            losses.update(seen.energies(trust / model.frames, data))
+            own = numbers(model.dynamic_terms(before[None]))
+            losses.update({name: value / model.frames for name, value in own.items()})
             after = system.inside(model.face).solve(
                 before, torch.zeros_like(before), model.dynamic_mask, model.dynamic_energy, weights, DYNAMIC_ITERATIONS
             )
             model.dynamic.move(one, (after - before)[None])
-            losses = {
-                name: losses[name] + trust / model.frames * x for name, x in zip(losses, seen.loss(), strict=True)
-            }
             tell(1)
-        return losses
+        return dict(losses)

@@ -1,6 +1,7 @@
 """Stages (a) and (b): the coarse head and the camera from 2D landmarks, all frames of a clip at once (eq. 5, 7)."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from expportrait.config import Proxy
 from expportrait.fit.adam import ClipAdam, Slot
 from expportrait.fit.parameters import HeadParameters
+from expportrait.fit.priors import numbers, prior_energies, temporal_energies
 from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd
 from expportrait.head import Head
 
@@ -36,46 +38,6 @@ def interocular(points: Tensor) -> Tensor:
 def charbonnier(residual: Tensor) -> Tensor:
     """Robust rho of eq. (5): quadratic below ``ROBUST``, linear above. (..., 2) -> (...)."""
     return (residual.square().sum(-1) + ROBUST**2).sqrt() - ROBUST
-
-
-def second_difference(x: Tensor, frames: Tensor | None = None) -> Tensor:
-    """Mean squared second difference along the clip, or what the ``frames`` of a mini-batch have to do with it, as a
-    mean over these; 0 for fewer than three frames. (T, ...) -> ()."""
-    if len(x) < 3:
-        return x.new_zeros(())
-    if frames is None:
-        return (x[2:] - 2 * x[1:-1] + x[:-2]).square().mean()
-    middle = torch.cat([frames - 1, frames, frames + 1]).clamp(1, len(x) - 2).unique()
-    change = x[middle + 1] - 2 * x[middle] + x[middle - 1]
-    return change.square().sum() / (len(frames) * x[0].numel())
-
-
-def angle_squared(matrices: Tensor) -> Tensor:
-    """(..., 3, 3) -> (...): 3 - trace, which is the squared angle (rad^2) of a small rotation."""
-    return 3 - torch.diagonal(matrices, dim1=-2, dim2=-1).sum(-1)
-
-
-def priors(parameters: HeadParameters, matrices: Tensor, s: Proxy, frames: Tensor | slice = slice(None)) -> Tensor:
-    """The brackets of (7): weak priors on shape, expression and joints; ``matrices`` (B, 10, 3, 3) of ``frames``."""
-    angle = angle_squared(matrices).mean(0)
-    opening = matrices[:, 3, 2, 1]  # sine of the jaw's opening: below zero the lower teeth pass the upper
-    torso = matrices[:, 0]
-    mean_torso = torso.mean(0, keepdim=True)
-    loss = s.w_shape * parameters.shape.square().mean()
-    loss = loss + s.w_expression * parameters.expression[frames].square().mean()
-    loss = loss + s.w_neck * (angle[1] + angle[2]) + s.w_torso * angle[0]
-    loss = loss + s.w_torso_motion * (torso - mean_torso).square().sum((-1, -2)).mean()
-    loss = loss + s.w_jaw * (angle[3] + 20 * torch.relu(-opening).square().mean()) + s.w_eyes * (angle[4] + angle[5])
-    loss = loss + s.w_eyes * angle_squared(matrices[:, 4] @ matrices[:, 5].transpose(-1, -2)).mean()
-    return loss + s.w_shoulders * angle[6:].sum()
-
-
-def temporal(parameters: HeadParameters, s: Proxy, frames: Tensor | None = None) -> Tensor:
-    """L_tmp on expression, rotations and place: second differences along the clip, or around ``frames``."""
-    smooth = s.w_temporal_expression * second_difference(parameters.expression, frames)
-    smooth = smooth + s.w_temporal_pose * second_difference(parameters.rotation, frames)
-    place = torch.cat([parameters.place, parameters.log_scale.unsqueeze(-1)], -1)
-    return smooth + s.w_temporal_place * second_difference(place, frames)
 
 
 def point_weights(head: Head, points: Tensor, confidence: Tensor, s: Proxy) -> Tensor:
@@ -135,7 +97,7 @@ def fit_landmarks(
     confidence: Tensor,
     size: int,
     settings: Proxy | None = None,
-    progress: Callable[[int, float], None] | None = None,
+    progress: Callable[[int, dict[str, float]], None] | None = None,
     focal: float | None = None,
 ) -> HeadParameters:
     """Fit pose, focal length, shape and expression to detected landmarks.
@@ -143,7 +105,7 @@ def fit_landmarks(
     Args:
         points: (T, 478, 3) px in a ``size`` x ``size`` image, z in px as MediaPipe gives it.
         confidence: (T,) or (T, 478), 0 where a frame has no detection; such frames follow their neighbours.
-        progress: called with (step, loss) after every step.
+        progress: called after every step with its number and the weighted terms before it, by name.
         focal: px, expected; without it that of the settings.
     """
     s = settings or Proxy()
@@ -155,32 +117,30 @@ def fit_landmarks(
     norm = weights.sum().clamp_min(1)
     blocks = [slice(first, first + BLOCK) for first in range(0, len(points), BLOCK)]
 
-    def data(frames: slice) -> Tensor:
+    def data(frames: slice) -> dict[str, Tensor]:
         matrices, place = parameters.matrices(frames), parameters.translation(frames)
         posed = head.pose(head.landmarks, parameters.shape, parameters.expression[frames], matrices, place)
         error = charbonnier((parameters.camera().project(posed) - points[frames, :, :2]) / unit[frames])
-        return (weights[frames] * error).sum() / norm
+        return {"landmark": (weights[frames] * error).sum() / norm}
 
-    def expected(prior: bool) -> Tensor:
-        loss = temporal(parameters, s)
-        if prior:
-            loss = loss + priors(parameters, parameters.matrices(), s)
-            loss = loss + s.w_focal * (parameters.log_focal - math.log(focal)).square()
-        return loss
+    def expected(prior: bool) -> dict[str, Tensor]:
+        terms = temporal_energies(parameters, s)
+        return terms | prior_energies(parameters, math.log(focal), s) if prior else terms
 
     def run(slots: dict[str, Slot], steps: int, offset: int) -> None:
         adam = ClipAdam(slots)
         for step in range(steps):
             adam.zero_grad()
-            value = 0.0
+            told: Counter[str] = Counter()
             for part in (lambda: expected("shape" in slots), *(partial(data, frames) for frames in blocks)):
-                loss = part()
+                terms = part()
+                loss = sum(terms.values())
                 if loss.requires_grad:  # not the temporal terms of one frame
                     loss.backward()
-                value += float(loss.detach())
+                told.update(numbers(terms))
             adam.step(None, 0.3 if step > 0.7 * steps else 1.0)
             if progress is not None:
-                progress(offset + step, value)
+                progress(offset + step, dict(told))
 
     run(
         {

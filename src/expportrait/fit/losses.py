@@ -1,6 +1,7 @@
 """The dense losses of section 3.1.2: geometry (eq. 6), silhouette, and the quadratic terms on the offset fields."""
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -126,8 +127,23 @@ def strain_matrix(faces: np.ndarray, vertices: np.ndarray, weight: np.ndarray | 
     return sp.diags(np.asarray(weights.sum(1)).ravel()) - weights
 
 
+@dataclass
+class OffsetWeights:
+    """Of one field's own terms: L_mag and L_lap (per mm^2), squared stretch, L_mag along the surface (per mm^2), for
+    which ``along`` (n, 3, 3) projects onto it."""
+
+    magnitude: float
+    laplacian: float
+    strain: float
+    tangent: float = 0.0
+    along: Tensor | None = None
+
+
 class OffsetEnergy:
-    """L_mag, L_lap and L_str of an offset field over ``n`` vertices, as means over vertices; the first two per mm^2."""
+    """L_mag, L_lap and L_str of an offset field over ``n`` vertices, as means over vertices; the first two per mm^2.
+
+    ``terms`` are what Adam differentiates; ``gradient`` is their derivative in closed form, for the linear solver.
+    """
 
     def __init__(
         self,
@@ -153,6 +169,33 @@ class OffsetEnergy:
             loss = loss + strain * _Quadratic.apply(offset, self.strain)
         return loss / (self.n * (offset[0].numel() // 3))
 
+    def terms(self, offset: Tensor, rest: Tensor | None, w: OffsetWeights) -> dict[str, Tensor]:
+        """Every weighted term of ``offset`` (n, ..., 3) m; ``rest``, alike: where all but L_lap are zero."""
+        moved = offset if rest is None else offset - rest
+        found = {"magnitude": self(moved, w.magnitude), "strain": self(moved, strain=w.strain)}
+        found["laplacian"] = self(offset, smoothness=w.laplacian)
+        if w.along is not None:
+            slid = (w.along @ moved[..., None])[..., 0]
+            found["tangent"] = w.tangent * MILLI**2 * (slid * moved).sum(-1).mean()
+        return found
+
+    def gradient(self, offset: Tensor, moved: Tensor, w: OffsetWeights) -> Tensor:
+        """(n, 3): the derivative of the sum of ``terms`` by ``offset`` (n, 3), of which ``moved`` is less the rest. It
+        is linear: of a step, as both, it is the product with the second derivatives."""
+        out = w.magnitude * MILLI**2 * self.held * moved + w.strain * (self.strain @ moved)
+        if w.laplacian:
+            out = out + w.laplacian * MILLI**2 * (self.bilaplacian @ offset)
+        if w.along is not None:
+            out = out + w.tangent * MILLI**2 * (w.along @ moved[..., None])[..., 0]
+        return 2 / self.n * out
+
+    def diagonal(self, w: OffsetWeights) -> Tensor:
+        """(n,) of about the second derivatives, for preconditioning."""
+        own = (w.magnitude * self.held[:, 0] + 1.2 * w.laplacian) * MILLI**2 + w.strain * self.stiffness
+        if w.along is not None:
+            own = own + w.tangent * MILLI**2 * w.along.diagonal(dim1=1, dim2=2).mean(1)
+        return 2 / self.n * own
+
     def smooth(self, field: Tensor, rounds: int) -> Tensor:
         """Average a (n, ...) field over neighbours ``rounds`` times."""
         flat = field.flatten(1)
@@ -161,7 +204,7 @@ class OffsetEnergy:
         return flat.view_as(field)
 
 
-def weighted_terms(terms: dict[str, Tensor], s: Proxy) -> Tensor:
-    """The data terms' weighted sum."""
+def weighted_terms(terms: dict[str, Tensor], s: Proxy) -> dict[str, Tensor]:
+    """The data terms, each times its weight."""
     weight = {"landmark": s.w_landmark, "normal": s.w_normal, "depth": s.w_depth, "silhouette": s.w_silhouette}
-    return sum(weight[name] * value for name, value in terms.items())
+    return {name: weight[name] * value for name, value in terms.items()}

@@ -5,6 +5,8 @@ are eliminated frame by frame, front to back; what is needed to get them back li
 frame nor the memory depends on the length of a clip.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -14,25 +16,21 @@ from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.coarse_equations import CoarseEquations
 from expportrait.fit.frames import FrameFile
 from expportrait.fit.parameters import FRAME_JOINTS
+from expportrait.fit.priors import Terms, evenly, of_bias, of_clip, of_frame, rows_of
 from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_sixd, sixd_to_matrix
 
 BLOCK = 8  # frames whose joints are differentiated at a time
 DAMPING = 1e-3  # of the diagonal
+MEAN = 9  # numbers of a mean rotation
 LARGEST = 0.3  # rad, turn of a joint in one step
 
 Tell = Callable[[int], None]  # frames done
 
 
 def coarse_step(model: ClipModel, size: int, dense: bool, tell: Tell = lambda frames: None) -> dict[str, float]:
-    """Move all coarse parameters of ``model`` by one step; the mean losses before it."""
+    """Move all coarse parameters of ``model`` by one step; the weighted terms before it, by name."""
     with torch.no_grad():
         return CoarseStep(model, size, dense).run(tell)
-
-
-def half_skew(matrices: Tensor) -> Tensor:
-    """(..., 3, 3) -> (..., 3): the sine of the angle times the axis, the gradient of (3 - trace) / 2."""
-    m = matrices
-    return torch.stack([m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]], -1) / 2
 
 
 def zeros(*shape: int) -> Tensor:
@@ -40,37 +38,43 @@ def zeros(*shape: int) -> Tensor:
 
 
 class CoarseStep:
-    """One step. Matrices are float64 on the CPU; n = unknowns of a frame, c = of the clip."""
+    """One step. Matrices are float64 on the CPU; n = unknowns of a frame, c = of the clip.
+
+    The clip's are those of ``CoarseEquations``, the bias, and last the mean of the torso's rotations (9 numbers), which
+    the frames draw after them: as an unknown it couples all frames, and the system stays banded.
+    """
 
     def __init__(self, model: ClipModel, size: int, dense: bool):
         self.model, self.p, self.s, self.e = model, model.parameters, model.s, model.head.n_expression
         self.equations = CoarseEquations(model, size, dense)
-        self.own, self.shared = self.equations.own, self.equations.shared + self.equations.bias_terms
+        self.own, self.shared = self.equations.own, self.equations.shared + self.equations.bias_terms + MEAN
+        self.p.rotation = matrix_to_sixd(sixd_to_matrix(self.p.rotation))  # columns of unit length, as L_tmp has them
+        self.mean_torso = sixd_to_matrix(self.p.rotation[:, 0]).double().mean(0).cpu()
+        self.losses: Counter[str] = Counter()  # summed over the frames
 
     def run(self, tell: Tell) -> dict[str, float]:
+        """Eliminate, step, substitute; the weighted terms before the step, as means over the frames."""
         own, frames = self.own, self.model.frames
-        self.p.rotation = matrix_to_sixd(sixd_to_matrix(self.p.rotation))  # columns of unit length for ``motion``
         schur = zeros(self.shared + 1, self.shared + 1)
         # For the frames t, t + 1 and t + 2: diagonal block, couplings to the next and next but one, to the clip.
         diagonal, near, far = ([zeros(own, own) for _ in range(3)] for _ in range(3))
         clip = [zeros(own, self.shared + 1) for _ in range(3)]
         kept = FrameFile(frames, (own, 3 * own + self.shared + 1), torch.float64)
-        moving = [self.motion(t) for t in range(min(2, frames))]
+        moving = self.motion(0, 2)
 
         for first in range(0, frames, BLOCK):
             block = torch.arange(first, min(first + BLOCK, frames))
             transforms, change = self.equations.joints(block.to(self.model.device))
+            priors, moving = self.priors(first, first + BLOCK), moving + self.motion(first + 2, first + BLOCK + 2)
             for k, t in enumerate(block.tolist()):
-                gram = self.equations.gram(t, transforms[k], change[k])
-                stiffness, pull = self.priors(t)
-                diagonal[0] += gram[:own, :own] + torch.diag(stiffness)
+                gram = self.with_priors(self.equations.gram(t, transforms[k], change[k]), priors[k])
+                diagonal[0] += gram[:own, :own]
                 clip[0] += gram[:own, own:]
-                clip[0][:, -1] += pull
                 schur += gram[own:, own:]
                 if t + 2 < frames:  # the second difference about t + 1
-                    moving.append(self.motion(t + 2))
-                    (a, at_a), (b, at_b), (c, at_c) = ((x[:, :-1], x[:, -1]) for x in moving)
+                    (a, at_a), (b, at_b), (c, at_c) = ((x[:, :-1], x[:, -1]) for x in moving[:3])
                     change_of = at_a - 2 * at_b + at_c
+                    self.record(change_of, self.even)
                     for i, (x, factor) in enumerate(((a, 1), (b, -2), (c, 1))):
                         diagonal[i] += factor**2 * x.t() @ x
                         clip[i][:, -1] += factor * x.t() @ change_of
@@ -93,69 +97,96 @@ class CoarseStep:
                 for blocks in (diagonal, near, far, clip):
                     blocks.append(torch.zeros_like(blocks.pop(0)))
             tell(len(block))
-        shared = self.of_clip(schur)
-        self.of_frames(shared, kept)
-        return {name: value / frames for name, value in self.equations.losses.items()}
+        self.of_frames(self.of_clip(schur), kept)
+        return {name: value / frames for name, value in {**self.equations.losses, **self.losses}.items()}
 
-    def priors(self, t: int) -> tuple[Tensor, Tensor]:
-        """Diagonal and gradient (n,) of the frame's own priors, as in landmarks.priors."""
-        p, s, e = self.p, self.s, self.e
-        stiffness, pull = zeros(self.own), zeros(self.own)
-        stiffness[:e] = 2 * s.w_expression / e
-        pull[:e] = stiffness[:e] * p.expression[t].double().cpu()
-        matrices = p.matrices(slice(t, t + 1))[0, :FRAME_JOINTS].double().cpu()
-        sine = half_skew(matrices)
-        weights = 2 * torch.tensor([s.w_torso, s.w_neck, s.w_neck, s.w_jaw, s.w_eyes, s.w_eyes]).double()
-        turns = slice(e, e + 3 * FRAME_JOINTS)
-        stiffness[turns] = weights.repeat_interleave(3)
-        pull[turns] = (weights[:, None] * sine).flatten()
-        opening = float(matrices[3, 2, 1])
-        if opening < 0:  # the lower teeth would pass the upper
-            stiffness[e + 9] += 40 * s.w_jaw
-            pull[e + 9] += 40 * s.w_jaw * opening
-        apart = 2 * s.w_eyes * (sine[4] - sine[5])
-        stiffness[e + 12 : e + 18] += 2 * s.w_eyes
-        pull[e + 12 : e + 18] += torch.cat([apart, -apart])
-        return stiffness, pull
+    def record(self, residuals: Tensor, sizes: dict[str, int]) -> None:
+        """Add the energies of the rows (k,), which belong to the terms ``sizes`` in turn."""
+        for name, part in zip(sizes, residuals.split(list(sizes.values())), strict=True):
+            self.losses[name] += float(part.square().sum()) / 2
 
-    def motion(self, t: int) -> Tensor:
-        """(dims, n + 1): what of a frame should move evenly, weighted: its derivatives, and its values last."""
-        p, s, e = self.p, self.s, self.e
-        turns = 6 * FRAME_JOINTS
-        out = zeros(e + turns + 3, self.own + 1)
-        values = torch.cat([p.expression[t], p.rotation[t].flatten(), p.place[t], p.log_scale[t : t + 1]])
-        out[:, -1] = values.double().cpu()
-        out[:e, :e] = torch.eye(e)
-        matrices = p.matrices(slice(t, t + 1))[0, :FRAME_JOINTS].double().cpu()
-        zero = torch.zeros_like(matrices[..., 0])
-        # A turn w in the joint's own frame changes the first column by R (w x e_1), the second by R (w x e_2).
-        first = torch.stack([zero, -matrices[..., 2], matrices[..., 1]], -1)
-        second = torch.stack([matrices[..., 2], zero, -matrices[..., 0]], -1)
-        out[e : e + turns, e : e + turns // 2] = torch.block_diag(*torch.cat([first, second], -2))
-        out[-3:, -4:-1] = torch.eye(3)
-        weights = zeros(len(out))
-        weights[:e] = 2 * s.w_temporal_expression / e
-        weights[e:-3], weights[-3:] = 2 * s.w_temporal_pose / turns, 2 * s.w_temporal_place / 3
-        return weights.sqrt()[:, None] * out
+    def turned(self, step: Tensor, rotation: Tensor) -> Tensor:
+        """(6, 3, 3) rotations of a frame after the step (n,)."""
+        turns = step[self.e : self.e + 3 * FRAME_JOINTS].view(-1, 3)
+        return sixd_to_matrix(rotation) @ axis_angle_to_matrix(turns)
+
+    def priors(self, first: int, last: int) -> Tensor:
+        """(B, k, n + 10): rows of the priors of the frames ``first`` to ``last`` - 1: derivatives by the frame's
+        unknowns and by the mean of the torso's rotations, and the residual."""
+        p, own = self.p, self.own
+
+        def residuals(step: Tensor, expression: Tensor, rotation: Tensor) -> Terms:
+            mean = self.mean_torso + step[own:].view(3, 3)
+            return of_frame(expression + step[: self.e], self.turned(step, rotation), mean, self.s)
+
+        frames = [x[first:last].double().cpu() for x in (p.expression, p.rotation)]
+        rows, sizes = rows_of(residuals, own + MEAN, *frames)
+        for row in rows:
+            self.record(row[:, -1], sizes)
+        return rows
+
+    def motion(self, first: int, last: int) -> list[Tensor]:
+        """(k, n + 1) for each of these frames: of what should move evenly, derivatives and values. Their second
+        differences are the rows of L_tmp."""
+        p = self.p
+
+        def values(step: Tensor, expression: Tensor, rotation: Tensor, place: Tensor) -> Terms:
+            sixd = matrix_to_sixd(self.turned(step, rotation))
+            return evenly(expression + step[: self.e], sixd, place + step[-3:], self.s)
+
+        place = torch.cat([p.place, p.log_scale[:, None]], -1)
+        frames = [x[first:last].double().cpu() for x in (p.expression, p.rotation, place)]
+        if not len(frames[0]):
+            return []
+        rows, self.even = rows_of(values, self.own, *frames)
+        return list(rows)
+
+    def with_priors(self, gram: Tensor, rows: Tensor) -> Tensor:
+        """(n + c + 1, n + c + 1): the data's J^T J, which lacks the mean of the torso's rotations, and that of the rows
+        of the priors (k, n + 10)."""
+        size = self.own + self.shared + 1
+        of_data = torch.tensor([*range(size - 1 - MEAN), size - 1])
+        of_priors = torch.tensor([*range(self.own), *range(size - 1 - MEAN, size)])
+        out = zeros(size, size)
+        out[of_data[:, None], of_data] = gram
+        out[of_priors[:, None], of_priors] += rows.t() @ rows
+        return out
+
+    def clip_priors(self) -> Tensor:
+        """(k, c - 9 + 1): rows of the priors of what all frames share, for each frame once: the frames' are sums."""
+        p, s, sizes = self.p, self.s, self.clip_sizes()
+        bias = self.model.bias.turn.flatten()[: sizes[-1]]
+
+        def residuals(step: Tensor, shape: Tensor, shoulders: Tensor, bias: Tensor) -> Terms:
+            by = step.split(sizes)
+            turned = sixd_to_matrix(shoulders) @ axis_angle_to_matrix(by[1].view(-1, 3))
+            # The focal length stays near where it is, which landmarks and estimates told.
+            found = of_clip(shape + by[0], turned, by[2][0], s.w_focal_coarse, s)
+            return found | (of_bias(bias + by[3], s) if len(bias) else {})
+
+        rows, terms = rows_of(residuals, sum(sizes), *(x.double().cpu()[None] for x in (p.shape, p.shoulders, bias)))
+        rows = math.sqrt(self.model.frames) * rows[0]
+        self.record(rows[:, -1], terms)
+        return rows
+
+    def clip_sizes(self) -> list[int]:
+        """Unknowns of shape, shoulders, focal length and bias."""
+        return [len(self.p.shape), 3 * len(self.p.shoulders), 1, self.equations.bias_terms]
 
     def of_clip(self, schur: Tensor) -> Tensor:
         """(c,) step of shape, shoulders, focal length and bias from what elimination left; they move."""
-        p, s, count = self.p, self.s, self.model.frames
-        sine = half_skew(sixd_to_matrix(p.shoulders)).flatten().double().cpu()
-        off = torch.zeros((), dtype=torch.float64)  # it stays near where landmarks put it
-        shape = p.shape.double().cpu()
-        weights = torch.cat([torch.full_like(shape, s.w_shape / len(shape)), torch.full_like(sine, s.w_shoulders)])
-        bias = self.model.bias.turn.flatten()[: self.equations.bias_terms].double().cpu()
-        of_bias = torch.full_like(bias, s.w_normal_bias / max(len(bias), 1))
-        weights = 2 * count * torch.cat([weights, torch.tensor([s.w_focal_coarse], dtype=torch.float64), of_bias])
-        pull = schur[:-1, -1] + weights * torch.cat([shape, sine, off[None], bias])
-        stiffness = weights + DAMPING * schur[:-1, :-1].diagonal().abs() + 1e-9
-        step = -torch.linalg.solve(schur[:-1, :-1] + torch.diag(stiffness), pull)
-        moved = step.float().to(p.shape.device).split([len(shape), len(sine), 1, len(bias)])
+        p, rows, sizes = self.p, self.clip_priors(), self.clip_sizes()
+        last = sum(sizes)
+        stiffness = schur[:-1, :-1] + torch.diag(DAMPING * schur[:-1, :-1].diagonal().abs() + 1e-9)
+        stiffness[:last, :last] += rows[:, :-1].t() @ rows[:, :-1]
+        pull = schur[:-1, -1].clone()
+        pull[:last] += rows[:, :-1].t() @ rows[:, -1]
+        step = -torch.linalg.solve(stiffness, pull)
+        moved = step[:last].float().to(p.shape.device).split(sizes)
         p.shape = p.shape + moved[0]
         p.shoulders = turned(p.shoulders, moved[1])
         p.log_focal = p.log_focal + moved[2][0]
-        if len(bias):
+        if sizes[-1]:
             self.model.bias.turn = self.model.bias.turn + moved[3].view(-1, 2)
         return step
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from expportrait.fit.adam import ClipAdam, Slot
 from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.losses import MILLI, weighted_terms
+from expportrait.fit.priors import numbers
 
 STATIC_RATE, DYNAMIC_RATE = 1e-4, 5e-5  # m a step of the vertex that is pulled hardest
 STATIC_ROUNDS, DYNAMIC_ROUNDS = 6, 3  # smoothing of the offsets' gradients: a landmark pulls on three vertices only
@@ -32,7 +33,7 @@ def batches(count: int, frames: int, batch: int) -> Iterator[Tensor]:
 
 
 def polish(model: ClipModel, size: int, count: int, static: bool, tell: Told) -> None:
-    """``count`` steps of D_t, and of D_s where ``static``; ``tell`` hears every step's losses."""
+    """``count`` steps of D_t, and of D_s where ``static``; ``tell`` hears the weighted terms before every step."""
     s, p = model.s, model.parameters
     adam = ClipAdam({"static": Slot(model.static_raw, STATIC_RATE, False, shared_moment=True)} if static else {})
     for step, frames in enumerate(batches(count, model.frames, s.batch)):
@@ -40,8 +41,8 @@ def polish(model: ClipModel, size: int, count: int, static: bool, tell: Told) ->
         adam.zero_grad()
         rows = model.dynamic.load(frames)
         terms = model.terms(frames, size, True, p.matrices(frames), rows)
-        loss = weighted_terms(terms, s) + offset_terms(model, frames, static, rows)
-        loss.backward()
+        terms = weighted_terms(terms, s) | offset_terms(model, frames, static, rows)
+        sum(terms.values()).backward()
         pace = 0.05 + 0.475 * (1 + math.cos(math.pi * step / count))
         with torch.no_grad():
             if static:
@@ -51,22 +52,20 @@ def polish(model: ClipModel, size: int, count: int, static: bool, tell: Told) ->
             model.dynamic.step(gradient, pace * DYNAMIC_RATE)
             adam.step(None, pace)
             model.recentre()
-        tell({"total": float(loss.detach())} | {name: float(value.detach()) for name, value in terms.items()})
+        tell(numbers(terms))
     model.static_raw = model.static_raw.detach()
 
 
-def offset_terms(model: ClipModel, frames: Tensor, static: bool, rows: Tensor) -> Tensor:
-    """L_mag, L_lap, strain and L_tmp of the offset fields; ``rows`` (B, n_f, 3): D_t of ``frames``."""
+def offset_terms(model: ClipModel, frames: Tensor, static: bool, rows: Tensor) -> dict[str, Tensor]:
+    """The offset fields' own weighted terms; ``rows`` (B, n_f, 3): D_t of ``frames``, ascending. L_tmp: every second
+    difference that these have a part in, over their number, so that its derivative is the clip's."""
     s = model.s
-    loss = model.dynamic_energy(rows.transpose(0, 1), s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain)
-    if static:
-        grown = model.static_raw - model.static_start
-        loss = loss + model.static_energy(grown, s.w_static_magnitude, 0.0, s.w_strain)
-        loss = loss + model.static_energy(model.static_raw, 0.0, s.w_static_laplacian)
-        slid = (model.along @ grown[..., None])[..., 0]
-        loss = loss + s.w_static_tangent * MILLI**2 * (slid * grown).sum(-1).mean()
+    terms = model.dynamic_terms(rows) | (model.static_terms() if static else {})
     if model.frames > 2 and s.w_temporal_offset:
-        before = model.dynamic[(frames - 1).clamp_min(0)]
-        after = model.dynamic[(frames + 1).clamp_max(model.frames - 1)]
-        loss = loss + s.w_temporal_offset * 1e6 * (before - 2 * rows + after).square().sum(-1).mean()
-    return loss
+        middle = torch.cat([frames - 1, frames, frames + 1]).clamp(1, model.frames - 2).unique()
+        needed = torch.cat([middle - 1, middle, middle + 1]).unique()
+        field = model.dynamic[needed].index_copy(0, torch.searchsorted(needed, frames), rows)
+        at = torch.searchsorted(needed, middle)
+        change = field[at - 1] - 2 * field[at] + field[at + 1]
+        terms["temporal_offset"] = s.w_temporal_offset * MILLI**2 * change.square().sum() / rows[..., 0].numel()
+    return terms

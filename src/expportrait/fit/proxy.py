@@ -8,6 +8,7 @@ All frames of a clip share beta, the camera, the shoulders and D_s; each has its
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from expportrait.fit.newton import BLOCK, coarse_step
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.perspective import focal_length
 from expportrait.fit.polish import polish, steps
+from expportrait.fit.priors import energies, numbers, of_bias, prior_energies, temporal_energies
 from expportrait.fit.targets import TargetSource
 from expportrait.head import Head
 
@@ -99,17 +101,28 @@ class ProxyFitter(ClipModel):
         """One step for the progress bar."""
         self.track(self.name, self.losses[-1][1]["total"] if self.losses else math.nan)
 
-    def record(self, losses: dict[str, float], coarse: bool) -> None:
-        """Losses of one pass, as means over frames."""
-        s = self.s
-        weights = {
-            "landmark": s.w_landmark_coarse,
-            "normal": s.w_normal,
-            "depth": s.w_depth_coarse if coarse else s.w_depth,
-            "silhouette": s.w_outline,
-        }
-        total = sum(weights[name] * value for name, value in losses.items())
-        self.losses.append((self.name, {"total": total} | losses))
+    def record(self, terms: dict[str, float]) -> None:
+        """The weighted terms before one step, as means over frames, and their sum."""
+        self.losses.append((self.name, {"total": math.fsum(terms.values())} | terms))
+
+    def step(self, run: Callable[..., dict[str, float]], *arguments: Any) -> None:
+        """One step of a linear solver, which tells the terms that it knows; the others are as they were before it."""
+        still = self.still()
+        self.record(still | run(*arguments, self.tell))
+
+    @torch.no_grad()
+    def still(self) -> dict[str, float]:
+        """Every weighted term that needs no look at the estimates; landmarks and D_t of some frames stand for all."""
+        p, s, views = self.parameters, self.s, self.views(0).to(self.device)
+        terms = prior_energies(p, float(p.log_focal), s) | temporal_energies(p, s)
+        found = [self.landmark_loss(one, self.vertices(one, self.name != "coarse")) for one in views.split(1)]
+        share = self.weights[views].sum(1)
+        terms["landmark"] = s.w_landmark_coarse * (share * torch.stack(found)).sum() / share.sum().clamp_min(1)
+        if self.name != "coarse":
+            terms |= energies(of_bias(self.bias.turn, s)) | (self.static_terms() if s.offsets == "both" else {})
+        if self.dynamic.moved:
+            terms |= self.dynamic_terms(self.dynamic[views])
+        return numbers(terms)
 
     def guarded(self, name: str, dense: bool, run: Callable[[], None]) -> None:
         """A stage that moves the coarse head; taken back where landmarks and normals both got worse."""
@@ -138,7 +151,8 @@ class ProxyFitter(ClipModel):
             self.name = "dynamic"
             self.both_fields()
             self.name = "final"
-            polish(self, s.fine_size, self.polishing(), s.offsets == "both", self.polished)
+            still = self.still()  # of the coarse head, which is done
+            polish(self, s.fine_size, self.polishing(), s.offsets == "both", lambda terms: self.polished(still | terms))
         errors = self.evaluate(s.fine_size, dense=True)
         evidence, set_aside = errors.pop("evidence"), errors.pop("set_aside")
         return ProxyFit(
@@ -155,10 +169,10 @@ class ProxyFitter(ClipModel):
         )
 
     def landmark_fit(self) -> HeadParameters:
-        def tell(step: int, value: float) -> None:
-            stage = "rigid" if step < self.s.rigid_steps else "landmarks"
-            self.losses.append((stage, {"total": value}))
-            self.track(stage, value)
+        def tell(step: int, terms: dict[str, float]) -> None:
+            self.name = "rigid" if step < self.s.rigid_steps else "landmarks"
+            self.record(terms)
+            self.tell()
 
         maps = self.targets[self.s.fine_size]
         focal = focal_length(maps, self.views(0), self.s.focal * maps.size) * self.size / maps.size
@@ -166,27 +180,27 @@ class ProxyFitter(ClipModel):
 
     def coarse(self) -> None:
         for _ in range(self.s.coarse_passes):
-            self.record(coarse_step(self, self.s.fine_size, False, self.tell), True)
+            self.step(coarse_step, self, self.s.fine_size, False)
 
     def static(self) -> None:
         """D_s and the coarse head by turns."""
         solver = Integrator(self, self.s.fine_size)
         for turn in range(self.s.static_passes):
-            self.record(solver.static_step(self.views(turn), self.tell), False)
-            moves = self.s.coarse_passes > 0  # 0: the coarse head is given
-            self.record(coarse_step(self, self.s.fine_size, True, self.tell), True) if moves else None
+            self.step(solver.static_step, self.views(turn))
+            if self.s.coarse_passes > 0:  # 0: the coarse head is given
+                self.step(coarse_step, self, self.s.fine_size, True)
 
     def both_fields(self) -> None:
         """D_t of each frame, and D_s beside them, by turns."""
         solver = Integrator(self, self.s.fine_size)
         for turn in range(self.s.dynamic_passes):
             if self.s.offsets == "both":
-                self.record(solver.static_step(self.views(turn + 1), self.tell), False)
-            self.record(solver.dynamic_step(self.tell), False)
+                self.step(solver.static_step, self.views(turn + 1))
+            self.step(solver.dynamic_step)
             self.recentre()
 
     def polished(self, losses: dict[str, float]) -> None:
-        self.losses.append((self.name, losses))
+        self.record(losses)
         self.tell()
 
 

@@ -25,7 +25,6 @@ RIM = 0.5  # cosine to the view below which a vertex may draw the outline
 BORDER = 4  # px beside the picture's edge, where the outline is the picture's and not the person's
 OUTLINE = 0.01  # robust scale of the outline, m
 FARTHEST = 0.05  # m from the outline, beyond which it is another one
-LOSSES = ("normal", "depth", "silhouette")  # what ``Seen.loss`` gives, in its order
 FEW = 20  # vertices from which on a frame's scale and shift of depth can be told
 
 
@@ -55,10 +54,27 @@ class Seen:
     excess: Tensor
     rim_weight: Tensor
 
-    def loss(self) -> tuple[float, float, float]:
-        """Robust means: tilt in rad, depth and outline in m."""
-        parts = ((self.edge_weight, self.tilt), (self.depth_weight, self.gap), (self.rim_weight, self.excess))
-        return tuple(float((weight * value.square()).sum()) for weight, value in parts)
+    def energies(self, share: float, weights: dict[str, float]) -> dict[str, float]:
+        """``share`` times the robust means that the rows are derivatives of (tilt in rad, depth and outline in m), each
+        times its weight: normal, depth, outline."""
+        found = {
+            "normal": (self.edge_weight * charbonnier(self.tilt, TILT)).sum(),
+            "depth": (self.depth_weight * cauchy(self.gap, DEPTH)).sum(),
+            "outline": (self.rim_weight * cauchy(self.excess, OUTLINE)).sum(),
+        }
+        return {name: share * weights[name] * float(value) for name, value in found.items() if weights.get(name)}
+
+
+def charbonnier(residual: Tensor, scale: float) -> Tensor:
+    """The loss whose rows weigh 1 / sqrt(r^2 + scale^2), over that weight."""
+    root = (residual.square() + scale**2).sqrt()
+    return root * (root - scale)
+
+
+def cauchy(residual: Tensor, scale: float) -> Tensor:
+    """The loss whose rows weigh 1 / (1 + (r / scale)^2), over that weight."""
+    square = 1 + (residual / scale).square()
+    return square * square.log() * scale**2 / 2
 
 
 @dataclass

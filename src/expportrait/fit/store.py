@@ -18,7 +18,18 @@ from expportrait.store import Store, StoreWriter
 
 STEPS = 2**17  # a metre: dynamic offsets are rounded to 8 micrometres, which halves what they take
 BLOCK = 16  # frames of D_t in memory
-TERMS = ("total", "landmark", "normal", "depth", "silhouette")
+TERMS = {  # of the recorded losses: group -> names, which are those of their weights
+    "sum": ("total",),
+    "data": ("landmark", "normal", "depth", "outline", "silhouette"),
+    "priors": (
+        "shape", "expression", "neck", "torso", "torso_motion", "jaw", "eyes", "shoulders", "focal", "normal_bias",
+    ),
+    "smoothness": ("temporal_expression", "temporal_pose", "temporal_place", "temporal_offset"),
+    "offsets": (
+        "static_magnitude", "static_tangent", "static_laplacian", "strain", "dynamic_magnitude", "dynamic_laplacian",
+        "dynamic_strain",
+    ),
+}  # fmt: skip
 
 
 def save_proxy(out: StoreWriter, fit: ProxyFit, head: Head) -> None:
@@ -42,8 +53,11 @@ def save_proxy(out: StoreWriter, fit: ProxyFit, head: Head) -> None:
         out.array("set_aside", fit.set_aside.cpu().numpy(), meaning="share of the mask that counted for nothing")
     if fit.evidence is not None:
         out.array("evidence", fit.evidence.cpu().numpy(), meaning="mean trust in what the estimates say of a vertex")
-    loss = np.array([[step.get(term, np.nan) for term in TERMS] for _, step in fit.losses], np.float32)
-    out.array("loss", loss, terms=list(TERMS))
+    terms = [name for names in TERMS.values() for name in names]
+    if unknown := {name for _, step in fit.losses for name in step} - {*terms}:
+        raise ValueError(f"TERMS lacks {sorted(unknown)}")
+    loss = np.array([[step.get(term, np.nan) for term in terms] for _, step in fit.losses], np.float32)
+    out.array("loss", loss, terms=terms, weighted=True)
     stages: list[tuple[str, int]] = []
     for step, (name, _) in enumerate(fit.losses):
         if not stages or stages[-1][0] != name:
