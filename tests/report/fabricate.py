@@ -46,11 +46,14 @@ def make_proxy(file: Path, head: Head, frames: int, size: int) -> FittedHead:
     vertices = torch.arange(5)
     plan = [("rigid", 20), ("landmarks", 20), ("coarse", 30), ("static", 30), ("dynamic", 30)]
     steps = [(name, k) for name, count in plan for k in range(count)]
+    surface = ("coarse", "static", "dynamic")
+    own = {"normal": surface, "expression": ("landmarks", "coarse"), "temporal_pose": ("rigid", "landmarks", "coarse")}
+    own |= {"static_laplacian": ("static", "dynamic")}
     losses = [
         (
             name,
             {"total": 3 * math.exp(-i / 40) + 0.1}
-            | ({} if name in ("rigid", "landmarks") else {"normal": 0.5 * math.exp(-k / 20)}),
+            | {term: 0.5 * math.exp(-k / 20) for term, where in own.items() if name in where},
         )
         for i, (name, k) in enumerate(steps)
     ]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from expportrait.fit.store import TERMS as TERMS_OF_THE_FIT
 from expportrait.report.charts import error_chart, loss_chart, training_chart
 
 TERMS = ("total", "landmark", "normal")
@@ -38,6 +39,25 @@ def test_a_factor_of_ten_is_as_high_everywhere():
     loss = np.repeat(np.array([[100.0], [10.0], [1.0]]), 50, axis=0)
     heights = [part[0, 1] for part in lines(loss_chart(loss, [("a", 0), ("b", 50), ("c", 100)], ("total",)), "s0")]
     assert np.isclose(heights[1] - heights[0], heights[2] - heights[1], atol=0.2)
+
+
+def test_stages_are_equally_wide_and_small_terms_left_out():
+    """A stage of two steps beside one of hundreds; what is a millionth of the largest would only squeeze the rest."""
+    terms = tuple(name for names in TERMS_OF_THE_FIT.values() for name in names)
+    loss = np.full((202, len(terms)), 0.5)
+    loss[:, terms.index("jaw")] = 1e-7
+    svg = loss_chart(loss, [("landmarks", 0), ("coarse", 200)], terms)
+    root = ElementTree.fromstring(svg)
+    first, second = ([float(node.get(x)) for x in ("x", "width")] for node in root.iter("rect"))
+    assert first[1] == second[1] and np.isclose(first[0] + first[1], second[0], atol=0.1)
+    keys = [node for node in root.iter("text") if node.get("class") == "key"]
+    assert {node.text for node in keys} == {name.replace("_", " ") for name in terms} - {"jaw"}
+    height = float(root.get("viewBox").split()[3])
+    plot = min(float(node.get("y")) for node in root.iter("rect"))
+    assert max(float(node.get("y")) for node in keys) < plot < height - 100
+    assert all(float(node.get("x")) + 5 * len(node.text) < 425 for node in keys) and len(svg) < 20_000
+    used = {node.get("class") for node in root.iter("polyline")}
+    assert len(used) == len(terms) - 1
 
 
 def test_a_training_is_drawn_as_it_is_and_smoothed():

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import av
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -187,6 +188,31 @@ def test_pictures_show_the_stores(stores, page):
     assert np.abs(shown[:, :, 96:] - colours)[covered].mean() < 15
     assert shown[:, :, 96:][~covered].mean() < 15
     assert not (page.parent / "media" / "portrait" / "control.mp4").exists()
+
+
+def charts_of(results: Path, clip: str) -> dict[str, list[str]]:
+    """Caption of every chart of the fit's losses, and the names of its curves."""
+    card = json.loads((results / "report/media" / clip / "card.json").read_text("utf-8"))
+    return {caption: re.findall('class="key"[^>]*>([^<]*)<', chart) for caption, chart in card["losses"]}
+
+
+def test_every_group_of_terms_has_its_chart(stores, page):
+    charts = charts_of(stores, "full")
+    assert list(charts.values()) == [["total", "normal"], ["expression"], ["temporal pose"], ["static laplacian"]]
+    assert all(caption in page.read_text("utf-8") for caption in charts)
+
+
+def test_a_fit_of_an_older_version_is_shown_as_what_it_is(copy):
+    """Five terms, before their weights."""
+    group = zarr.open_group(copy / "proxy/full.zarr", mode="r+")
+    loss = np.tile(np.float32([3, 1, np.nan, 0.5, 0.2]), (130, 1))
+    del group["loss"]
+    group.create_array("loss", data=loss).attrs["terms"] = ["total", "landmark", "normal", "depth", "silhouette"]
+    shutil.rmtree(copy / "report/media")
+    html = report(copy).read_text("utf-8")
+    ((caption, chart),) = charts_of(copy, "full").items()
+    assert "before their weights" in caption and caption in html
+    assert chart == ["total", "landmark", "depth", "silhouette"]
 
 
 def test_clay_views_are_two_sides_of_the_bump(page):

@@ -23,7 +23,7 @@ from expportrait.show import panels
 from expportrait.store import Store, decode_normals
 from expportrait.video.write import write_mp4
 
-VERSION = 2  # bump when equal stores give other media
+VERSION = 3  # bump when equal stores give other media
 FILE = "card.json"
 STRIP = 160  # px, height of the strip of frames
 
@@ -45,7 +45,7 @@ class Card:
     video: dict[str, Any] | None = None  # file (none for one frame), poster, width, height
     means: dict[str, float] = field(default_factory=dict)  # over the frames, by the names in ERRORS
     facts: list[tuple[str, str]] = field(default_factory=list)
-    loss: str = ""  # SVG
+    losses: list[tuple[str, str]] = field(default_factory=list)  # caption, SVG
     per_frame: str = ""  # SVG
     settings: dict[str, Any] = field(default_factory=dict)  # section.name -> value, as recorded in the stores
     key: str = ""
@@ -169,13 +169,35 @@ def _chart(store: Store, chosen: int, card: Card) -> None:
     rows = [(name, unit, factor * store[array].astype(float)) for name, array, factor, unit, _ in ERRORS]
     card.per_frame = charts.error_chart(rows, chosen)
     card.means = {name: float(np.nanmean(values)) for name, _, values in rows if np.isfinite(values).any()}
-    stages = [(name, int(first)) for name, first in store.attrs["loss_stage"]]
-    card.loss = charts.loss_chart(store["loss"], stages, TERMS)
+    card.losses = _losses(store)
     card.facts.append(("camera", f"focal length {store.attrs['focal']:.0f} px at {store.attrs['size']} px"))
     seconds = store.attrs.get("seconds") or {}
     if seconds:
         parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
         card.facts.append(("fit time", f"{sum(seconds.values()):.0f} s: {parts}"))
+
+
+LOSSES = {  # caption -> groups of terms, of which each chart draws its own
+    "data terms and the sum of all": ("sum", "data"),
+    "priors": ("priors",),
+    "temporal terms": ("smoothness",),
+    "terms of the offset fields": ("offsets",),
+}
+UNWEIGHTED = "by an older version: before their weights, without priors"
+
+
+def _losses(store: Store) -> list[tuple[str, str]]:
+    """Caption and chart of every group of terms that the store has; older ones have five terms, without weights."""
+    array = store.lazy("loss")
+    terms, loss = array.attrs["terms"], store["loss"]
+    stages = [(name, int(first)) for name, first in store.attrs["loss_stage"]]
+    found = []
+    for caption, groups in LOSSES.items():
+        names = tuple(name for group in groups for name in TERMS[group] if name in terms)
+        chart = charts.loss_chart(loss[:, [terms.index(name) for name in names]], stages, names)
+        if chart:
+            found.append((caption if array.attrs.get("weighted") else f"{caption}, {UNWEIGHTED}", chart))
+    return found
 
 
 def _film(stores: dict[str, Store], chosen: int, folder: Path, settings: Report) -> dict[str, Any]:

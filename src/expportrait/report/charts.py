@@ -11,30 +11,36 @@ Scale = Callable[[float], float]
 
 WIDTH = 420
 LEFT, RIGHT = 38, 8  # margins of the plot, user units
-POINTS = 160  # a curve has at most about so many: a chart stays under 15 kB
+POINTS = 160  # a curve has at most about so many
+BUDGET = 640  # and all curves of the fit's losses together: a chart stays under 15 kB
+SMALLEST = 1e-5  # of the largest value in a chart of losses: what is below is not drawn
+KEY = 14  # height of a line of keys
 SMOOTH = 13  # points of a running mean, of at most POINTS
 # of the fit's stages, docs/proxy.md
 LETTERS = {"rigid": "a", "landmarks": "b", "coarse": "c", "static": "d", "dynamic": "e", "final": "e"}
 
 
 def loss_chart(loss: np.ndarray, stages: list[tuple[str, int]], terms: tuple[str, ...]) -> str:
-    """Curves of the fit on a logarithmic scale.
+    """Curves of the fit on a logarithmic scale, empty where there is nothing to draw.
 
     loss (n, len(terms)), NaN where a term was not computed; ``stages``: (name, first step) in order, each marked with
-    its letter.
+    its letter, and each as wide as any other: some have hundreds of steps, some two.
     """
-    top, height = 34, 190
     positive = np.where(np.isfinite(loss) & (loss > 0), loss, np.nan).astype(float)
-    names = [name for k, name in enumerate(terms) if np.isfinite(positive[:, k]).any()]
-    if not names:
+    if not np.isfinite(positive).any():
         return ""
+    positive[positive < SMALLEST * np.nanmax(positive)] = np.nan
+    names = [name for k, name in enumerate(terms) if np.isfinite(positive[:, k]).any()]
+    keys, lines = _keys({name.replace("_", " "): k for k, name in enumerate(terms) if name in names})
+    top, height = 20 + KEY * lines, 176 + KEY * lines
     bounds = [first for _, first in stages] + [len(loss)]
-    x = _scale(0, max(1, len(loss) - 1), LEFT, WIDTH - RIGHT)
-    curves = [(k, _binned(np.log10(positive[:, k]), bounds)) for k, name in enumerate(terms) if name in names]
+    x = _by_stage(bounds)
+    points = min(POINTS, BUDGET // len(names))
+    curves = [(k, _binned(np.log10(positive[:, k]), bounds, points)) for k, name in enumerate(terms) if name in names]
     y, body = _log_axis(np.concatenate([points[:, 1] for _, parts in curves for points in parts]), height - 18, top)
     for number, (name, first) in enumerate(stages):
         last = bounds[number + 1]
-        left, right = x(first), x(min(last, len(loss) - 1))
+        left, right = x(first - 0.5), x(last - 0.5)
         shade = " even" if number % 2 else ""
         body.append(f'<rect class="band{shade}" x="{left:.1f}" y="{top}" width="{max(0, right - left):.1f}" '
                     f'height="{height - 18 - top}"/>')  # fmt: skip
@@ -44,8 +50,13 @@ def loss_chart(loss: np.ndarray, stages: list[tuple[str, int]], terms: tuple[str
     for k, parts in curves:
         body += [_line(points, x, y, f"s{k}") for points in parts]
     body += _steps(len(loss), height)
-    body += _keys({name: k for k, name in enumerate(terms) if name in names})
-    return _svg(height, body, "Loss of the fit by step, logarithmic")
+    return _svg(height, body + keys, "Loss of the fit by step, logarithmic")
+
+
+def _by_stage(bounds: list[int]) -> Scale:
+    """Where a step is drawn, the stages between ``bounds`` being equally wide; half a step of room at either end."""
+    places = np.linspace(LEFT, WIDTH - RIGHT, len(bounds))
+    return lambda step: float(np.interp(step, np.array(bounds) - 0.5, places))
 
 
 def training_chart(curves: dict[str, np.ndarray], title: str) -> str:
@@ -67,7 +78,7 @@ def training_chart(curves: dict[str, np.ndarray], title: str) -> str:
     styles = {name: k for k, name in enumerate(curves) if name in points}
     body.append(_line(own, x, y, f"s{styles[next(iter(points))]} pale"))
     body += [_line(p, x, y, f"s{styles[name]}") for name, p in means.items()]
-    return _svg(height, body + _steps(steps, height) + (_keys(styles) if len(styles) > 1 else []), title)
+    return _svg(height, body + _steps(steps, height) + (_keys(styles)[0] if len(styles) > 1 else []), title)
 
 
 def error_chart(rows: list[tuple[str, str, np.ndarray]], shown: int) -> str:
@@ -114,7 +125,7 @@ def _log_axis(values: np.ndarray, bottom: float, top: float) -> tuple[Scale, lis
     pad = max(0.05, 0.04 * (high - low))
     low, high = low - pad, high + pad
     y = _scale(low, high, bottom, top)
-    return y, [_grid(y(math.log10(tick)), f"{tick:g}") for tick in _decades(low, high)]
+    return y, [_grid(y(math.log10(tick)), _tick(tick)) for tick in _decades(low, high)]
 
 
 def _steps(count: int, height: float) -> list[str]:
@@ -122,14 +133,18 @@ def _steps(count: int, height: float) -> list[str]:
             f'<text class="tick end" x="{WIDTH - RIGHT}" y="{height - 4}">{count} steps</text>']  # fmt: skip
 
 
-def _keys(names: dict[str, int]) -> list[str]:
-    """Name -> number of its style."""
-    body, at = [], float(LEFT)
+def _keys(names: dict[str, int]) -> tuple[list[str], int]:
+    """The keys, and in how many lines. ``names``: name -> number of its style."""
+    body, at, line = [], float(LEFT), 0
     for name, k in names.items():
-        body.append(f'<line class="s{k}" x1="{at:.0f}" x2="{at + 12:.0f}" y1="8" y2="8"/>'
-                    f'<text class="key" x="{at + 16:.0f}" y="12">{escape(name)}</text>')  # fmt: skip
-        at += 30 + 6.2 * len(name)
-    return body
+        width = 30 + 6.2 * len(name)
+        if at > LEFT and at + width > WIDTH:
+            at, line = float(LEFT), line + 1
+        y = 8 + KEY * line
+        body.append(f'<line class="s{k}" x1="{at:.0f}" x2="{at + 12:.0f}" y1="{y}" y2="{y}"/>'
+                    f'<text class="key" x="{at + 16:.0f}" y="{y + 4}">{escape(name)}</text>')  # fmt: skip
+        at += width
+    return body, line + 1
 
 
 def _running(values: np.ndarray) -> np.ndarray:
@@ -156,11 +171,12 @@ def _line(points: np.ndarray, x: Scale, y: Scale, style: str) -> str:
     return f'<polyline class="{style}" points="{text}"/>'
 
 
-def _binned(values: np.ndarray, bounds: list[int]) -> list[np.ndarray]:
-    """Means over bins of steps, never across ``bounds``: one (n, 2) of step and mean for each part that has values."""
-    width = max(1, math.ceil(len(values) / POINTS))
+def _binned(values: np.ndarray, bounds: list[int], most: int = POINTS) -> list[np.ndarray]:
+    """Means over bins of steps, about ``most`` of them, never across ``bounds``: one (n, 2) of step and mean for each
+    part that has values."""
     parts = []
     for first, last in pairwise(bounds):
+        width = max(1, math.ceil((last - first) * (len(bounds) - 1) / most))
         points = []
         for start in range(first, last, width):
             part = values[start : min(start + width, last)]
@@ -180,6 +196,17 @@ def _decades(low: float, high: float) -> list[float]:
         if len(ticks) >= 2:
             break
     return ticks[:: max(1, math.ceil(len(ticks) / 6))]
+
+
+def _tick(value: float) -> str:
+    """Short enough for the margin."""
+    return (
+        f"{value:g}"
+        if value >= 1e-3
+        else f"{value:.2g}".replace("e-0", "e-")
+        if value < 1e-4
+        else f"{value * 1e4:.2g}e-4"
+    )
 
 
 def _short(value: float) -> str:
