@@ -6,7 +6,7 @@ is at hand, by the silhouette too. Frames that are too far off are set aside: th
 far the head turns in between is chosen by normals and silhouette, evenly over time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from scipy.ndimage import maximum_filter1d
 from torch import Tensor
 
+from expportrait.estimators.quality import head_turn
 from expportrait.fit.growth import grow
 from expportrait.fit.landmarks import landmark_error
 from expportrait.fit.parameters import HeadParameters
@@ -31,8 +32,15 @@ TURNED = 20.0  # degrees, as fitted, from which on a frame is judged; nearer to 
 NEAR = 12  # frames around a turn that are judged with it: points that have left the face say nothing of it
 FEW = 3  # frames that must be believed, for there is nothing else to go on from
 EXTRA = np.arange(-24, 65, 8)  # degrees, tried beyond what lies between the neighbours
-FARTHEST, BEYOND = 75.0, 10.0  # degrees: a head turns further than the first rarely, by about the second
-NORMALS, OVERLAP, PACE = 2.0, 0.02, 5.0  # degrees, share, degrees a frame^2: what counts as one unit of cost
+FARTHEST, BEYOND = 85.0, 10.0  # degrees: a head turns further than the first rarely, by about the second
+NORMALS, OVERLAP, PACE = 2.0, 0.04, 6.0  # degrees, share, degrees a frame^2: what counts as one unit of cost
+# Yaw by the depth that the detector gives its points, degrees (quality.head_turn), at the true ones, as measured. It
+# tells far turns better than the points' places do, and saturates; ``OFF`` degrees beside it cost one unit, at most MOST.
+READ, TRUE = (0.0, 16.0, 29.5, 41.0, 50.0, 59.5, 66.0, 71.0), (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0)
+OFF, MOST = 8.0, 4.0
+SIDEWAYS = 0.8  # of a turn's axis, upright, from which on it is a yaw
+LOST = 0.1  # confidence below which nothing was detected
+COVERED = 0.05  # of the usual overlap that a head found again may lack
 FACING = 0.2  # cosine to the view from which on a vertex's normal is compared
 
 Maps = Callable[[int], tuple[Tensor, Tensor | None, Tensor | None]]  # frame -> mask (h, w), normals (h, w, 3), trust
@@ -57,11 +65,13 @@ class Masks:
 @dataclass
 class Turns:
     """What is made of a clip's far turns. ``parameters``: with the frames set aside moved to where they are thought to
-    be; ``share`` (T,) 0..1: weight of the frames' landmarks, 0 in those ``aside`` (T,) bool."""
+    be; ``share`` (T,) 0..1: weight of the frames' landmarks, 0 in those ``aside`` (T,) bool; ``found`` (T,) bool: of
+    these, where the head then fits its silhouette."""
 
     parameters: HeadParameters
     share: Tensor
     aside: Tensor
+    found: Tensor
 
 
 def forward(parameters: HeadParameters) -> Tensor:
@@ -105,30 +115,39 @@ def settle_turns(
     points (T, 478, 3) px; confidence (T,) or (T, 478); ``maps`` give a frame's estimates at ``size`` px; ``move``: false
     leaves the parameters as they are.
     """
-    sure = (confidence if confidence.dim() == 1 else confidence.mean(1) / confidence.any(0).float().mean().clamp_min(1e-3))
-    near = judged(parameters)
-    whole = Turns(parameters, torch.ones(len(points)), torch.zeros(len(points), dtype=torch.bool))
+    near, nothing = judged(parameters), torch.zeros(len(points), dtype=torch.bool)
     if not near.any():
-        return whole
+        return Turns(parameters, torch.ones(len(points)), nothing, nothing)
+    sure = confidence.cpu()
+    if sure.dim() == 2:  # a detector may lack some of the points in all frames
+        sure = sure.mean(1) / sure.any(0).float().mean().clamp_min(1e-3)
     posed = head.pose(
         head.landmarks, parameters.shape, parameters.expression, parameters.matrices(), parameters.translation()
     )
     residual = landmark_error(head, parameters.camera().project(posed), points).cpu()
     front = ~near if int((~near).sum()) >= FEW else turn_of(parameters).cpu() < TURNED
-    calm = residual[front if front.any() else slice(None)].median()
-    error = expected_error(residual / calm, sure.cpu())
-    believed = (error < GUESS) | ~near
-    if int(believed.sum()) < FEW:
-        return Turns(parameters, *shares(error, near))
-    chosen = believed.nonzero().squeeze(-1)
+    residual = residual / residual[front if front.any() else ~nothing].median()
+    share, aside = shares(expected_error(residual, sure), near)
+    chosen = (~aside).nonzero().squeeze(-1)
+    if len(chosen) < FEW:
+        return Turns(parameters, share, aside, nothing)
     grown = grow(head, some(parameters, chosen), Masks(maps, chosen, size), max_growth)[: len(head.coarse.template)]
-    search = Search(head, parameters, grown, maps, size)
-    cover = torch.tensor([search.look(t, parameters.matrices(slice(t, t + 1)), parameters, t)[0] for t in range(len(points))])
-    usual = cover[front if front.any() else believed].median()
-    share, aside = shares(expected_error(residual / calm, sure.cpu(), cover - usual), near)
+    search = Search(head, parameters, grown, maps, size, yaw_read(points), sure)
+    overlap = search.overlap(parameters, range(len(points)))
+    usual = overlap[front if front.any() else chosen].median()
+    share, aside = shares(expected_error(residual, sure, overlap - usual), near)
     if not aside.any() or not move or int((~aside).sum()) < FEW:
-        return Turns(parameters, share, aside)
-    return Turns(search.run(aside), share, aside)
+        return Turns(parameters, share, aside, aside & (overlap > usual - COVERED))
+    parameters = search.run(aside)
+    again = aside.nonzero().squeeze(-1)
+    overlap[again] = search.overlap(parameters, again.tolist())
+    return Turns(parameters, share, aside, aside & (overlap > usual - COVERED))
+
+
+def yaw_read(points: Tensor) -> np.ndarray:
+    """(T,) degrees to the subject's left: the yaw that the depth of points (T, 478, 3) px stands for."""
+    read = head_turn(points.cpu().numpy())[:, 0]
+    return np.sign(read) * np.interp(np.abs(read), READ, TRUE)
 
 
 def shares(error: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,8 +166,23 @@ def some(parameters: HeadParameters, frames: Tensor) -> HeadParameters:
 class Search:
     """How far a head turns in the frames set aside, of all that were tried."""
 
-    def __init__(self, head: Head, parameters: HeadParameters, grown: Tensor, maps: Maps, size: int):
+    def __init__(
+        self,
+        head: Head,
+        parameters: HeadParameters,
+        grown: Tensor,
+        maps: Maps,
+        size: int,
+        yaw: np.ndarray,
+        sure: Tensor,
+    ):
+        """``grown`` (n_c, 3) m: hair; ``yaw`` (T,) degrees, as the points' depth has it; ``sure`` (T,) confidence."""
         self.head, self.parameters, self.grown, self.maps, self.size = head, parameters, grown, maps, size
+        self.yaw, self.sure = yaw, sure.numpy()
+
+    def overlap(self, p: HeadParameters, frames: Iterable[int]) -> Tensor:
+        """(B,) of the heads ``p`` with the masks of these frames."""
+        return torch.tensor([self.look(t, p.matrices(slice(t, t + 1)), p)[0] for t in frames])
 
     def run(self, aside: Tensor) -> HeadParameters:
         """The parameters with the frames ``aside`` (T,) bool moved."""
@@ -187,20 +221,24 @@ class Search:
         costs = np.zeros((last - first + 1, len(EXTRA)))
         for k, t in enumerate(range(first, last + 1)):
             for i, extra in enumerate(EXTRA):
-                overlap, degrees = self.look(t, turned(p.matrices(slice(t, t + 1)), axis, float(extra)), p, t)
+                overlap, degrees = self.look(t, turned(p.matrices(slice(t, t + 1)), axis, float(extra)), p)
                 costs[k, i] = (1 - overlap) / OVERLAP + degrees / NORMALS
         costs -= costs.min(1, keepdims=True)
-        costs += (np.maximum(angle[first : last + 1, None] + EXTRA - FARTHEST, 0) / BEYOND) ** 2
+        tried = angle[first : last + 1, None] + EXTRA
+        costs += (np.maximum(tried - FARTHEST, 0) / BEYOND) ** 2
+        if abs(float(axis[1])) > SIDEWAYS:
+            seen, read = self.sure[first : last + 1, None] > LOST, self.yaw[first : last + 1, None]
+            costs += seen * np.minimum(((tried - np.sign(float(axis[1])) * read) / OFF) ** 2, MOST)
         extra = smoothest(costs, angle, first, last)
         for t, degrees in zip(range(first, last + 1), extra, strict=True):
             p.rotation[t] = matrix_to_sixd(turned(p.matrices(slice(t, t + 1)), axis, degrees)[0])[: p.rotation.shape[1]]
 
-    def look(self, t: int, matrices: Tensor, p: HeadParameters, of: int) -> tuple[float, float]:
-        """Of the head of frame ``of`` with joints ``matrices`` (1, 10, 3, 3): overlap (intersection over union) with
-        the mask of frame t above the neck, and degrees to its normals (0: there are none), after the shift in the
+    def look(self, t: int, matrices: Tensor, p: HeadParameters) -> tuple[float, float]:
+        """Of the head ``p`` of frame t with joints ``matrices`` (1, 10, 3, 3): overlap (intersection over union) with
+        the mask above the neck, and degrees to its normals (0: there are none), after the shift in the
         picture that suits best."""
-        head, place = self.head, p.translation(slice(of, of + 1))
-        vertices = head.pose(head.coarse, p.shape, p.expression[of : of + 1], matrices, place, self.grown[None])
+        head, place = self.head, p.translation(slice(t, t + 1))
+        vertices = head.pose(head.coarse, p.shape, p.expression[t : t + 1], matrices, place, self.grown[None])
         camera = p.camera(self.size)
         drawn = render(vertices, head.faces, camera, cull=True)
         mask, normals, trust = self.maps(t)
