@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expportrait.config import Proxy
+from expportrait.errors import ClipError
 from expportrait.fit.bias import NormalBias
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.frames import FrameFile
@@ -207,6 +208,12 @@ class ClipModel:
         found = settle_turns(
             self.head, self.parameters, self.points, self.confidence, at, maps.size, self.s.max_growth, move
         )
+        count = int(found.aside.sum())
+        if count > self.s.max_aside * self.frames:
+            raise ClipError(
+                f"in {count} of {self.frames} frames the landmarks are guesses, as in far turns: too little is left "
+                f"to fit a head to (proxy.max_aside: {self.s.max_aside:.0%})"
+            )
         self.parameters, self.aside = found.parameters, found.aside
         aside = found.aside.to(self.device)
         if aside.any():

@@ -28,6 +28,7 @@ from expportrait.render import render
 UNSURE, MISFIT, UNCOVERED = 8.0, 1.6, 65.0
 USUAL = 3.3  # the same in frontal frames
 GOOD, GUESS = 4.5, 9.0  # the error up to which points keep their weight, and from which they are not believed at all
+CALM = 0.02  # inter-ocular distances, largest residual that passes for usual
 TURNED = 20.0  # degrees, as fitted, from which on a frame is judged; nearer to the camera hands and faces explain more
 NEAR = 12  # frames around a turn that are judged with it: points that have left the face say nothing of it
 FEW = 3  # frames that must be believed, for there is nothing else to go on from
@@ -126,7 +127,8 @@ def settle_turns(
     )
     residual = landmark_error(head, parameters.camera().project(posed), points).cpu()
     front = ~near if int((~near).sum()) >= FEW else turn_of(parameters).cpu() < TURNED
-    residual = residual / residual[front if front.any() else ~nothing].median()
+    # Where all frames are turned, the usual one is a bad one.
+    residual = residual / residual[front if front.any() else ~nothing].median().clamp_max(CALM)
     share, aside = shares(expected_error(residual, sure), near)
     chosen = (~aside).nonzero().squeeze(-1)
     if len(chosen) < FEW:
