@@ -25,7 +25,7 @@ from expportrait.render import render
 
 # Error of the detector's points as measured, % of the inter-ocular distance: what unsureness costs, what a residual as
 # large as the clip's usual one does, and what is lost by one unit of overlap with the mask.
-UNSURE, MISFIT, UNCOVERED = 8.0, 1.6, 65.0
+UNSURE, MISFIT, UNCOVERED = 8.0, 1.6, 100.0
 USUAL = 3.3  # the same in frontal frames
 GOOD, GUESS = 4.5, 9.0  # the error up to which points keep their weight, and from which they are not believed at all
 CALM = 0.02  # inter-ocular distances, largest residual that passes for usual
@@ -36,9 +36,10 @@ EXTRA = np.arange(-24, 65, 8)  # degrees, tried beyond what lies between the nei
 FARTHEST, BEYOND = 85.0, 10.0  # degrees: a head turns further than the first rarely, by about the second
 NORMALS, OVERLAP, PACE = 2.0, 0.04, 6.0  # degrees, share, degrees a frame^2: what counts as one unit of cost
 # Yaw by the depth that the detector gives its points, degrees (quality.head_turn), at the true ones, as measured. It
-# tells far turns better than the points' places do, and saturates; ``OFF`` degrees beside it cost one unit, at most MOST.
+# tells far turns better than the points' places do, and saturates; ``OFF`` degrees beside it cost one unit, at most MOST;
+# a jerk costs at most JERK: heads do turn fast.
 READ, TRUE = (0.0, 16.0, 29.5, 41.0, 50.0, 59.5, 66.0, 71.0), (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0)
-OFF, MOST = 8.0, 4.0
+OFF, MOST, JERK = 8.0, 4.0, 12.0
 SIDEWAYS = 0.8  # of a turn's axis, upright, from which on it is a yaw
 LOST = 0.1  # confidence below which nothing was detected
 COVERED = 0.05  # of the usual overlap that a head found again may lack
@@ -136,14 +137,13 @@ def settle_turns(
     grown = grow(head, some(parameters, chosen), Masks(maps, chosen, size), max_growth)[: len(head.coarse.template)]
     search = Search(head, parameters, grown, maps, size, yaw_read(points), sure)
     overlap = search.overlap(parameters, range(len(points)))
-    usual = overlap[front if front.any() else chosen].median()
-    share, aside = shares(expected_error(residual, sure, overlap - usual), near)
-    if not aside.any() or not move or int((~aside).sum()) < FEW:
-        return Turns(parameters, share, aside, aside & (overlap > usual - COVERED))
-    parameters = search.run(aside)
-    again = aside.nonzero().squeeze(-1)
-    overlap[again] = search.overlap(parameters, again.tolist())
-    return Turns(parameters, share, aside, aside & (overlap > usual - COVERED))
+    usual = overlap[front if front.any() else chosen].median(0).values
+    share, aside = shares(expected_error(residual, sure, (overlap - usual)[:, 0]), near)
+    if aside.any() and move and int((~aside).sum()) >= FEW:
+        parameters = search.run(aside)
+        again = aside.nonzero().squeeze(-1)
+        overlap[again] = search.overlap(parameters, again.tolist())
+    return Turns(parameters, share, aside, aside & ((overlap - usual)[:, 1] > -COVERED))
 
 
 def yaw_read(points: Tensor) -> np.ndarray:
@@ -183,8 +183,8 @@ class Search:
         self.yaw, self.sure = yaw, sure.numpy()
 
     def overlap(self, p: HeadParameters, frames: Iterable[int]) -> Tensor:
-        """(B,) of the heads ``p`` with the masks of these frames."""
-        return torch.tensor([self.look(t, p.matrices(slice(t, t + 1)), p)[0] for t in frames])
+        """(B, 2) of the heads ``p`` with the masks of these frames: where they are, and where they suit best."""
+        return torch.tensor([self.look(t, p.matrices(slice(t, t + 1)), p)[:2] for t in frames])
 
     def run(self, aside: Tensor) -> HeadParameters:
         """The parameters with the frames ``aside`` (T,) bool moved."""
@@ -223,7 +223,7 @@ class Search:
         costs = np.zeros((last - first + 1, len(EXTRA)))
         for k, t in enumerate(range(first, last + 1)):
             for i, extra in enumerate(EXTRA):
-                overlap, degrees = self.look(t, turned(p.matrices(slice(t, t + 1)), axis, float(extra)), p)
+                _, overlap, degrees = self.look(t, turned(p.matrices(slice(t, t + 1)), axis, float(extra)), p)
                 costs[k, i] = (1 - overlap) / OVERLAP + degrees / NORMALS
         costs -= costs.min(1, keepdims=True)
         tried = angle[first : last + 1, None] + EXTRA
@@ -235,10 +235,10 @@ class Search:
         for t, degrees in zip(range(first, last + 1), extra, strict=True):
             p.rotation[t] = matrix_to_sixd(turned(p.matrices(slice(t, t + 1)), axis, degrees)[0])[: p.rotation.shape[1]]
 
-    def look(self, t: int, matrices: Tensor, p: HeadParameters) -> tuple[float, float]:
+    def look(self, t: int, matrices: Tensor, p: HeadParameters) -> tuple[float, float, float]:
         """Of the head ``p`` of frame t with joints ``matrices`` (1, 10, 3, 3): overlap (intersection over union) with
-        the mask above the neck, and degrees to its normals (0: there are none), after the shift in the
-        picture that suits best."""
+        the mask above the neck; the same, and degrees to the normals (0: there are none), after the shift in the
+        picture that suits the mask best."""
         head, place = self.head, p.translation(slice(t, t + 1))
         vertices = head.pose(head.coarse, p.shape, p.expression[t : t + 1], matrices, place, self.grown[None])
         camera = p.camera(self.size)
@@ -248,14 +248,15 @@ class Search:
         covered = (drawn.coverage[0] > 0.5).float()
         above = covered.new_zeros(self.size, 1)
         above[:rows] = 1
-        overlap, shift = best_shift((covered * above).cpu().numpy(), ((mask > 0.5) * above).cpu().numpy())
+        here, overlap, shift = best_shift((covered * above).cpu().numpy(), ((mask > 0.5) * above).cpu().numpy())
         if normals is None:
-            return overlap, 0.0
+            return here, overlap, 0.0
         back = (-shift[0], -shift[1])
         weight = trust.roll(back, (0, 1)) * mask.roll(back, (0, 1)) * covered * above * (drawn.normals[0, ..., 2] > FACING)
         cosine = (drawn.normals[0] * normals.roll(back, (0, 1))).sum(-1).clamp(-1, 1)
         total = float(weight.sum())
-        return overlap, float(torch.rad2deg((weight * cosine.acos()).sum())) / total if total > 1 else 0.0
+        degrees = float(torch.rad2deg((weight * cosine.acos()).sum())) / total if total > 1 else 0.0
+        return here, overlap, degrees
 
 
 def turned(matrices: Tensor, axis: Tensor, degrees: float) -> Tensor:
@@ -269,15 +270,15 @@ def turned(matrices: Tensor, axis: Tensor, degrees: float) -> Tensor:
     return out
 
 
-def best_shift(covered: np.ndarray, mask: np.ndarray) -> tuple[float, tuple[int, int]]:
-    """Largest intersection over union of two (h, w) 0/1 images when the first is shifted, and the shift, rows and
-    columns, of up to a sixteenth of the picture."""
+def best_shift(covered: np.ndarray, mask: np.ndarray) -> tuple[float, float, tuple[int, int]]:
+    """Intersection over union of two (h, w) 0/1 images; the largest one when the first is shifted by up to a sixteenth
+    of the picture; and that shift, rows and columns."""
     reach = len(mask) // 16
     common = np.fft.irfft2(np.fft.rfft2(mask) * np.fft.rfft2(covered).conj(), s=mask.shape)
     common = np.roll(common, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
     row, column = np.unravel_index(common.argmax(), common.shape)
-    both = common[row, column]
-    return float(both / max(covered.sum() + mask.sum() - both, 1)), (int(row) - reach, int(column) - reach)
+    here, best = (float(both / max(covered.sum() + mask.sum() - both, 1)) for both in (common[reach, reach], common.max()))
+    return here, best, (int(row) - reach, int(column) - reach)
 
 
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:
@@ -299,7 +300,7 @@ def smoothest(costs: np.ndarray, angle: np.ndarray, first: int, last: int) -> np
     total, steps = price[a][:, None] + price[b][None], []  # (n, n): of the last two
     for k in inside[2:]:
         bend = levels[k - 2][:, None, None] - 2 * levels[k - 1][:, None] + levels[k]
-        every = total[..., None] + (bend / PACE) ** 2
+        every = total[..., None] + np.minimum((bend / PACE) ** 2, JERK)
         steps.append(every.argmin(0))
         total = every.min(0) + price[k]
     i, j = np.unravel_index(total.argmin(), total.shape)
