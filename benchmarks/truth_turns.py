@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from benchmarks.truth_clips import Clip, make_clip
-from benchmarks.truth_film import film
 from benchmarks.truth_motion import make_motion
 from scipy.spatial.transform import Rotation
 
@@ -40,10 +39,13 @@ def detected(pictures: np.ndarray, detector: LandmarkDetector) -> tuple[np.ndarr
     """What the stage landmarks stores of a film (T,H,W,3): points (T,478,3), confidence (T,478), interpolated (T,)."""
     points, found, confidence = detector.detect(pictures)
     seen = same_face(points, found)
-    return *fill(points, confidence, seen, Landmarks().max_gap), ~seen
+    points, confidence = fill(points, confidence, seen, Landmarks().max_gap)
+    return points, confidence, ~seen
 
 
-def embedded(head: Head, pictures: np.ndarray, points: np.ndarray, confidence: np.ndarray, missing: np.ndarray):
+def embedded(
+    head: Head, pictures: np.ndarray, points: np.ndarray, confidence: np.ndarray, missing: np.ndarray
+) -> Targets:
     """What the stage geometry stores of a film with the embedded estimator."""
     return as_targets(EmbeddedEstimator(head).estimate(pictures, points, missing, confidence))
 
@@ -52,11 +54,6 @@ def as_targets(maps: Geometry) -> Targets:
     """Maps as the fit reads them."""
     normals, *rest = decode_normals(encode_normals(maps.normals)), maps.depth, maps.mask, maps.confidence
     return Targets(*(torch.from_numpy(np.asarray(x, np.float32)) for x in (normals, *rest)))
-
-
-def head_turn(vertices: np.ndarray) -> np.ndarray:
-    """(T,3,3) rotations that turn the first of the heads (T,n,3) onto each (Kabsch)."""
-    return between(np.broadcast_to(vertices[:1], vertices.shape), vertices)
 
 
 def between(a: np.ndarray, b: np.ndarray) -> np.ndarray:

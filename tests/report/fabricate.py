@@ -37,7 +37,7 @@ def load_head() -> Head:
 
 
 def make_proxy(file: Path, head: Head, frames: int, size: int, aside: slice = slice(0, 0)) -> FittedHead:
-    """A head that turns, with a bump on its scalp, and a loss that falls; landmarks not believed in frames ``aside``."""
+    """A head that turns, with a bump on its scalp, and a loss that falls; frames ``aside`` have guessed landmarks."""
     parameters = HeadParameters.neutral(head, frames, size, 3.0 * size)
     turns = torch.zeros(frames, 10, 3)
     turns[:, 2, 1] = 0.4 * torch.sin(torch.arange(frames) / max(1, frames - 1) * 6.28)

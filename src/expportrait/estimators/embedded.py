@@ -136,9 +136,16 @@ class EmbeddedEstimator(GeometryEstimator):
     ) -> tuple[HeadParameters, np.ndarray]:
         """The fit with its far turns settled, by the masks (T,H,W), and the points, which are its own in these."""
         small = Outlines(masks, 128)
-        given = [torch.from_numpy(np.nan_to_num(x).astype(np.float32)).to(self.head.faces.device) for x in (points, certainty)]
+        given = [
+            torch.from_numpy(np.nan_to_num(x).astype(np.float32)).to(self.head.faces.device)
+            for x in (points, certainty)
+        ]
         found = settle_turns(
-            self.head, fitted, *given, lambda t: (small.masks(slice(t, t + 1))[0], None, None), small.size,
+            self.head,
+            fitted,
+            *given,
+            lambda t: (small.masks(slice(t, t + 1))[0], None, None),
+            small.size,
             self.settings.max_growth,
         )
         p, aside = found.parameters, found.aside.numpy() & np.isfinite(points).all((1, 2))

@@ -36,8 +36,8 @@ EXTRA = np.arange(-24, 65, 8)  # degrees, tried beyond what lies between the nei
 FARTHEST, BEYOND = 85.0, 10.0  # degrees: a head turns further than the first rarely, by about the second
 NORMALS, OVERLAP, PACE = 2.0, 0.04, 6.0  # degrees, share, degrees a frame^2: what counts as one unit of cost
 # Yaw by the depth that the detector gives its points, degrees (quality.head_turn), at the true ones, as measured. It
-# tells far turns better than the points' places do, and saturates; ``OFF`` degrees beside it cost one unit, at most MOST;
-# a jerk costs at most JERK: heads do turn fast.
+# tells far turns better than the points' places do, and saturates; ``OFF`` degrees beside it cost one unit, at most
+# MOST; a jerk costs at most JERK: heads do turn fast.
 READ, TRUE = (0.0, 16.0, 29.5, 41.0, 50.0, 59.5, 66.0, 71.0), (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0)
 OFF, MOST, JERK = 8.0, 4.0, 12.0
 SIDEWAYS = 0.8  # of a turn's axis, upright, from which on it is a yaw
@@ -114,8 +114,8 @@ def settle_turns(
 ) -> Turns:
     """Judge the frames of a landmark fit, and find the head again where its landmarks are not believed.
 
-    points (T, 478, 3) px; confidence (T,) or (T, 478); ``maps`` give a frame's estimates at ``size`` px; ``move``: false
-    leaves the parameters as they are.
+    points (T, 478, 3) px; confidence (T,) or (T, 478); ``maps`` give a frame's estimates at ``size`` px; where not
+    ``move``, the parameters stay as they are.
     """
     near, nothing = judged(parameters), torch.zeros(len(points), dtype=torch.bool)
     if not near.any():
@@ -217,9 +217,11 @@ class Search:
             return  # which way, nothing tells
         axis = F.normalize(axis, dim=0)
         fronts = forward(p)
-        angle = torch.rad2deg(
-            torch.atan2(torch.linalg.cross(camera.expand_as(fronts), fronts) @ axis, fronts[:, 2])
-        ).cpu().numpy()
+        angle = (
+            torch.rad2deg(torch.atan2(torch.linalg.cross(camera.expand_as(fronts), fronts) @ axis, fronts[:, 2]))
+            .cpu()
+            .numpy()
+        )
         costs = np.zeros((last - first + 1, len(EXTRA)))
         for k, t in enumerate(range(first, last + 1)):
             for i, extra in enumerate(EXTRA):
@@ -252,7 +254,9 @@ class Search:
         if normals is None:
             return here, overlap, 0.0
         back = (-shift[0], -shift[1])
-        weight = trust.roll(back, (0, 1)) * mask.roll(back, (0, 1)) * covered * above * (drawn.normals[0, ..., 2] > FACING)
+        weight = (
+            trust.roll(back, (0, 1)) * mask.roll(back, (0, 1)) * covered * above * (drawn.normals[0, ..., 2] > FACING)
+        )
         cosine = (drawn.normals[0] * normals.roll(back, (0, 1))).sum(-1).clamp(-1, 1)
         total = float(weight.sum())
         degrees = float(torch.rad2deg((weight * cosine.acos()).sum())) / total if total > 1 else 0.0
@@ -277,7 +281,9 @@ def best_shift(covered: np.ndarray, mask: np.ndarray) -> tuple[float, float, tup
     common = np.fft.irfft2(np.fft.rfft2(mask) * np.fft.rfft2(covered).conj(), s=mask.shape)
     common = np.roll(common, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
     row, column = np.unravel_index(common.argmax(), common.shape)
-    here, best = (float(both / max(covered.sum() + mask.sum() - both, 1)) for both in (common[reach, reach], common.max()))
+    here, best = (
+        float(both / max(covered.sum() + mask.sum() - both, 1)) for both in (common[reach, reach], common.max())
+    )
     return here, best, (int(row) - reach, int(column) - reach)
 
 
@@ -289,7 +295,7 @@ def runs(flags: np.ndarray) -> list[tuple[int, int]]:
 
 def smoothest(costs: np.ndarray, angle: np.ndarray, first: int, last: int) -> np.ndarray:
     """(K,) degrees beyond ``angle`` (T,) in the frames ``first`` to ``last``: the path through ``costs`` (K, n) of
-    EXTRA with the least sum of costs and of squared second differences of the angle (dynamic programming over pairs)."""
+    EXTRA with the least sum of costs and squared second differences of the angle (dynamic programming over pairs)."""
     n = len(EXTRA)
     known = lambda t: np.full(n, angle[t]) if 0 <= t < len(angle) else None  # noqa: E731
     levels = [known(first - 2), known(first - 1)]
