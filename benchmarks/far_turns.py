@@ -25,12 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.proxy_truth import shared_head
 from benchmarks.truth_film import film
 from benchmarks.truth_observe import interocular
-from benchmarks.truth_scores import facial
-from benchmarks.truth_turns import detected, pose_error, turned_clip
+from benchmarks.truth_turns import detected, turned_clip
+from scipy.spatial.transform import Rotation
 
 from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.estimators.quality import head_turn
 from expportrait.fit.landmarks import fit_landmarks, landmark_error
+from expportrait.fit.rotation import axis_angle_to_matrix
 from expportrait.fit.turned import turn_of
 from expportrait.progress import progress
 
@@ -57,9 +58,10 @@ def measure(job: tuple[int, str]) -> list[dict[str, float]]:
     residual = landmark_error(head, p.camera().project(posed), torch.from_numpy(points)).numpy()
     angle = np.abs(yaw + pitch)
     residual = residual / np.median(residual[angle < 20])
-    face = facial(head)
-    vertices = head.pose(head.dense, p.shape, p.expression, p.matrices(), p.translation()).numpy()
-    off = pose_error(vertices[:, face].astype(float), clip.vertices[:, face].astype(float))
+    true, fitted = (
+        head_joint(matrices) for matrices in (axis_angle_to_matrix(torch.from_numpy(clip.pose)), p.matrices())
+    )
+    off = np.degrees(Rotation.from_matrix(fitted @ true.transpose(0, 2, 1)).magnitude())
     gap = (
         100 * np.linalg.norm(points[..., :2] - clip.landmarks[..., :2], axis=-1) / interocular(clip.landmarks)[:, None]
     )
@@ -80,6 +82,11 @@ def measure(job: tuple[int, str]) -> list[dict[str, float]]:
         row |= {"confidence": confidence[t].mean(), "turn": turn[t], "residual": residual[t], "off": off[t]}
         rows.append(row | {"read": abs(read[t, 0]), "sideways": yaw[HALF // 2] != 0})
     return rows
+
+
+def head_joint(matrices: torch.Tensor) -> np.ndarray:
+    """(T,3,3): how the head stands, of all joints' turns (T,10,3,3)."""
+    return (matrices[:, 0] @ matrices[:, 1] @ matrices[:, 2]).numpy()
 
 
 def main(people: Annotated[int, typer.Option()] = 4, jobs: Annotated[int, typer.Option()] = 1) -> None:

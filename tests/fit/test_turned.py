@@ -15,7 +15,7 @@ from expportrait.render import render
 from expportrait.store import Store, StoreWriter
 from tests.fit.make import Truth, make_truth
 
-FRAMES, FAR, SAID = 13, 80.0, 35.0
+FRAMES, FAR, SAID = 17, 80.0, 35.0
 FLAT = 1.5  # the detector's depth is flatter by this
 COARSE = Proxy(coarse_size=64, fine_size=128, offsets="none")
 

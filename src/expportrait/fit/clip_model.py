@@ -25,7 +25,7 @@ from expportrait.render import Fragments, fragments
 
 FACE_PACE, EAR_PACE = 0.15, 0.1
 UNSEEN = 0.05  # trust in the maps of a frame without landmarks
-FOUND_AGAIN = 0.15  # in the maps of a frame whose landmarks are not believed, where the head fits the silhouette
+FOUND_AGAIN = 0.1  # in the maps of a frame whose landmarks are not believed, where the head fits the silhouette
 WORN = {"scalp": 0.0, "body": 0.2}  # trust in the maps of hair and clothes where the head has none yet
 STIFF_EARS = 10  # times the strain term
 HELD_EARS = 1000  # times L_mag: ears stay where D_s starts, hair around them would stretch and crumple them

@@ -34,7 +34,7 @@ NEAR = 12  # frames around a turn that are judged with it: points that have left
 FEW = 3  # frames that must be believed, for there is nothing else to go on from
 EXTRA = np.arange(-24, 65, 8)  # degrees, tried beyond what lies between the neighbours
 FARTHEST, BEYOND = 85.0, 10.0  # degrees: a head turns further than the first rarely, by about the second
-NORMALS, OVERLAP, PACE = 2.0, 0.04, 6.0  # degrees, share, degrees a frame^2: what counts as one unit of cost
+NORMALS, OVERLAP, PACE = 2.0, 0.08, 6.0  # degrees, share, degrees a frame^2: what counts as one unit of cost
 # Yaw by the depth that the detector gives its points, degrees (quality.head_turn), at the true ones, as measured. It
 # tells far turns better than the points' places do, and saturates; ``OFF`` degrees beside it cost one unit, at most
 # MOST; a jerk costs at most JERK: heads do turn fast.
