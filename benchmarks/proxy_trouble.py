@@ -169,8 +169,8 @@ TROUBLES = {
     "lost third": lost,
     "turns": nothing,
     "portrait": single,
-    "far, real points": nothing,
-    "far, real points and maps": nothing,
+    "far turn": nothing,
+    "far turn embedded": nothing,
 }
 
 
@@ -197,7 +197,7 @@ def run(job: tuple[str, str, int, int, str, Path | None]) -> tuple[str, str, dic
     torch.set_num_threads(1)
     head = shared_head()
     if trouble.startswith("far"):
-        clip, seen = profile(person, frames, variant == "noisy", trouble.endswith("maps"))
+        clip, seen = profile(person, frames, variant == "noisy", trouble.endswith("embedded"))
     else:
         yaw = {"yaw": FAR} if trouble.startswith("turns") else {}
         clip = make_clip(head, person, 0, frames, **yaw)
@@ -238,7 +238,7 @@ def main() -> None:
         for trouble, method, scores in progress(pool.map(run, jobs), len(jobs), "fits"):
             found.setdefault((trouble, method), []).append(scores)
     print(f"{o.people} people x {o.frames} frames, {o.variant}: fit (coarse)\n")
-    print(f"| {'trouble':25} |" + "|".join(f" {name:17} " for name in FIGURES) + "|")
+    print(f"| {'trouble':18} |" + "|".join(f" {name:17} " for name in FIGURES) + "|")
     print("| --- |" + " --- |" * len(FIGURES))
     for trouble in chosen:
         fit, coarse = (
@@ -246,7 +246,7 @@ def main() -> None:
             for method in ("fit", "coarse")
         )
         cells = (f" {f'{ours:.2f} ({alone:.2f})':17} " for ours, alone in zip(fit, coarse, strict=True))
-        print(f"| {trouble:25} |" + "|".join(cells) + "|")
+        print(f"| {trouble:18} |" + "|".join(cells) + "|")
 
 
 if __name__ == "__main__":
