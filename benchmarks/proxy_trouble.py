@@ -3,7 +3,8 @@
     python benchmarks/proxy_trouble.py [--people 2] [--frames 16] [--variant noisy] [--only hand,glasses]
 
 Errors against the truth, over the whole head, also where something hides it; in brackets those of the coarse head
-alone. The clips are those of proxy_truth.py.
+alone. The clips are those of proxy_truth.py, and films of heads that turn far (truth_turns.py). pose_deg: by how much
+the head is turned wrongly in the worst frame.
 """
 
 import argparse
@@ -23,26 +24,31 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.proxy_truth import shared_head
 from benchmarks.truth_clips import SIZE, Clip, make_clip
+from benchmarks.truth_film import film
 from benchmarks.truth_observe import interocular, observe
 from benchmarks.truth_pictures import save_picture
 from benchmarks.truth_scores import (
+    facial,
     fitted_vertices,
     landmark_error,
     normal_scores,
     projected_landmarks,
     surface_scores,
 )
+from benchmarks.truth_turns import detected, embedded, pose_error, there_and_back, turned_clip
 
 from expportrait.config import Proxy
 from expportrait.estimators.gaps import fill
+from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.fit.proxy import fit_proxy
 from expportrait.fit.targets import Targets
 from expportrait.margins import Margins
 from expportrait.progress import progress
 
-FIGURES = ("normal_deg", "normal_face_deg", "surface_face_mm", "surface_rest_mm", "landmark_iod")
+FIGURES = ("normal_deg", "normal_face_deg", "surface_face_mm", "surface_rest_mm", "landmark_iod", "pose_deg")
 HAND, GLASSES = 0.05, 0.012  # m before the head
 FAR = (75, 75)  # degrees
+PROFILE = 80  # degrees, to which heads turn and back before the real detector
 Observed = tuple[Targets, torch.Tensor, torch.Tensor]
 
 
@@ -188,7 +194,20 @@ TROUBLES = {
     "lost third": lost,
     "turns": nothing,
     "portrait": single,
+    "far turn": nothing,
+    "far turn embedded": nothing,
 }
+
+
+def profile(person: int, frames: int, noisy: bool, maps: bool) -> tuple[Clip, Observed]:
+    """A head that turns to a side and back; points by the real detector from the painted film, by the embedded
+    estimator ``maps`` too."""
+    head = shared_head()
+    clip = turned_clip(head, person, there_and_back(PROFILE * (-1) ** person, frames), np.zeros(frames))
+    pictures = film(head, clip, person, 0)
+    points, confidence, missing = detected(pictures, LandmarkDetector())
+    targets = embedded(head, pictures, points, confidence, missing) if maps else observe(clip, (person, 0), noisy)[0]
+    return clip, (targets, torch.from_numpy(points), torch.from_numpy(confidence))
 
 
 def only(clip: Clip, frames: slice) -> Clip:
@@ -202,9 +221,12 @@ def run(job: tuple[str, str, int, int, str, Path | None]) -> tuple[str, str, dic
     trouble, method, person, frames, variant, pictures = job
     torch.set_num_threads(1)
     head = shared_head()
-    yaw = {"yaw": FAR} if trouble.startswith("turns") else {}
-    clip = make_clip(head, person, 0, frames, **yaw)
-    seen = observe(clip, (person, 0), variant == "noisy")
+    if trouble.startswith("far"):
+        clip, seen = profile(person, frames, variant == "noisy", trouble.endswith("embedded"))
+    else:
+        yaw = {"yaw": FAR} if trouble.startswith("turns") else {}
+        clip = make_clip(head, person, 0, frames, **yaw)
+        seen = observe(clip, (person, 0), variant == "noisy")
     targets, points, confidence = TROUBLES[trouble](clip, seen, np.random.default_rng([5, person]))
     if trouble == "portrait":
         clip = only(clip, slice(t := portrait(clip), t + 1))
@@ -212,6 +234,8 @@ def run(job: tuple[str, str, int, int, str, Path | None]) -> tuple[str, str, dic
     vertices, camera = fitted_vertices(head, fit), fit.parameters.camera()
     scores = surface_scores(head, vertices.numpy(), clip) | normal_scores(head, vertices, camera, clip)
     scores["landmark_iod"] = landmark_error(head, projected_landmarks(head, vertices, camera), clip)
+    face = facial(head)
+    scores["pose_deg"] = float(pose_error(vertices[:, face].double().numpy(), clip.vertices[:, face]).max())
     if pictures:
         pictures.mkdir(parents=True, exist_ok=True)
         save_picture(pictures / f"{trouble.replace(' ', '_')}_{person}_{method}.jpg", head, fit, clip, targets)

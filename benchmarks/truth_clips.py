@@ -60,9 +60,11 @@ def posed(head: Head, person: Person, motion: Motion, offset: torch.Tensor, foca
     return vertices, landmarks, eyes, place
 
 
-def make_clip(head: Head, person: int, clip: int, frames: int, yaw: tuple[float, float] = YAW) -> Clip:
-    """Render one clip of one person, whose farthest turn lies between ``yaw`` degrees."""
-    someone, motion = make_person(head, person), make_motion((person, clip), frames, yaw)
+def make_clip(
+    head: Head, person: int, clip: int, frames: int, yaw: tuple[float, float] = YAW, motion: Motion | None = None
+) -> Clip:
+    """Render one clip of one person, whose farthest turn lies between ``yaw`` degrees, or who moves as ``motion``."""
+    someone, motion = make_person(head, person), motion or make_motion((person, clip), frames, yaw)
     random = np.random.default_rng([3, person, clip])
     moved = someone.dynamic(activations(motion.units, motion.jaw))
     mean = moved.mean(0)

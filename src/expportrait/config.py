@@ -190,6 +190,9 @@ class Proxy(Section):
     )
     static_on_face: float = Field(1.0, ge=0, le=1, description="m_s on the face for clips; hair, neck, clothes have 1")
     static_on_face_single: float = Field(0.1, ge=0, le=1, description="m_s on the face where one image is all there is")
+    max_aside: float = Field(
+        0.8, ge=0, le=1, description="share of the frames whose landmarks may be guesses in far turns (docs/proxy.md)"
+    )
     max_growth: float = Field(0.06, ge=0, description="farthest from the scalp that hair starts, m")
 
     w_landmark: float = Field(4.0, ge=0, description="eq. (5), per inter-ocular distance")

@@ -36,8 +36,8 @@ def load_head() -> Head:
     return Head.load(**HEAD)
 
 
-def make_proxy(file: Path, head: Head, frames: int, size: int) -> FittedHead:
-    """A head that turns, with a bump on its scalp, and a loss that falls."""
+def make_proxy(file: Path, head: Head, frames: int, size: int, aside: slice = slice(0, 0)) -> FittedHead:
+    """A head that turns, with a bump on its scalp, and a loss that falls; frames ``aside`` have guessed landmarks."""
     parameters = HeadParameters.neutral(head, frames, size, 3.0 * size)
     turns = torch.zeros(frames, 10, 3)
     turns[:, 2, 1] = 0.4 * torch.sin(torch.arange(frames) / max(1, frames - 1) * 6.28)
@@ -60,6 +60,8 @@ def make_proxy(file: Path, head: Head, frames: int, size: int) -> FittedHead:
     noise = torch.rand(frames, generator=torch.Generator().manual_seed(0))
     errors = {"landmark": 0.015 + 0.01 * noise, "normal_deg": 8 + 2 * noise, "overlap": 0.95 - 0.02 * noise}
     fit = ProxyFit(parameters, static, torch.zeros(frames, 5, 3), vertices, losses, errors)
+    fit.landmarks_aside = torch.zeros(frames, dtype=torch.bool)
+    fit.landmarks_aside[aside] = True
     with StoreWriter(file, {"key": f"proxy-{file.stem}", "settings": {"head": HEAD}}) as out:
         save_proxy(out, fit, head)
         out.attrs(seconds={"landmarks": 1.5, "coarse": 4.0})

@@ -27,7 +27,7 @@ from expportrait.stages import PER_CLIP, PER_PAIR
 from expportrait.stages.report import STAGE, build
 from expportrait.store import Store, decode_normals
 from tests.report.browser import look, needs_browser
-from tests.report.fabricate import HEAD, NO_FACE, failed_at, index_all, make_clip, row
+from tests.report.fabricate import HEAD, NO_FACE, failed_at, index_all, load_head, make_clip, make_proxy, row
 
 NASTY = "<script>document.title = 'taken over'</script><img src=x onerror=alert(1)> \" ' & </td></table>"
 ROWS = [row("full", person="a & b"), row("second"), row("portrait"), row("faceless"), row("gone"), row("nasty")]
@@ -263,6 +263,25 @@ def test_media_of_clips_no_longer_shown_are_removed(copy):
     assert len(media_times(copy)) == 1
     page = report(copy, max_clips=0)
     assert media_times(copy) == {} and "0 of 6" in page.read_text("utf-8")
+
+
+def test_frames_whose_landmarks_are_guesses_are_marked_in_the_strip(copy):
+    plain = np.asarray(Image.open(copy / "report" / "media" / "full" / "frames.jpg"))
+    make_proxy(copy / "proxy" / "full.zarr", load_head(), 12, 96, aside=slice(6, 12))
+    again = {stage: Outcome("ok", f"new-{stage}") for stage in PER_CLIP}
+    index_all(copy, SHARDS, OUTCOMES | {"full": again})
+    text = " ".join(Parsed(report(copy, frames=4).read_text("utf-8")).text.split())
+    assert text.count("6 of 12 frames, whose landmarks are guesses") == text.count("whose landmarks are guesses") == 1
+    strip = np.asarray(Image.open(copy / "report" / "media" / "full" / "frames.jpg")).astype(int)
+    assert strip.shape[1] == 4 * 160 and len(strip) > len(plain) == 160
+
+    def orange(part: np.ndarray) -> float:
+        return float(((part[..., 0] > 200) & (part[..., 2] < 90)).mean())
+
+    bar = strip[162:]
+    assert orange(bar[:, :310]) == 0 and orange(bar[:, 330:]) > 0.9
+    assert all(orange(strip[1:3, 160 * k + 8 : 160 * k + 150]) == 0 for k in (0, 1))
+    assert all(orange(strip[1:3, 160 * k + 8 : 160 * k + 150]) > 0.8 for k in (2, 3))
 
 
 def test_a_damaged_store_costs_one_card_only(copy):

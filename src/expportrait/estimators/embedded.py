@@ -20,6 +20,7 @@ from expportrait.estimators.mediapipe import SelfieSegmenter, shipped
 from expportrait.fit.growth import grow
 from expportrait.fit.landmarks import fit_landmarks, landmark_error
 from expportrait.fit.parameters import HeadParameters
+from expportrait.fit.turned import settle_turns
 from expportrait.head import Head
 from expportrait.margins import NONE, Margins
 from expportrait.render import render
@@ -91,7 +92,9 @@ class EmbeddedEstimator(GeometryEstimator):
         certainty = np.where((seen & ~interpolated)[:, None], certainty, 0).astype(np.float32)
         size = frames.shape[1]
         masks = self.masks(frames, points, seen, margins)
-        fitted = self.fit(points, certainty, seen, size) if seen.any() else None
+        fitted = None
+        if seen.any():
+            fitted, points = self.turned(self.fit(points, certainty, seen, size), points, certainty, masks, margins)
         grown = self.grown(fitted, masks, margins) if fitted is not None and self.volume else None
         heights = face_height(np.nan_to_num(points))
         heights = np.where(seen, heights, np.median(heights[seen]) if seen.any() else FACE_SHARE * size)
@@ -133,6 +136,31 @@ class EmbeddedEstimator(GeometryEstimator):
         device = self.head.faces.device
         target = torch.from_numpy(points[nearest].astype(np.float32)).to(device)
         return fit_landmarks(self.head, target, torch.from_numpy(certainty).to(device), size, self.settings)
+
+    def turned(
+        self, fitted: HeadParameters, points: np.ndarray, certainty: np.ndarray, masks: np.ndarray, margins: Margins
+    ) -> tuple[HeadParameters, np.ndarray]:
+        """The fit with its far turns settled, by the masks (T,H,W), and the points, which are its own in these."""
+        small = Outlines(masks, 128, margins)
+        given = [
+            torch.from_numpy(np.nan_to_num(x).astype(np.float32)).to(self.head.faces.device)
+            for x in (points, certainty)
+        ]
+        found = settle_turns(
+            self.head,
+            fitted,
+            *given,
+            lambda t: (small.masks(slice(t, t + 1))[0], None, None),
+            small.size,
+            self.settings.max_growth,
+            margins=margins,
+        )
+        p, aside = found.parameters, found.aside.numpy() & np.isfinite(points).all((1, 2))
+        posed = self.head.pose(self.head.landmarks, p.shape, p.expression, p.matrices(), p.translation())
+        own = p.camera().project(posed).cpu().numpy()
+        points = points.copy()
+        points[aside, :, :2] = own[aside]
+        return p, points
 
     def grown(self, fitted: HeadParameters, masks: np.ndarray, margins: Margins = NONE) -> Tensor:
         """(n_c,3) m: hair of one shape for the whole clip, out to the masks' outlines."""

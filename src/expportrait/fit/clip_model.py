@@ -6,23 +6,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expportrait.config import Proxy
+from expportrait.errors import ClipError
 from expportrait.fit.bias import NormalBias
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.frames import FrameFile
 from expportrait.fit.growth import LONG, ears, grow, thickness_axes, unexplained
-from expportrait.fit.landmarks import charbonnier, interocular, landmark_error, point_weights
+from expportrait.fit.landmarks import LOST, charbonnier, interocular, landmark_error, point_weights
 from expportrait.fit.losses import OffsetEnergy, OffsetWeights, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.perspective import depth_shift
 from expportrait.fit.posture import turns_in
 from expportrait.fit.seen import places
 from expportrait.fit.targets import TargetSource, target_files
+from expportrait.fit.turned import settle_turns
 from expportrait.head import Head
 from expportrait.head.topology import edges_of
 from expportrait.render import Fragments, fragments
 
 FACE_PACE, EAR_PACE = 0.15, 0.1
 UNSEEN = 0.05  # trust in the maps of a frame without landmarks
+FOUND_AGAIN = 0.1  # in the maps of a frame whose landmarks are not believed, where the head fits the silhouette
 WORN = {"scalp": 0.0, "body": 0.2}  # trust in the maps of hair and clothes where the head has none yet
 STIFF_EARS = 10  # times the strain term
 HELD_EARS = 1000  # times L_mag: ears stay where D_s starts, hair around them would stretch and crumple them
@@ -58,6 +61,8 @@ class ClipModel:
         self.device = device = head.coarse.template.device
         self.head, self.s, self.backend = head, settings, backend
         self.points, self.confidence = points.to(device), confidence.to(device)
+        self.detected = self.points  # those of frames set aside are replaced in ``points``
+        self.aside = torch.zeros(len(points), dtype=torch.bool)  # frames whose landmarks are not believed
         self.frames, self.size = targets.frames, targets.size
         self.targets = target_files(targets, {settings.coarse_size, settings.fine_size}, device)
         self.weights = point_weights(head, self.points, self.confidence, settings)
@@ -198,7 +203,7 @@ class ClipModel:
         for one in frames.split(1):
             targets, vertices = self.targets[size][one], self.vertices(one, dense)
             projected = self.parameters.camera().project(self.landmarks(vertices))
-            landmark.append(landmark_error(self.head, projected, self.points[one]))
+            landmark.append(landmark_error(self.head, projected, self.detected[one]))
             rendered = self.rendered(vertices, size, dense)
             sure = targets.confidence * targets.mask
             at = places(vertices[0], faces, rendered, self.parameters.camera(size))
@@ -213,6 +218,47 @@ class ClipModel:
             aside.append((1 - (shown * self.kept(one, size)).sum() / shown.sum().clamp_min(1))[None])
         figures = {"landmark": landmark, "normal_deg": normal, "overlap": overlap, "set_aside": aside}
         return {name: torch.cat(values) for name, values in figures.items()} | {"evidence": evidence / len(frames)}
+
+    @torch.no_grad()
+    def settle_turns(self, move: bool) -> None:
+        """Weigh the landmarks of far turns by how far they are off; in frames set aside the head is found again where
+        it may ``move``, and its own points stand for the detector's, with little weight."""
+        maps = self.targets[self.s.coarse_size]
+
+        def at(t: int) -> tuple[Tensor, Tensor, Tensor]:
+            one = maps[torch.tensor([t])]
+            return one.mask[0], one.normals[0], one.confidence[0]
+
+        found = settle_turns(
+            self.head,
+            self.parameters,
+            self.points,
+            self.confidence,
+            at,
+            maps.size,
+            self.s.max_growth,
+            move,
+            maps.margins,
+        )
+        count = int(found.aside.sum())
+        if count > self.s.max_aside * self.frames:
+            raise ClipError(
+                f"in {count} of {self.frames} frames the landmarks are guesses, as in far turns: too little is left "
+                f"to fit a head to (proxy.max_aside: {self.s.max_aside:.0%})"
+            )
+        self.parameters, self.aside = found.parameters, found.aside
+        aside = found.aside.to(self.device)
+        if aside.any():
+            p = found.parameters
+            posed = self.head.pose(self.head.landmarks, p.shape, p.expression, p.matrices(), p.translation())
+            own = torch.cat([p.camera().project(posed), self.points[..., 2:]], -1)
+            self.points = torch.where(aside[:, None, None], own, self.points)
+            self.unit = interocular(self.points).clamp_min(1)[:, None, None]
+        usual = self.weights[~aside].mean(0) if not aside.all() else self.weights.mean(0)
+        self.weights = self.weights * found.share.to(self.device)[:, None]
+        self.weights[aside] = LOST * self.trust[aside, None] * usual
+        again = found.found.to(self.device)
+        self.trust[again] = self.trust[again].clamp_min(FOUND_AGAIN)
 
     @torch.no_grad()
     def anchor_depth(self) -> None:

@@ -62,6 +62,7 @@ class ProxyFit:
     errors: dict[str, Tensor] = field(default_factory=dict)
     frame_weight: Tensor | None = None  # (T,) 0..1, how much a frame's own estimates counted
     set_aside: Tensor | None = None  # (T,) share of a frame's mask that counted for nothing
+    landmarks_aside: Tensor | None = None  # (T,) bool, frames whose landmarks were not believed
     evidence: Tensor | None = None  # (n_d,) 0..1, mean trust in what the estimates say of a vertex
     normal_bias: float | None = None  # degrees, root mean square of what the estimated normals were taken to lean
 
@@ -131,7 +132,8 @@ class ProxyFitter(ClipModel):
         old = self.evaluate(self.s.coarse_size, dense, views)
         run()
         new = self.evaluate(self.s.coarse_size, dense, views)
-        worse = [not new[k].mean() <= 1.02 * old[k].mean() for k in ("landmark", "normal_deg")]
+        told = ~self.aside[views] if not self.aside[views].all() else slice(None)  # guesses say nothing of a stage
+        worse = [not new[k][told].mean() <= 1.02 * old[k][told].mean() for k in ("landmark", "normal_deg")]
         if all(worse) or not self.parameters.finite() or not torch.isfinite(self.static_raw).all():
             self.parameters, self.static_raw, self.bias.turn = before
 
@@ -140,6 +142,7 @@ class ProxyFitter(ClipModel):
         s, self.track = self.s, track or (lambda stage, loss: None)
         self.losses: list[tuple[str, dict[str, float]]] = []
         self.parameters = self.landmark_fit() if start is None else start.copy()
+        self.settle_turns(move=start is None)
         self.anchor_depth()
         if s.coarse_passes:
             self.guarded("coarse", False, self.coarse)
@@ -164,6 +167,7 @@ class ProxyFitter(ClipModel):
             errors,
             self.trust,
             set_aside,
+            self.aside,
             evidence,
             self.bias.degrees(),
         )

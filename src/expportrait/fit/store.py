@@ -51,6 +51,8 @@ def save_proxy(out: StoreWriter, fit: ProxyFit, head: Head) -> None:
         out.array("frame_weight", fit.frame_weight.cpu().numpy(), meaning="share that the frame's own estimates had")
     if fit.set_aside is not None:
         out.array("set_aside", fit.set_aside.cpu().numpy(), meaning="share of the mask that counted for nothing")
+    if fit.landmarks_aside is not None:
+        out.array("landmarks_aside", fit.landmarks_aside.cpu().numpy(), meaning="landmarks not believed: guesses")
     if fit.evidence is not None:
         out.array("evidence", fit.evidence.cpu().numpy(), meaning="mean trust in what the estimates say of a vertex")
     terms = [name for names in TERMS.values() for name in names]

@@ -25,7 +25,7 @@ from expportrait.video.write import write_mp4
 
 VERSION = 3  # bump when equal stores give other media
 FILE = "card.json"
-STRIP = 160  # px, height of the strip of frames
+STRIP, BAR = 160, 8  # px, height of the strip of frames, and of the bar below it
 
 
 # what is shown, array of the proxy store, factor, unit, and what it is measured against
@@ -106,9 +106,16 @@ def _draw(stores: dict[str, Store], folder: Path, settings: Report) -> Card:
         card.pictures.append({"file": f"{name}.jpg", "caption": caption, "size": len(image)})
 
     picked = np.unique(np.linspace(0, count - 1, min(settings.frames, count)).round().astype(int))
-    panels.save(panels.strip([frames[int(t)] for t in picked], STRIP), folder / "frames.jpg")
-    card.strip = {"file": "frames.jpg", "width": STRIP * len(picked), "height": STRIP}
+    aside = _set_aside(stores.get("proxy"), count)
+    image = panels.strip([frames[int(t)] for t in picked], STRIP, aside[picked])
+    if aside.any():
+        image = np.concatenate([image, panels.timeline(aside, image.shape[1], BAR)])
+    panels.save(image, folder / "frames.jpg")
+    card.strip = {"file": "frames.jpg", "width": image.shape[1], "height": image.shape[0]}
     card.facts += _crop_facts(stores["crop"].attrs, frames.shape)
+    if aside.any():
+        told = "of the frames below they have a border, in the bar, which is the whole clip, a colour"
+        card.facts.append(("set aside", f"{int(aside.sum())} of {count} frames, whose landmarks are guesses; {told}"))
     if "landmarks" in stores:
         store = stores["landmarks"]
         guessed = store["interpolated"]
@@ -140,6 +147,13 @@ def _shown_frame(proxy: Store | None, count: int) -> int:
         return count // 2
     error = proxy["landmark_error"]
     return int(np.argsort(error, kind="stable")[len(error) // 2])
+
+
+def _set_aside(proxy: Store | None, count: int) -> np.ndarray:
+    """(T,) bool: frames whose landmarks the fit did not believe."""
+    if proxy is None or "landmarks_aside" not in proxy:
+        return np.zeros(count, bool)
+    return proxy["landmarks_aside"].astype(bool)
 
 
 def _crop_facts(attrs: dict[str, Any], shape: tuple[int, ...]) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ IRISES = slice(468, 478)
 TURN = 40.0  # degrees to either side of the front
 ERROR_TOP = 45.0  # degrees, the end of the error's colours
 ONE_SIDED = 110  # grey
+MARK = (255, 120, 0)  # frames set aside
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -31,9 +33,20 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
 
 
-def strip(frames: list[np.ndarray], height: int) -> np.ndarray:
-    """Square frames beside each other."""
-    return np.concatenate([resize(frame, height) for frame in frames], axis=1)
+def strip(frames: list[np.ndarray], height: int, marked: Iterable[bool] = ()) -> np.ndarray:
+    """Square frames beside each other; those that are ``marked`` have a frame."""
+    small = [resize(frame, height) for frame in frames]
+    for image, _ in filter(itemgetter(1), zip(small, marked, strict=False)):
+        cv2.rectangle(image, (0, 0), (height - 1, height - 1), MARK, 2 * max(1, height // 40))
+    return np.concatenate(small, axis=1)
+
+
+def timeline(flags: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A bar as long as the clip, coloured in the frames of flags (T,) bool."""
+    bar = np.full((height, width, 3), ONE_SIDED, np.uint8)
+    for t in np.flatnonzero(flags):
+        bar[:, t * width // len(flags) : max(t * width // len(flags) + 1, (t + 1) * width // len(flags))] = MARK
+    return bar
 
 
 def landmarks(frame: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:

@@ -1,0 +1,326 @@
+"""Far turns: frames whose landmarks are guesses, and where the head stands in them.
+
+Near profile the landmark detector flattens the head, loses it, or finds it elsewhere. How far its points are off is
+told by its own confidence and by how badly a head can be fitted to them (benchmarks/far_turns.py); where a grown head
+is at hand, by the silhouette too. Frames that are too far off are set aside: they go on from their neighbours, and how
+far the head turns in between is chosen by normals and silhouette, evenly over time.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import maximum_filter1d
+from torch import Tensor
+
+from expportrait.estimators.quality import head_turn
+from expportrait.fit.growth import grow
+from expportrait.fit.landmarks import landmark_error
+from expportrait.fit.parameters import HeadParameters
+from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_sixd
+from expportrait.head import JOINTS, Head
+from expportrait.margins import NONE, Margins
+from expportrait.render import render
+
+# Error of the detector's points as measured, % of the inter-ocular distance: what unsureness costs, what a residual as
+# large as the clip's usual one does, and what is lost by one unit of overlap with the mask.
+UNSURE, MISFIT, UNCOVERED = 8.0, 1.6, 100.0
+USUAL = 3.3  # the same in frontal frames
+GOOD, GUESS = 4.5, 9.0  # the error up to which points keep their weight, and from which they are not believed at all
+CALM = 0.02  # inter-ocular distances, largest residual that passes for usual
+TURNED = 25.0  # degrees, as fitted, from which on a frame is judged; nearer to the camera hands and faces explain more
+NEAR = 12  # frames around a turn that are judged with it: points that have left the face say nothing of it
+FEW = 3  # frames that must be believed, for there is nothing else to go on from
+EXTRA = np.arange(-24, 65, 8)  # degrees, tried beyond what lies between the neighbours
+FARTHEST, BEYOND = 85.0, 10.0  # degrees: a head turns further than the first rarely, by about the second
+NORMALS, OVERLAP, PACE = 2.0, 0.08, 6.0  # degrees, share, degrees a frame^2: what counts as one unit of cost
+# Yaw by the depth that the detector gives its points, degrees (quality.head_turn), at the true ones, as measured. It
+# tells far turns better than the points' places do, and saturates; ``OFF`` degrees beside it cost one unit, at most
+# MOST; a jerk costs at most JERK: heads do turn fast.
+READ, TRUE = (0.0, 16.0, 29.5, 41.0, 50.0, 59.5, 66.0, 71.0), (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0)
+OFF, MOST, JERK = 8.0, 4.0, 12.0
+SIDEWAYS = 0.8  # of a turn's axis, upright, from which on it is a yaw
+LOST = 0.1  # confidence below which nothing was detected
+COVERED = 0.05  # of the usual overlap that a head found again may lack
+FACING = 0.2  # cosine to the view from which on a vertex's normal is compared
+
+Maps = Callable[[int], tuple[Tensor, Tensor | None, Tensor | None]]  # frame -> mask (h, w), normals (h, w, 3), trust
+
+
+@dataclass
+class Masks:
+    """The masks of some ``frames`` of a clip, as ``growth.grow`` reads them."""
+
+    maps: Maps
+    chosen: Tensor
+    size: int
+    margins: Margins
+
+    @property
+    def frames(self) -> int:
+        return len(self.chosen)
+
+    def masks(self, frames: slice) -> Tensor:
+        return torch.stack([self.maps(t)[0] for t in self.chosen[frames].tolist()])
+
+
+@dataclass
+class Turns:
+    """What is made of a clip's far turns. ``parameters``: with the frames set aside moved to where they are thought to
+    be; ``share`` (T,) 0..1: weight of the frames' landmarks, 0 in those ``aside`` (T,) bool; ``found`` (T,) bool: of
+    these, where the head then fits its silhouette."""
+
+    parameters: HeadParameters
+    share: Tensor
+    aside: Tensor
+    found: Tensor
+
+
+def forward(parameters: HeadParameters) -> Tensor:
+    """(T, 3): where the face looks, in camera space."""
+    m = parameters.matrices()
+    return (m[:, 0] @ m[:, 1] @ m[:, 2])[..., 2]
+
+
+def turn_of(parameters: HeadParameters) -> Tensor:
+    """(T,) degrees between where the face looks and the camera's axis."""
+    return torch.rad2deg(forward(parameters)[:, 2].clamp(-1, 1).acos())
+
+
+def expected_error(residual: Tensor, sure: Tensor, overlap: Tensor | None = None) -> Tensor:
+    """(T,) % of the inter-ocular distance by which the detector's points are thought to be off, from a frame's own
+    ``residual`` (T,) over the clip's usual one, its mean confidence ``sure`` (T,), and ``overlap`` (T,) of the fitted
+    head with the mask, less the clip's usual one."""
+    error = UNSURE * (1 - sure) + MISFIT * residual
+    return error if overlap is None else torch.maximum(error, USUAL - UNCOVERED * overlap)
+
+
+def judged(parameters: HeadParameters) -> Tensor:
+    """(T,) bool: frames in or beside a turn."""
+    turned = (turn_of(parameters) > TURNED).cpu().numpy()
+    return torch.from_numpy(maximum_filter1d(turned.astype(np.uint8), 2 * NEAR + 1) > 0)
+
+
+@torch.no_grad()
+def settle_turns(
+    head: Head,
+    parameters: HeadParameters,
+    points: Tensor,
+    confidence: Tensor,
+    maps: Maps,
+    size: int,
+    max_growth: float,
+    move: bool = True,
+    margins: Margins = NONE,
+) -> Turns:
+    """Judge the frames of a landmark fit, and find the head again where its landmarks are not believed.
+
+    points (T, 478, 3) px; confidence (T,) or (T, 478); ``maps`` give a frame's estimates at ``size`` px; where not
+    ``move``, the parameters stay as they are.
+    """
+    near, nothing = judged(parameters), torch.zeros(len(points), dtype=torch.bool)
+    if not near.any():
+        return Turns(parameters, torch.ones(len(points)), nothing, nothing)
+    sure = confidence.cpu()
+    if sure.dim() == 2:  # a detector may lack some of the points in all frames
+        sure = sure.mean(1) / sure.any(0).float().mean().clamp_min(1e-3)
+    posed = head.pose(
+        head.landmarks, parameters.shape, parameters.expression, parameters.matrices(), parameters.translation()
+    )
+    residual = landmark_error(head, parameters.camera().project(posed), points).cpu()
+    front = ~near if int((~near).sum()) >= FEW else turn_of(parameters).cpu() < TURNED
+    # Where all frames are turned, the usual one is a bad one.
+    residual = residual / residual[front if front.any() else ~nothing].median().clamp_max(CALM)
+    share, aside = shares(expected_error(residual, sure), near)
+    chosen = (~aside).nonzero().squeeze(-1)
+    if len(chosen) < FEW:
+        return Turns(parameters, share, aside, nothing)
+    grown = grow(head, some(parameters, chosen), Masks(maps, chosen, size, margins), max_growth)[
+        : len(head.coarse.template)
+    ]
+    search = Search(head, parameters, grown, maps, size, yaw_read(points), sure)
+    overlap = search.overlap(parameters, range(len(points)))
+    usual = overlap[front if front.any() else chosen].median(0).values
+    share, aside = shares(expected_error(residual, sure, (overlap - usual)[:, 0]), near)
+    if aside.any() and move and int((~aside).sum()) >= FEW:
+        parameters = search.run(aside)
+        again = aside.nonzero().squeeze(-1)
+        overlap[again] = search.overlap(parameters, again.tolist())
+    return Turns(parameters, share, aside, aside & ((overlap - usual)[:, 1] > -COVERED))
+
+
+def yaw_read(points: Tensor) -> np.ndarray:
+    """(T,) degrees to the subject's left: the yaw that the depth of points (T, 478, 3) px stands for."""
+    read = head_turn(points.cpu().numpy())[:, 0]
+    return np.sign(read) * np.interp(np.abs(read), READ, TRUE)
+
+
+def shares(error: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight of the frames' landmarks by their error (T,), %, where it is judged (T,) bool; frames set aside."""
+    aside = near & (error >= GUESS)
+    share = torch.where(near, (GOOD / error.clamp_min(GOOD)).square(), torch.ones_like(error))
+    return torch.where(aside, 0, share), aside
+
+
+def some(parameters: HeadParameters, frames: Tensor) -> HeadParameters:
+    """The parameters of some frames alone."""
+    own = {name: getattr(parameters, name)[frames] for name in ("expression", "rotation", "place", "log_scale")}
+    return HeadParameters(**(parameters.tensors() | own), size=parameters.size)
+
+
+class Search:
+    """How far a head turns in the frames set aside, of all that were tried."""
+
+    def __init__(
+        self,
+        head: Head,
+        parameters: HeadParameters,
+        grown: Tensor,
+        maps: Maps,
+        size: int,
+        yaw: np.ndarray,
+        sure: Tensor,
+    ):
+        """``grown`` (n_c, 3) m: hair; ``yaw`` (T,) degrees, as the points' depth has it; ``sure`` (T,) confidence."""
+        self.head, self.parameters, self.grown, self.maps, self.size = head, parameters, grown, maps, size
+        self.yaw, self.sure = yaw, sure.numpy()
+
+    def overlap(self, p: HeadParameters, frames: Iterable[int]) -> Tensor:
+        """(B, 2) of the heads ``p`` with the masks of these frames: where they are, and where they suit best."""
+        return torch.tensor([self.look(t, p.matrices(slice(t, t + 1)), p)[:2] for t in frames])
+
+    def run(self, aside: Tensor) -> HeadParameters:
+        """The parameters with the frames ``aside`` (T,) bool moved."""
+        out = self.parameters.copy()
+        for first, last in runs(aside.numpy()):
+            self.bridge(out, first, last)
+            self.turn(out, first, last)
+        return out
+
+    def bridge(self, p: HeadParameters, first: int, last: int) -> None:
+        """Frames ``first`` to ``last`` go straight from the frame before to the one after, or stand still at an end."""
+        before, after = first - 1, last + 1
+        if before < 0 or after >= p.frames:
+            before = after = after if before < 0 else before
+        for t in range(first, last + 1):
+            w = (t - before) / (after - before) if after > before else 0.0
+            for x in (p.expression, p.place, p.log_scale):
+                x[t] = (1 - w) * x[before] + w * x[after]
+            mixed = (1 - w) * p.matrices(slice(before, before + 1)) + w * p.matrices(slice(after, after + 1))
+            u, _, vh = torch.linalg.svd(mixed[0])
+            p.rotation[t] = matrix_to_sixd(u @ vh)[: p.rotation.shape[1]]
+
+    def turn(self, p: HeadParameters, first: int, last: int) -> None:
+        """Turn neck and head further in the frames ``first`` to ``last``, which lie between their neighbours."""
+        beside = [t for t in (first - 1, last + 1) if 0 <= t < p.frames]
+        looks = F.normalize(forward(p)[beside].mean(0), dim=0)
+        camera = looks.new_tensor([0.0, 0.0, 1.0])
+        axis = torch.linalg.cross(camera, looks)
+        if float(axis.norm()) < np.sin(np.radians(TURNED)):
+            return  # which way, nothing tells
+        axis = F.normalize(axis, dim=0)
+        fronts = forward(p)
+        angle = (
+            torch.rad2deg(torch.atan2(torch.linalg.cross(camera.expand_as(fronts), fronts) @ axis, fronts[:, 2]))
+            .cpu()
+            .numpy()
+        )
+        costs = np.zeros((last - first + 1, len(EXTRA)))
+        for k, t in enumerate(range(first, last + 1)):
+            for i, extra in enumerate(EXTRA):
+                _, overlap, degrees = self.look(t, turned(p.matrices(slice(t, t + 1)), axis, float(extra)), p)
+                costs[k, i] = (1 - overlap) / OVERLAP + degrees / NORMALS
+        costs -= costs.min(1, keepdims=True)
+        tried = angle[first : last + 1, None] + EXTRA
+        costs += (np.maximum(tried - FARTHEST, 0) / BEYOND) ** 2
+        if abs(float(axis[1])) > SIDEWAYS:
+            seen, read = self.sure[first : last + 1, None] > LOST, self.yaw[first : last + 1, None]
+            costs += seen * np.minimum(((tried - np.sign(float(axis[1])) * read) / OFF) ** 2, MOST)
+        extra = smoothest(costs, angle, first, last)
+        for t, degrees in zip(range(first, last + 1), extra, strict=True):
+            p.rotation[t] = matrix_to_sixd(turned(p.matrices(slice(t, t + 1)), axis, degrees)[0])[: p.rotation.shape[1]]
+
+    def look(self, t: int, matrices: Tensor, p: HeadParameters) -> tuple[float, float, float]:
+        """Of the head ``p`` of frame t with joints ``matrices`` (1, 10, 3, 3): overlap (intersection over union) with
+        the mask above the neck; the same, and degrees to the normals (0: there are none), after the shift in the
+        picture that suits the mask best."""
+        head, place = self.head, p.translation(slice(t, t + 1))
+        vertices = head.pose(head.coarse, p.shape, p.expression[t : t + 1], matrices, place, self.grown[None])
+        camera = p.camera(self.size)
+        drawn = render(vertices, head.faces, camera, cull=True)
+        mask, normals, trust = self.maps(t)
+        rows = int(camera.project(place)[0, 1].clamp(1, self.size))
+        covered = (drawn.coverage[0] > 0.5).float()
+        above = covered.new_zeros(self.size, 1)
+        above[:rows] = 1
+        here, overlap, shift = best_shift((covered * above).cpu().numpy(), ((mask > 0.5) * above).cpu().numpy())
+        if normals is None:
+            return here, overlap, 0.0
+        back = (-shift[0], -shift[1])
+        weight = (
+            trust.roll(back, (0, 1)) * mask.roll(back, (0, 1)) * covered * above * (drawn.normals[0, ..., 2] > FACING)
+        )
+        cosine = (drawn.normals[0] * normals.roll(back, (0, 1))).sum(-1).clamp(-1, 1)
+        total = float(weight.sum())
+        degrees = float(torch.rad2deg((weight * cosine.acos()).sum())) / total if total > 1 else 0.0
+        return here, overlap, degrees
+
+
+def turned(matrices: Tensor, axis: Tensor, degrees: float) -> Tensor:
+    """(1, 10, 3, 3): neck and head together turned by ``degrees`` about an axis (3,) in camera space."""
+    half = axis_angle_to_matrix((axis * np.radians(degrees / 2))[None].float())[0]
+    out = matrices.clone()
+    root, neck, top = (JOINTS.index(name) for name in ("global", "neck", "head"))
+    out[0, neck] = out[0, root].t() @ half @ out[0, root] @ out[0, neck]
+    above = out[0, root] @ out[0, neck]
+    out[0, top] = above.t() @ half @ above @ out[0, top]
+    return out
+
+
+def best_shift(covered: np.ndarray, mask: np.ndarray) -> tuple[float, float, tuple[int, int]]:
+    """Intersection over union of two (h, w) 0/1 images; the largest one when the first is shifted by up to a sixteenth
+    of the picture; and that shift, rows and columns."""
+    reach = len(mask) // 16
+    common = np.fft.irfft2(np.fft.rfft2(mask) * np.fft.rfft2(covered).conj(), s=mask.shape)
+    common = np.roll(common, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
+    row, column = np.unravel_index(common.argmax(), common.shape)
+    here, best = (
+        float(both / max(covered.sum() + mask.sum() - both, 1)) for both in (common[reach, reach], common.max())
+    )
+    return here, best, (int(row) - reach, int(column) - reach)
+
+
+def runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """First and last frame of each run of True in (T,) bool."""
+    edges = np.flatnonzero(np.diff(np.r_[False, flags, False].astype(int)))
+    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def smoothest(costs: np.ndarray, angle: np.ndarray, first: int, last: int) -> np.ndarray:
+    """(K,) degrees beyond ``angle`` (T,) in the frames ``first`` to ``last``: the path through ``costs`` (K, n) of
+    EXTRA with the least sum of costs and squared second differences of the angle (dynamic programming over pairs)."""
+    n = len(EXTRA)
+    known = lambda t: np.full(n, angle[t]) if 0 <= t < len(angle) else None  # noqa: E731
+    levels = [known(first - 2), known(first - 1)]
+    levels += [angle[t] + EXTRA for t in range(first, last + 1)] + [known(last + 1), known(last + 2)]
+    price = [np.zeros(n)] * 2 + list(costs) + [np.zeros(n)] * 2
+    inside = [k for k, level in enumerate(levels) if level is not None]
+    a, b = inside[0], inside[1]
+    total, steps = price[a][:, None] + price[b][None], []  # (n, n): of the last two
+    for k in inside[2:]:
+        bend = levels[k - 2][:, None, None] - 2 * levels[k - 1][:, None] + levels[k]
+        every = total[..., None] + np.minimum((bend / PACE) ** 2, JERK)
+        steps.append(every.argmin(0))
+        total = every.min(0) + price[k]
+    i, j = np.unravel_index(total.argmin(), total.shape)
+    path = [j, i]
+    for step in reversed(steps):
+        path.append(step[path[-1], path[-2]])
+    chosen = {k: levels[k][i] for k, i in zip(inside, reversed(path), strict=True)}
+    whole = np.array([chosen[k] for k in inside])
+    for _ in range(2):  # of steps as coarse as what was tried
+        whole[1:-1] = (whole[:-2] + 2 * whole[1:-1] + whole[2:]) / 4 if len(whole) > 2 else whole[1:-1]
+    start = inside.index(2)
+    return whole[start : start + len(costs)] - angle[first : last + 1]
