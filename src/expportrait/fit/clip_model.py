@@ -9,7 +9,8 @@ from expportrait.config import Proxy
 from expportrait.fit.bias import NormalBias
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.frames import FrameFile
-from expportrait.fit.growth import LONG, ears, grow, thickness_axes, unexplained
+from expportrait.fit.growth import LONG, ears, grow, hanging_hair, thickness_axes, unexplained
+from expportrait.fit.hanging import hidden_pixels
 from expportrait.fit.landmarks import charbonnier, interocular, landmark_error, point_weights
 from expportrait.fit.losses import OffsetEnergy, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
@@ -212,6 +213,22 @@ class ClipModel:
             kept = torch.from_numpy(~unexplained(mask, coverage, radius)).float()
             for each, file in self.explained.items():
                 file[one] = (255 * F.interpolate(kept[None, None], (each, each), mode="area")[0]).round()
+
+    @torch.no_grad()
+    def hide_hanging(self) -> None:
+        """Take confidence from what hangs past the ears and from what it hides (see ``hanging``)."""
+        size, p = self.s.fine_size, self.parameters
+        hidden = hanging_hair(self.head, p, self.targets[size])
+        if not hidden.any():
+            return
+        attribute = hidden[: len(self.head.coarse.template), None]
+        for one in torch.arange(self.frames).split(1):
+            rendered = self.rendered(self.vertices(one, dense=False), size, dense=False)
+            covered, shown = (rendered.image(x)[0].cpu().numpy() for x in (torch.ones_like(rendered.depth), rendered.interpolate(attribute)[:, 0]))
+            mask = self.targets[size].masks(one)[0].cpu().numpy()
+            share = torch.from_numpy(hidden_pixels(shown, mask, covered > 0)).float()[None, None].to(self.device)
+            for each, file in self.targets.items():
+                file.hide(one, F.interpolate(share, (each, each), mode="area")[0])
 
     def start_static(self, size: int) -> None:
         """D_s starts as hair grown to the outline; from there magnitude and stretch are measured."""

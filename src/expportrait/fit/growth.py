@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
+from expportrait.fit.hanging import Masks, below_ears, find_ears, hanging_sides
 from expportrait.fit.losses import adjacency
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.targets import TargetFile, distance, outline_distance
+from expportrait.fit.targets import distance, outline_distance
 from expportrait.head import Head
 from expportrait.render import vertex_normals
 
@@ -23,6 +24,7 @@ SMOOTH = 20  # rounds of averaging the normals along which hair grows
 FOLDED = 0.35  # 1 - n . outward, averaged, on an ear
 SHELL = 5  # edges from an ear's folds to the middle of its hollow
 SLOPE = 1.0  # steepest rise of hair behind the hairline
+FIXED = 10.0  # weight of what does not grow, beside 1 of a vertex on the outline
 LONG = 0.012  # m, half the thickness from which what lies outside the head is not its surface (long hair, a hat's brim)
 
 
@@ -38,9 +40,10 @@ def unexplained(mask: np.ndarray, coverage: np.ndarray, radius: float) -> np.nda
 
 @torch.no_grad()
 def rim_growth(
-    head: Head, parameters: HeadParameters, targets: TargetFile, limit: np.ndarray, views: int = 12
+    head: Head, parameters: HeadParameters, targets: Masks, limit: np.ndarray, hidden: np.ndarray, views: int = 12
 ) -> np.ndarray:
-    """(n_c,) m, NaN where unseen: how far rim vertices lie inside the outline, at their depth, over several frames."""
+    """(n_c,) m, NaN where unseen: how far rim vertices lie inside the outline, at their depth, over several frames.
+    Vertices ``hidden`` (n_c,) 0..1 by hair that hangs draw no outline."""
     total, weight = np.zeros(len(limit)), np.zeros(len(limit))
     size = targets.size
     camera = parameters.camera(size)
@@ -54,7 +57,7 @@ def rim_growth(
         rim = ((normals * F.normalize(-vertices[0], dim=-1)).sum(-1).abs() < RIM).cpu().numpy()
         column, row = np.floor(camera.project(vertices[0]).cpu().numpy()).astype(int).T
         seen = (column >= BORDER) & (column < size - BORDER) & (row >= BORDER) & (row < size - BORDER)
-        use = np.flatnonzero(rim & seen & (limit > 0))
+        use = np.flatnonzero(rim & seen & (limit > 0) & (hidden < 0.5))
         inside = outline_distance(targets.masks(frame)[0].cpu().numpy())[row[use], column[use]]
         metres = inside * -vertices[0, use, 2].cpu().numpy() / focal
         # Beside the neck lies hair or a collar more often than neck; elsewhere far outlines are long hair, cut short.
@@ -77,30 +80,32 @@ def limit_by_slope(vertices: np.ndarray, edges: sp.csr_matrix, limit: np.ndarray
 
 
 @torch.no_grad()
-def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth: float) -> Tensor:
+def grow(head: Head, parameters: HeadParameters, targets: Masks, max_growth: float) -> Tensor:
     """(n_d, 3) m, canonical: rim vertices reach the outline, the rest follows as a membrane; the face stays.
 
     Hair grows along normals (section 3.1.3), smoothed. Ears stay: drawn to the hair's outline they would be crumpled.
+    Where hair hangs past the ears, growth ends at them: the surface comes down to the ears and the neck.
     """
     faces, n = head.faces.cpu().numpy(), len(head.coarse.template)
     names = np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
     limit = np.array([LIMIT.get(name, 0.0) for name in names]) * max_growth
-    seen = rim_growth(head, parameters, targets, limit)
+    hidden = hanging_hair(head, parameters, targets)[:n].cpu().numpy()
+    seen = rim_growth(head, parameters, targets, limit, hidden)
     if np.isnan(seen).all():
         return torch.zeros_like(head.dense.template)
     edges = adjacency(faces, n)
+    neutral = head.coarse.canonical(parameters.shape, parameters.expression.new_zeros(1, head.n_expression))[0]
+    normals = vertex_normals(neutral[None], head.faces)[0].cpu().numpy()
+    vertices, scalp = neutral.cpu().numpy(), names == "scalp"
+    ear = ear_share(vertices, normals, scalp, edges)
     membrane = sp.diags(np.asarray(edges.sum(1)).ravel()) - edges
-    data = np.where(limit > 0, (~np.isnan(seen)).astype(float), 10.0)
+    data = np.where(limit > 0, (~np.isnan(seen)).astype(float), FIXED)
+    data += FIXED * hidden * ear
     system = sp.diags(data) + STIFFNESS * membrane + 1e-6 * sp.identity(n)
     growth = spla.spsolve(system.tocsc(), data * np.nan_to_num(seen))
     growth = np.clip(growth, -SHRINK, limit)
 
-    neutral = head.coarse.canonical(parameters.shape, parameters.expression.new_zeros(1, head.n_expression))[0]
-    normals = vertex_normals(neutral[None], head.faces)[0].cpu().numpy()
-    vertices = neutral.cpu().numpy()
-    scalp = names == "scalp"
     growth = np.where(scalp, np.minimum(growth, limit_by_slope(vertices, edges, limit, scalp)), growth)
-    ear = ear_share(vertices, normals, scalp, edges)
     moved = (growth * (1 - ear))[:, None] * smoothed(normals, edges)
     moved[limit == 0] = 0
     moved = torch.from_numpy(moved.astype(np.float32)).to(head.coarse.template.device)
@@ -119,6 +124,19 @@ def thickness_axes(head: Head, parameters: HeadParameters) -> Tensor:
     normals = vertex_normals(neutral, head.faces)[0].cpu().numpy()
     axes = smoothed(normals, adjacency(head.faces.cpu().numpy(), len(normals))).astype(np.float32)
     return F.normalize(head.upsample @ torch.from_numpy(axes).to(head.upsample.device), dim=-1)
+
+
+@torch.no_grad()
+def hanging_hair(head: Head, parameters: HeadParameters, targets: Masks) -> Tensor:
+    """(n_d,) 0..1: what of the head is hidden by hair that hangs past the ears."""
+    n = len(head.coarse.template)
+    share, names = ears(head)[:n].cpu().numpy(), np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
+    neutral = head.coarse.canonical(parameters.shape, parameters.expression.new_zeros(1, head.n_expression))[0]
+    vertices = neutral.cpu().numpy()
+    place = find_ears(vertices, share, np.isin(names, ["scalp", "neck"]))
+    sides = hanging_sides(head, parameters, targets, place)
+    hidden = torch.from_numpy(below_ears(vertices, names, place, sides).astype(np.float32)).to(neutral.device)
+    return (head.upsample @ hidden.unsqueeze(-1)).squeeze(-1)
 
 
 def ears(head: Head) -> Tensor:

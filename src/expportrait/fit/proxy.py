@@ -128,6 +128,7 @@ class ProxyFitter(ClipModel):
         self.losses: list[tuple[str, dict[str, float]]] = []
         self.parameters = self.landmark_fit() if start is None else start.copy()
         self.anchor_depth()
+        self.hide_hanging()
         if s.coarse_passes:
             self.guarded("coarse", False, self.coarse)
         if s.offsets == "both":
