@@ -17,7 +17,9 @@ from expportrait.store import encode_normals
 
 SIZE = 512
 # Read at once, so that a run during which the code changes keeps to the files of its own.
-SOURCES = b"".join(Path(__file__).with_name(f"truth_{name}.py").read_bytes() for name in ("person", "hair", "motion", "clips"))
+SOURCES = b"".join(
+    Path(__file__).with_name(f"truth_{name}.py").read_bytes() for name in ("person", "hair", "motion", "clips")
+)
 
 
 @dataclass

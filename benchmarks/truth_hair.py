@@ -15,7 +15,11 @@ from scipy.ndimage import gaussian_filter
 from expportrait.head import JOINTS, Head
 
 AXIS = 0.035  # m, z of the upright axis about which angles are counted, 0 at the front
-TOP, NECK, SHOULDER = 0.215, 0.02, -0.09  # m of the template: where the sheet leaves the skull, the neck's, its lower end
+TOP, NECK, SHOULDER = (
+    0.215,
+    0.02,
+    -0.09,
+)  # m of the template: where the sheet leaves the skull, the neck's, its lower end
 ROUND, DOWN = 90, 56  # vertices around and down
 NEAR = (np.radians(6), 0.009)  # rad, m: what of the head a point of the sheet lies on
 COLOURS = 0.35  # of the brightness, rms of strands
@@ -59,7 +63,7 @@ def make_sheet(head: Head, person: Person, seed: int) -> Sheet:
     height = np.linspace(TOP * tall, low, DOWN)
     # Its edges run from above the ears to the temples, down before the ears, and a little forward over the shoulders.
     front = np.radians(random.uniform(50, 62, 2))
-    start = front + step(0.14, TOP * tall, height)[:, None] * (np.pi / 2 - front) 
+    start = front + step(0.14, TOP * tall, height)[:, None] * (np.pi / 2 - front)
     share = np.linspace(0, 1, ROUND)
     angle = start[:, :1] + share * (2 * np.pi - start.sum(1, keepdims=True))
     lies = np.maximum.accumulate(radius(head, surface, angle, height), 0)  # it hangs from the widest place above
@@ -90,9 +94,7 @@ def sheet_faces() -> np.ndarray:
     number = np.arange(ROUND * DOWN).reshape(DOWN, ROUND)
 
     def strip(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # between two polylines of as many vertices
-        return np.concatenate(
-            [np.stack([a[:-1], b[:-1], a[1:]], 1), np.stack([a[1:], b[:-1], b[1:]], 1)]
-        )
+        return np.concatenate([np.stack([a[:-1], b[:-1], a[1:]], 1), np.stack([a[1:], b[:-1], b[1:]], 1)])
 
     outer = np.concatenate([strip(number[i], number[i + 1]) for i in range(DOWN - 1)])
     inner = outer[:, ::-1] + ROUND * DOWN

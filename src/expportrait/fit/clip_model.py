@@ -217,16 +217,16 @@ class ClipModel:
     @torch.no_grad()
     def hide_hanging(self) -> None:
         """Take confidence from what hangs past the ears and from what it hides (see ``hanging``)."""
-        size, p = self.s.fine_size, self.parameters
-        hidden = hanging_hair(self.head, p, self.targets[size])
+        size = self.s.fine_size
+        hidden = hanging_hair(self.head, self.parameters, self.targets[size])
         if not hidden.any():
             return
-        attribute = hidden[: len(self.head.coarse.template), None]
+        hidden = torch.from_numpy(hidden).float().to(self.device)
         for one in torch.arange(self.frames).split(1):
             rendered = self.rendered(self.vertices(one, dense=False), size, dense=False)
-            covered, shown = (rendered.image(x)[0].cpu().numpy() for x in (torch.ones_like(rendered.depth), rendered.interpolate(attribute)[:, 0]))
-            mask = self.targets[size].masks(one)[0].cpu().numpy()
-            share = torch.from_numpy(hidden_pixels(shown, mask, covered > 0)).float()[None, None].to(self.device)
+            covered = rendered.image(torch.ones_like(rendered.depth))[0].cpu().numpy() > 0
+            share = hidden_pixels(rendered.image(rendered.interpolate(hidden))[0].cpu().numpy(), covered)
+            share = torch.from_numpy(share).to(self.device)[None, None]
             for each, file in self.targets.items():
                 file.hide(one, F.interpolate(share, (each, each), mode="area")[0])
 

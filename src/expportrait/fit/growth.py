@@ -89,7 +89,7 @@ def grow(head: Head, parameters: HeadParameters, targets: Masks, max_growth: flo
     faces, n = head.faces.cpu().numpy(), len(head.coarse.template)
     names = np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
     limit = np.array([LIMIT.get(name, 0.0) for name in names]) * max_growth
-    hidden = hanging_hair(head, parameters, targets)[:n].cpu().numpy()
+    hidden = hanging_hair(head, parameters, targets)[:, 1]
     seen = rim_growth(head, parameters, targets, limit, hidden)
     if np.isnan(seen).all():
         return torch.zeros_like(head.dense.template)
@@ -127,16 +127,15 @@ def thickness_axes(head: Head, parameters: HeadParameters) -> Tensor:
 
 
 @torch.no_grad()
-def hanging_hair(head: Head, parameters: HeadParameters, targets: Masks) -> Tensor:
-    """(n_d,) 0..1: what of the head is hidden by hair that hangs past the ears."""
+def hanging_hair(head: Head, parameters: HeadParameters, targets: Masks) -> np.ndarray:
+    """(n_c, 2) 0..1: where hair that hangs past the ears hides the head, and where it lies beside it (see
+    ``below_ears``)."""
     n = len(head.coarse.template)
     share, names = ears(head)[:n].cpu().numpy(), np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
     neutral = head.coarse.canonical(parameters.shape, parameters.expression.new_zeros(1, head.n_expression))[0]
     vertices = neutral.cpu().numpy()
     place = find_ears(vertices, share, np.isin(names, ["scalp", "neck"]))
-    sides = hanging_sides(head, parameters, targets, place)
-    hidden = torch.from_numpy(below_ears(vertices, names, place, sides).astype(np.float32)).to(neutral.device)
-    return (head.upsample @ hidden.unsqueeze(-1)).squeeze(-1)
+    return below_ears(vertices, names, place, hanging_sides(head, parameters, targets, place))
 
 
 def ears(head: Head) -> Tensor:

@@ -23,7 +23,7 @@ WIDE = 0.03  # m, how far the looked-at points lie apart, front to back beside t
 SHARE = (0.4, 0.7)  # of the looked-at points that are in the mask: from bare to hanging
 LEAST = 0.05  # of the points, that have to lie free of the head to tell
 BORDER = 4  # px beside the picture's edge, where nothing is known
-ABOVE = (0.0, 0.03)  # m above the ears' tops, over which the outline becomes evidence again
+ABOVE = (0.01, 0.06)  # m above the ears' tops, over which the outline becomes evidence again
 FRONT = (50.0, 65.0)  # degrees from the face's middle, about the head's upright axis, between which hair begins
 NAPE = (125.0, 145.0)  # degrees, between which a side becomes the back
 REACH = (0.10, 0.14)  # m from the axis, between which the shoulders come out of the hair
@@ -103,23 +103,24 @@ def hanging_sides(head: Head, parameters: HeadParameters, targets: Masks, ears: 
 
 
 def below_ears(vertices: np.ndarray, names: np.ndarray, ears: Ears, sides: np.ndarray) -> np.ndarray:
-    """(n,) 0..1: how far hair that hangs on these ``sides`` (3,) hides vertices (n, 3) m, canonical, of regions
-    ``names`` (n,): what is beside or behind the face, from above the ears down."""
+    """(n, 2) 0..1 of vertices (n, 3) m, canonical, of regions ``names`` (n,), from above the ears down: how far hair
+    that hangs on these ``sides`` (3,) hides a vertex, beside and behind the face; and how far what lies beside it in
+    the picture is that hair, the face's own rim included."""
     axis = ears.middle - 0.01
     far = np.hypot(vertices[:, 0], vertices[:, 2] - axis)
     angle = np.degrees(np.arctan2(np.abs(vertices[:, 0]), vertices[:, 2] - axis))
     back = smoothstep(*NAPE, angle)
     side = np.where(vertices[:, 0] > 0, sides[LEFT], sides[RIGHT])
-    hidden = (smoothstep(*FRONT, angle) * (1 - back)) * side + back * sides[BACK]
-    hidden *= 1 - smoothstep(*(ears.top + np.array(ABOVE)), vertices[:, 1])
-    hidden = np.where(names == "body", hidden * (1 - smoothstep(*REACH, far)), hidden)
-    return np.where(np.isin(names, SKIN), hidden, 0)
+    low = 1 - smoothstep(*(ears.top + np.array(ABOVE)), vertices[:, 1])
+    low = np.where(names == "body", low * (1 - smoothstep(*REACH, far)), low) * np.isin(names, SKIN)
+    beside = low * ((1 - back) * side + back * sides[BACK])
+    return np.stack([beside * np.maximum(smoothstep(*FRONT, angle), back), beside], -1)
 
 
-def hidden_pixels(hidden: np.ndarray, mask: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """(h, w) 0..1: what hair hides in the picture: ``hidden`` (h, w) as the head's surface shows it where it is
-    ``covered`` (h, w) bool, and beside the head what is nearest."""
+def hidden_pixels(hidden: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """(h, w) 0..1: what hair hides in the picture: the first of ``hidden`` (h, w, 2), as the head's surface shows it
+    (see ``below_ears``), where it is ``covered`` (h, w) bool; beside the head the second of what is nearest."""
     if not covered.any():
-        return np.zeros_like(hidden)
+        return np.zeros(covered.shape, hidden.dtype)
     rows, columns = ndimage.distance_transform_edt(~covered, return_distances=False, return_indices=True)
-    return hidden[rows, columns] * (mask > 0)
+    return np.where(covered, hidden[..., 0], hidden[rows, columns, 1])
