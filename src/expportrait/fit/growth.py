@@ -5,7 +5,9 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import map_coordinates
 from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from expportrait.fit.hanging import Masks, below_ears, find_ears, hanging_sides
@@ -55,10 +57,12 @@ def rim_growth(
         vertices = head.pose(head.coarse, p.shape, p.expression[frame], p.matrices(frame), p.translation(frame))
         normals = vertex_normals(vertices, head.faces)[0]
         rim = ((normals * F.normalize(-vertices[0], dim=-1)).sum(-1).abs() < RIM).cpu().numpy()
-        column, row = np.floor(camera.project(vertices[0]).cpu().numpy()).astype(int).T
+        column, row = camera.project(vertices[0]).cpu().numpy().T
         seen = (column >= BORDER) & (column < size - BORDER) & (row >= BORDER) & (row < size - BORDER)
         use = np.flatnonzero(rim & seen & (limit > 0) & (hidden < 0.5))
-        inside = outline_distance(targets.masks(frame)[0].cpu().numpy())[row[use], column[use]]
+        # Between pixels: of the pixel that holds a vertex, left and right would differ by up to one.
+        at = np.stack([row[use], column[use]]) - 0.5
+        inside = map_coordinates(outline_distance(targets.masks(frame)[0].cpu().numpy()), at, order=1)
         metres = inside * -vertices[0, use, 2].cpu().numpy() / focal
         # Beside the neck lies hair or a collar more often than neck; elsewhere far outlines are long hair, cut short.
         believed = np.where(neck[use], metres < limit[use], metres < 1.5 * limit[use])
@@ -88,6 +92,7 @@ def grow(head: Head, parameters: HeadParameters, targets: Masks, max_growth: flo
     """
     faces, n = head.faces.cpu().numpy(), len(head.coarse.template)
     names = np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
+    names = np.where(names == names[mirrored(head)], names, "face")
     limit = np.array([LIMIT.get(name, 0.0) for name in names]) * max_growth
     hidden = hanging_hair(head, parameters, targets)[:, 1]
     seen = rim_growth(head, parameters, targets, limit, hidden)
@@ -110,6 +115,13 @@ def grow(head: Head, parameters: HeadParameters, targets: Masks, max_growth: flo
     moved[limit == 0] = 0
     moved = torch.from_numpy(moved.astype(np.float32)).to(head.coarse.template.device)
     return head.upsample @ moved
+
+
+def mirrored(head: Head) -> np.ndarray:
+    """(n_c,) the coarse vertex nearest to each one's mirror image: regions come from landmarks, which a detector puts
+    a millimetre to one side."""
+    points = head.coarse.template.cpu().numpy()
+    return cKDTree(points).query(points * [-1, 1, 1])[1]
 
 
 def smoothed(normals: np.ndarray, edges: sp.csr_matrix) -> np.ndarray:
