@@ -62,7 +62,7 @@ def make_sheet(head: Head, person: Person, seed: int) -> Sheet:
     low = SHOULDER + random.uniform(-0.02, 0.03)
     height = np.linspace(TOP * tall, low, DOWN)
     # Its edges run from above the ears to the temples, down before the ears, and a little forward over the shoulders.
-    front = np.radians(random.uniform(50, 62, 2))
+    front = np.radians(random.uniform(44, 56, 2))
     start = front + step(0.14, TOP * tall, height)[:, None] * (np.pi / 2 - front)
     share = np.linspace(0, 1, ROUND)
     angle = start[:, :1] + share * (2 * np.pi - start.sum(1, keepdims=True))

@@ -24,6 +24,7 @@ STIFFNESS = 0.05  # membrane weight that carries the growth from the rim over th
 LIMIT = {"scalp": 1.0}  # share of max_growth by region
 SMOOTH = 20  # rounds of averaging the normals along which hair grows
 FOLDED = 0.35  # 1 - n . outward, averaged, on an ear
+EAR = 0.5  # share from which on a vertex is the ear's
 SHELL = 5  # edges from an ear's folds to the middle of its hollow
 SLOPE = 1.0  # steepest rise of hair behind the hairline
 FIXED = 10.0  # weight of what does not grow, beside 1 of a vertex on the outline
@@ -92,20 +93,22 @@ def grow(head: Head, parameters: HeadParameters, targets: Masks, max_growth: flo
     """
     faces, n = head.faces.cpu().numpy(), len(head.coarse.template)
     names = np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
+    # A hairline that is lower on one side, by a vertex, would be a step in the hair there.
     names = np.where(names == names[mirrored(head)], names, "face")
-    limit = np.array([LIMIT.get(name, 0.0) for name in names]) * max_growth
+    edges, scalp = adjacency(faces, n), names == "scalp"
+    neutral = head.coarse.canonical(parameters.shape, parameters.expression.new_zeros(1, head.n_expression))[0]
+    normals = vertex_normals(neutral[None], head.faces)[0].cpu().numpy()
+    vertices = neutral.cpu().numpy()
+    ear = ear_share(vertices, normals, scalp, edges)
+    # As at the hairline, hair rises from the ears without a step: a funnel would open around them.
+    scalp &= ear < EAR
+    limit = np.array([LIMIT.get(name, 0.0) for name in names]) * max_growth * scalp
     hidden = hanging_hair(head, parameters, targets)[:, 1]
     seen = rim_growth(head, parameters, targets, limit, hidden)
     if np.isnan(seen).all():
         return torch.zeros_like(head.dense.template)
-    edges = adjacency(faces, n)
-    neutral = head.coarse.canonical(parameters.shape, parameters.expression.new_zeros(1, head.n_expression))[0]
-    normals = vertex_normals(neutral[None], head.faces)[0].cpu().numpy()
-    vertices, scalp = neutral.cpu().numpy(), names == "scalp"
-    ear = ear_share(vertices, normals, scalp, edges)
     membrane = sp.diags(np.asarray(edges.sum(1)).ravel()) - edges
     data = np.where(limit > 0, (~np.isnan(seen)).astype(float), FIXED)
-    data += FIXED * hidden * ear
     system = sp.diags(data) + STIFFNESS * membrane + 1e-6 * sp.identity(n)
     growth = spla.spsolve(system.tocsc(), data * np.nan_to_num(seen))
     growth = np.clip(growth, -SHRINK, limit)
