@@ -61,7 +61,7 @@ def test_a_head_without_long_hair_is_untouched(head: Head, truth: Truth) -> None
 
 def test_nothing_grows_around_the_ears_under_long_hair(head: Head, long: Truth) -> None:
     with_hair = grow(head, long.parameters, maps(long), 0.06).norm(dim=1)
-    assert with_hair[near_ears(head)].max() < 0.006
+    assert with_hair[near_ears(head)].max() < 0.008
     above = (long.static.norm(dim=1) > 0.015) & (head.dense.template[:, 1] > 0.2)
     assert with_hair[above].mean() > 0.012
 
@@ -69,7 +69,7 @@ def test_nothing_grows_around_the_ears_under_long_hair(head: Head, long: Truth) 
 def test_the_embedded_head_keeps_its_ears_too(head: Head, long: Truth) -> None:
     masks = (255 * long.targets.mask).byte().numpy()
     grown = EmbeddedEstimator(head).grown(long.parameters, masks).norm(dim=1)
-    assert grown[near_ears(head)[: len(grown)]].max() < 0.006
+    assert grown[near_ears(head)[: len(grown)]].max() < 0.008
 
 
 def test_the_surface_goes_on_below_long_hair(head: Head, long: Truth, fit: ProxyFit) -> None:
