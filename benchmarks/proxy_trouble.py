@@ -193,6 +193,7 @@ TROUBLES = {
     "unnoticed cut": repeat_border,
     "lost third": lost,
     "turns": nothing,
+    "long hair": nothing,
     "portrait": single,
     "far turn": nothing,
     "far turn embedded": nothing,
@@ -212,7 +213,7 @@ def profile(person: int, frames: int, noisy: bool, maps: bool) -> tuple[Clip, Ob
 
 def only(clip: Clip, frames: slice) -> Clip:
     """Some frames of a clip; its static field and neutral head stay in the whole clip's gauge."""
-    whole = {"focal", "static", "neutral", "shape"}
+    whole = {"focal", "static", "neutral", "shape", "hair_faces"}
     return replace(clip, **{name: x[frames] for name, x in vars(clip).items() if name not in whole})
 
 
@@ -226,7 +227,8 @@ def run(job: tuple[str, str, int, int, str, Path | None]) -> tuple[str, str, dic
     else:
         yaw = {"yaw": FAR} if trouble.startswith("turns") else {}
         clip = make_clip(head, person, 0, frames, **yaw)
-        seen = observe(clip, (person, 0), variant == "noisy")
+        shown = make_clip(head, person, 0, frames, long_hair=True) if trouble == "long hair" else clip
+        seen = observe(shown, (person, 0), variant == "noisy")
     targets, points, confidence = TROUBLES[trouble](clip, seen, np.random.default_rng([5, person]))
     if trouble == "portrait":
         clip = only(clip, slice(t := portrait(clip), t + 1))

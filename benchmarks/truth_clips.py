@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.truth_hair import make_sheet
 from benchmarks.truth_motion import YAW, Motion, make_motion
 from benchmarks.truth_person import Person, activations, make_person, mean_static, neutral
 from scipy.spatial.transform import Rotation
@@ -16,7 +17,9 @@ from expportrait.store import encode_normals
 
 SIZE = 512
 # Read at once, so that a run during which the code changes keeps to the files of its own.
-SOURCES = b"".join(Path(__file__).with_name(f"truth_{name}.py").read_bytes() for name in ("person", "motion", "clips"))
+SOURCES = b"".join(
+    Path(__file__).with_name(f"truth_{name}.py").read_bytes() for name in ("person", "hair", "motion", "clips")
+)
 
 
 @dataclass
@@ -39,6 +42,8 @@ class Clip:
     expression: np.ndarray  # (T,E)
     pose: np.ndarray  # (T,10,3) axis-angle, rad
     place: np.ndarray  # (T,3) translation, m
+    hair: np.ndarray  # (T,k,3) vertices of hair that hangs to the shoulders, camera space; none: k = 0
+    hair_faces: np.ndarray  # (f,3), numbered from 0
 
     @property
     def camera(self) -> Camera:
@@ -46,7 +51,7 @@ class Clip:
 
 
 def posed(head: Head, person: Person, motion: Motion, offset: torch.Tensor, focal: float, random: np.random.Generator):
-    """Vertices (T,n_d,3), landmarks (T,478,3) m, the eyes' directions (T,2,3) and the translation (T,3) m."""
+    """Vertices (T,n_d,3), landmarks (T,478,3) m, the joints' transforms (T,10,3,4) and the translation (T,3) m."""
     turns = Rotation.from_rotvec(motion.pose.reshape(-1, 3)).as_matrix().reshape(*motion.pose.shape[:2], 3, 3)
     matrices = torch.from_numpy(turns.astype(np.float32))
     scale = random.uniform(1150, 1350)  # px a metre at the neck, as the crop stage frames a head
@@ -56,14 +61,20 @@ def posed(head: Head, person: Person, motion: Motion, offset: torch.Tensor, foca
     vertices = head.pose(head.dense, shape, expression, matrices, place, offset)
     corners = vertices[:, head.faces[head.landmark_faces]]  # the dense mesh begins with the coarse one
     landmarks = (head.landmark_barycentric[..., None] * corners).sum(-2)
-    eyes = head.transforms(shape, expression, matrices, place)[:, 4:6, :, 2]
-    return vertices, landmarks, eyes, place
+    return vertices, landmarks, head.transforms(shape, expression, matrices, place), place
 
 
 def make_clip(
-    head: Head, person: int, clip: int, frames: int, yaw: tuple[float, float] = YAW, motion: Motion | None = None
+    head: Head,
+    person: int,
+    clip: int,
+    frames: int,
+    yaw: tuple[float, float] = YAW,
+    motion: Motion | None = None,
+    long_hair: bool = False,
 ) -> Clip:
-    """Render one clip of one person, whose farthest turn lies between ``yaw`` degrees, or who moves as ``motion``."""
+    """Render one clip of one person, whose farthest turn lies between ``yaw`` degrees, or who moves as ``motion``; with
+    ``long_hair`` the same head with hair to the shoulders before it."""
     someone, motion = make_person(head, person), motion or make_motion((person, clip), frames, yaw)
     random = np.random.default_rng([3, person, clip])
     moved = someone.dynamic(activations(motion.units, motion.jaw))
@@ -71,14 +82,19 @@ def make_clip(
     focal = SIZE * random.uniform(2.4, 3.7)
     camera = Camera(focal, SIZE / 2, SIZE / 2, SIZE, SIZE)
     offset = torch.from_numpy(someone.static + moved)
-    vertices, landmarks, gaze, place = posed(head, someone, motion, offset, focal, random)
+    vertices, landmarks, joints, place = posed(head, someone, motion, offset, focal, random)
+    hair, hair_faces = torch.zeros(frames, 0, 3), np.zeros((0, 3), np.int64)
+    if long_hair:
+        sheet = make_sheet(head, someone, person)
+        hair, hair_faces = sheet.posed(joints), sheet.faces
+    shown, faces = with_hair(vertices, head.dense_faces, hair, hair_faces)
     normals, depth, mask, visible = [], [], [], []
     for t in range(frames):
-        maps = render(vertices[t : t + 1], head.dense_faces, camera, cull=True)
+        maps = render(shown[t : t + 1], faces, camera, cull=True)
         normals.append(encode_normals(maps.normals[0].numpy()))
         depth.append(maps.depth[0].numpy())
         mask.append(maps.coverage[0].numpy() > 0.5)
-        visible.append(seen(vertices[t], maps, camera, head.dense_faces))
+        visible.append(seen(shown[t], maps, camera, faces)[: vertices.shape[1]])
     near = (
         (landmarks[..., 2] - landmarks[..., 2].mean(1, keepdim=True))
         * -focal
@@ -92,7 +108,7 @@ def make_clip(
         np.stack(normals),
         np.stack(depth),
         np.stack(mask),
-        gaze.numpy(),
+        joints[:, 4:6, :, 2].numpy(),
         motion.units["eyeBlinkLeft"] < 0.4,
         someone.static + mean,
         moved - mean,
@@ -102,7 +118,16 @@ def make_clip(
         motion.expression(head),
         motion.pose.astype(np.float32),
         place.numpy(),
+        hair.numpy(),
+        hair_faces,
     )
+
+
+def with_hair(
+    vertices: torch.Tensor, faces: torch.Tensor, hair: torch.Tensor, hair_faces: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Head (T,n,3), (f,3) and hair (T,k,3), (g,3) as one mesh, the head's vertices first."""
+    return torch.cat([vertices, hair], 1), torch.cat([faces, torch.from_numpy(hair_faces) + vertices.shape[1]])
 
 
 def seen(vertices: torch.Tensor, maps, camera: Camera, faces: torch.Tensor) -> np.ndarray:
@@ -127,9 +152,12 @@ def cached(make, folder: Path | None, *key) -> dict[str, np.ndarray]:
         return {name: data[name] for name in data.files}
 
 
-def load_clip(head: Head, person: int, clip: int, frames: int, folder: Path | None = None) -> Clip:
+def load_clip(
+    head: Head, person: int, clip: int, frames: int, folder: Path | None = None, long_hair: bool = False
+) -> Clip:
     key = ("clip", head.sha256, len(head.dense.template), head.n_shape, head.n_expression, person, clip, frames)
-    return Clip(**cached(lambda: vars(make_clip(head, person, clip, frames)), folder, *key))
+    make = lambda: vars(make_clip(head, person, clip, frames, long_hair=long_hair))  # noqa: E731
+    return Clip(**cached(make, folder, *key, long_hair))
 
 
 def population_mean(head: Head, folder: Path | None = None, people: int = 96) -> np.ndarray:

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import torch
 from benchmarks.geometry_scenes import BROWS, IRISES, LIPS
-from benchmarks.truth_clips import Clip
+from benchmarks.truth_clips import Clip, with_hair
+from benchmarks.truth_hair import strands
 from benchmarks.truth_person import make_person, waves
 from scipy.spatial import cKDTree
 
@@ -23,12 +24,15 @@ GAMMA = 2.2
 def film(head: Head, clip: Clip, person: int, number: int) -> np.ndarray:
     """(T,H,W,3) u8 RGB; the same for the same numbers."""
     random = np.random.default_rng([5, person, number])
-    colours = torch.from_numpy(np.concatenate([paint(head, person), shine(head)[:, None]], 1).astype(np.float32))
+    skin = np.concatenate([paint(head, person), shine(head)[:, None]], 1)
+    hanging = paint_hair(clip.hair[0], skin[make_person(head, person).hair > 0.9].mean(0), person)
+    colours = torch.from_numpy(np.concatenate([skin, hanging]).astype(np.float32))
     light, behind = lights(random), background(random, clip.mask.shape[1])
     out = []
     for t, inside in enumerate(clip.mask):
-        vertices = torch.from_numpy(clip.vertices[t : t + 1])
-        maps = render(vertices, head.dense_faces, clip.camera, {"paint": colours}, cull=True)
+        one = (torch.from_numpy(x[t : t + 1]) for x in (clip.vertices, clip.hair))
+        vertices, faces = with_hair(next(one), head.dense_faces, next(one), clip.hair_faces)
+        maps = render(vertices, faces, clip.camera, {"paint": colours}, cull=True)
         albedo, gloss = np.split(maps.attributes["paint"][0].numpy(), [3], axis=-1)
         lit = shade(decode_normals(clip.normals[t]), albedo, gloss, *light)
         image = 255 * np.where(inside[..., None], lit, behind).clip(0, 1) ** (1 / GAMMA)
@@ -62,6 +66,12 @@ def paint(head: Head, person: int) -> np.ndarray:
     out[eyes & (region == "eye")] = 0.05
     out[region == "teeth"] = 0.7
     return out.clip(0.01, 1)
+
+
+def paint_hair(points: np.ndarray, like: np.ndarray, person: int) -> np.ndarray:
+    """(k,4) linear albedo and strength of the highlight of hanging hair (k,3) m, about that (4,) of the hair above."""
+    random = np.random.default_rng([8, person])
+    return like * np.append(np.tile(strands(points, random)[:, None], 3), np.ones((len(points), 1)), 1).clip(0.1, 3)
 
 
 def shine(head: Head) -> np.ndarray:

@@ -8,6 +8,7 @@ import scipy.ndimage as ndi
 import torch
 from benchmarks.proxy_truth import RATIOS, summary, true_start
 from benchmarks.truth_clips import Clip, make_clip
+from benchmarks.truth_film import film
 from benchmarks.truth_motion import make_motion
 from benchmarks.truth_observe import interocular, observe
 from benchmarks.truth_person import HAIR_RMS, activations, ground_of, make_person, rms
@@ -23,6 +24,7 @@ from benchmarks.truth_scores import (
 )
 
 from expportrait.estimators.head_landmarks import load_head
+from expportrait.fit.growth import ears
 from expportrait.fit.proxy import ProxyFit
 from expportrait.head import Head
 
@@ -203,3 +205,19 @@ def test_hair_that_a_method_lacks_is_no_identity(rng: np.random.Generator) -> No
         assert method["static_same"] == pytest.approx(1)
         assert abs(method["static_other"]) < 0.2
     assert coarse["static_other_hair"] > 0.9 and figures["static_other_hair"] == figures["static_other"]
+
+
+def test_long_hair_hides_the_ears_and_changes_no_head(head: Head, clip: Clip) -> None:
+    """The sheet stands before the head in all maps and in the film; what the fit is measured against is the same."""
+    long = make_clip(head, 3, 1, FRAMES, long_hair=True)
+    np.testing.assert_array_equal(long.vertices, clip.vertices)
+    np.testing.assert_array_equal(long.landmarks, clip.landmarks)
+    assert (long.mask | ~clip.mask).all() and long.mask.mean() > clip.mask.mean() + 0.02
+    ear = (ears(head) > 0.9).numpy()
+    assert long.visible[:, ear].mean() < 0.7 * clip.visible[:, ear].mean()
+    mouth = np.array(head.REGIONS)[head.regions.numpy()] == "lips"
+    np.testing.assert_array_equal(long.visible[:, mouth], clip.visible[:, mouth])
+    assert (long.depth[clip.mask] <= clip.depth[clip.mask] + 1e-4).all()
+    both = film(head, clip, 3, 1), film(head, long, 3, 1)
+    changed = np.abs(both[0].astype(int) - both[1]).max(-1) > 60
+    assert changed[long.mask & ~clip.mask].mean() > 0.3 > changed[clip.mask].mean()

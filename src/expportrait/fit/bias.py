@@ -40,14 +40,20 @@ class NormalBias:
 
 def smooth_basis(points: Tensor, where: Tensor) -> Tensor:
     """(n, k): features of a squared-exponential kernel over points (n, 3), about centres spread over those ``where``
-    (n,) bool is true (Nystroem)."""
+    (n,) bool is true (Nystroem). Centres off the middle come with their mirror image, so that left and right are free
+    alike."""
     choice = points[where]
-    centres = [int((choice - choice.mean(0)).norm(dim=1).argmin())]
-    gap = (choice - choice[centres[0]]).norm(dim=1)
-    while float(gap.max()) > SPACING * REACH and len(centres) < MOST:
-        centres.append(int(gap.argmax()))
-        gap = torch.minimum(gap, (choice - choice[centres[-1]]).norm(dim=1))
-    centre = choice[centres].double()
+    first = choice[(choice - choice.mean(0)).norm(dim=1).argmin()]
+    centre = (first * first.new_tensor([0, 1, 1]))[None]
+    gap = (choice - centre).norm(dim=1)
+    while float(gap.max()) > SPACING * REACH and len(centre) < MOST:
+        found = choice[gap.argmax()]
+        pair = torch.stack([found, found * found.new_tensor([-1, 1, 1])])
+        if found[0].abs() < REACH / 4:
+            pair = pair.mean(0, keepdim=True)
+        centre = torch.cat([centre, pair])
+        gap = torch.minimum(gap, torch.cdist(choice, pair).amin(1))
+    centre = centre.double()
     kernel = lambda x: torch.exp(-0.5 * torch.cdist(x, centre).square() / REACH**2)  # noqa: E731
     factor = torch.linalg.cholesky(kernel(centre) + 1e-3 * torch.eye(len(centre), device=points.device))
     return torch.linalg.solve_triangular(factor, kernel(points.double()).t(), upper=False).t().float().contiguous()

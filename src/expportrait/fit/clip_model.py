@@ -10,7 +10,8 @@ from expportrait.errors import ClipError
 from expportrait.fit.bias import NormalBias
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.frames import FrameFile
-from expportrait.fit.growth import LONG, ears, grow, thickness_axes, unexplained
+from expportrait.fit.growth import LONG, ears, grow, hanging_hair, thickness_axes, unexplained
+from expportrait.fit.hanging import hidden_pixels
 from expportrait.fit.landmarks import LOST, charbonnier, interocular, landmark_error, point_weights
 from expportrait.fit.losses import OffsetEnergy, OffsetWeights, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
@@ -282,6 +283,22 @@ class ClipModel:
             kept = torch.from_numpy(~unexplained(mask, coverage, radius)).float()
             for each, file in self.explained.items():
                 file[one] = (255 * F.interpolate(kept[None, None], (each, each), mode="area")[0]).round()
+
+    @torch.no_grad()
+    def hide_hanging(self) -> None:
+        """Take confidence from what hangs past the ears and from what it hides (see ``hanging``)."""
+        size = self.s.fine_size
+        hidden = hanging_hair(self.head, self.parameters, self.targets[size])
+        if not hidden.any():
+            return
+        hidden = torch.from_numpy(hidden).float().to(self.device)
+        for one in torch.arange(self.frames).split(1):
+            rendered = self.rendered(self.vertices(one, dense=False), size, dense=False)
+            covered = rendered.image(torch.ones_like(rendered.depth))[0].cpu().numpy() > 0
+            share = hidden_pixels(rendered.image(rendered.interpolate(hidden))[0].cpu().numpy(), covered)
+            share = torch.from_numpy(share).to(self.device)[None, None]
+            for each, file in self.targets.items():
+                file.hide(one, F.interpolate(share, (each, each), mode="area")[0])
 
     def start_static(self, size: int) -> None:
         """D_s starts as hair grown to the outline; from there magnitude and stretch are measured."""

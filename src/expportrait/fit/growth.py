@@ -5,12 +5,15 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import map_coordinates
 from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import cKDTree
 from torch import Tensor
 
+from expportrait.fit.hanging import Masks, below_ears, find_ears, hanging_sides
 from expportrait.fit.losses import adjacency
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.targets import TargetFile, distance, outline_distance
+from expportrait.fit.targets import distance, outline_distance
 from expportrait.head import Head
 from expportrait.render import vertex_normals
 
@@ -20,8 +23,10 @@ SHRINK = 0.01  # m, deepest that the start may cut into the bare head
 STIFFNESS = 0.05  # membrane weight that carries the growth from the rim over the scalp
 SMOOTH = 20  # rounds of averaging the normals along which hair grows
 FOLDED = 0.35  # 1 - n . outward, averaged, on an ear
+EAR = 0.5  # share from which on a vertex is the ear's
 SHELL = 5  # edges from an ear's folds to the middle of its hollow
 SLOPE = 1.0  # steepest rise of hair behind the hairline
+FIXED = 10.0  # weight of what does not grow, beside 1 of a vertex on the outline
 LONG = 0.012  # m, half the thickness from which what lies outside the head is not its surface (long hair, a hat's brim)
 
 
@@ -37,9 +42,10 @@ def unexplained(mask: np.ndarray, coverage: np.ndarray, radius: float) -> np.nda
 
 @torch.no_grad()
 def rim_growth(
-    head: Head, parameters: HeadParameters, targets: TargetFile, limit: np.ndarray, views: int = 12
+    head: Head, parameters: HeadParameters, targets: Masks, limit: np.ndarray, hidden: np.ndarray, views: int = 12
 ) -> np.ndarray:
-    """(n_c,) m, NaN where unseen: how far rim vertices lie inside the outline, at their depth, over several frames."""
+    """(n_c,) m, NaN where unseen: how far rim vertices lie inside the outline, at their depth, over several frames.
+    Vertices ``hidden`` (n_c,) 0..1 by hair that hangs draw no outline."""
     total, weight = np.zeros(len(limit)), np.zeros(len(limit))
     size = targets.size
     camera = parameters.camera(size)
@@ -50,10 +56,11 @@ def rim_growth(
         vertices = head.pose(head.coarse, p.shape, p.expression[frame], p.matrices(frame), p.translation(frame))
         normals = vertex_normals(vertices, head.faces)[0]
         rim = ((normals * F.normalize(-vertices[0], dim=-1)).sum(-1).abs() < RIM).cpu().numpy()
-        pixel = np.floor(camera.project(vertices[0]).cpu().numpy()).astype(int)
-        (column, row), seen = pixel.T, targets.margins.holds(pixel, size, BORDER)
-        use = np.flatnonzero(rim & seen & (limit > 0))
-        inside = outline_distance(targets.masks(frame)[0].cpu().numpy())[row[use], column[use]]
+        at = camera.project(vertices[0]).cpu().numpy()
+        use = np.flatnonzero(rim & targets.margins.holds(at, size, BORDER) & (limit > 0) & (hidden < 0.5))
+        # Between pixels: of the pixel that holds a vertex, left and right would differ by up to one.
+        places = at[use, ::-1].T - 0.5
+        inside = map_coordinates(outline_distance(targets.masks(frame)[0].cpu().numpy()), places, order=1)
         metres = inside * -vertices[0, use, 2].cpu().numpy() / focal
         believed = metres < 1.5 * limit[use]  # farther outlines are long hair, cut short
         total[use[believed]] += np.clip(metres[believed], -SHRINK, limit[use][believed])
@@ -74,35 +81,47 @@ def limit_by_slope(vertices: np.ndarray, edges: sp.csr_matrix, limit: np.ndarray
 
 
 @torch.no_grad()
-def grow(head: Head, parameters: HeadParameters, targets: TargetFile, max_growth: float) -> Tensor:
+def grow(head: Head, parameters: HeadParameters, targets: Masks, max_growth: float) -> Tensor:
     """(n_d, 3) m, canonical: the scalp's rim vertices reach the outline, the rest of it follows as a membrane; face,
     neck and body stay.
 
     Hair grows along normals (section 3.1.3), smoothed. Ears stay: drawn to the hair's outline they would be crumpled.
+    Where hair hangs past the ears, growth ends at them: the surface comes down to the ears and the neck.
     """
     faces, n = head.faces.cpu().numpy(), len(head.coarse.template)
     names = np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
-    limit = np.where(names == "scalp", max_growth, 0.0)
-    seen = rim_growth(head, parameters, targets, limit)
+    # A hairline that is lower on one side, by a vertex, would be a step in the hair there.
+    names = np.where(names == names[mirrored(head)], names, "face")
+    edges, scalp = adjacency(faces, n), names == "scalp"
+    neutral = head.coarse.canonical(parameters.shape, parameters.expression.new_zeros(1, head.n_expression))[0]
+    normals = vertex_normals(neutral[None], head.faces)[0].cpu().numpy()
+    vertices = neutral.cpu().numpy()
+    ear = ear_share(vertices, normals, scalp, edges)
+    # As at the hairline, hair rises from the ears without a step: a funnel would open around them.
+    scalp &= ear < EAR
+    limit = np.where(scalp, max_growth, 0.0)
+    hidden = hanging_hair(head, parameters, targets)[:, 1]
+    seen = rim_growth(head, parameters, targets, limit, hidden)
     if np.isnan(seen).all():
         return torch.zeros_like(head.dense.template)
-    edges = adjacency(faces, n)
     membrane = sp.diags(np.asarray(edges.sum(1)).ravel()) - edges
-    data = np.where(limit > 0, (~np.isnan(seen)).astype(float), 10.0)
+    data = np.where(limit > 0, (~np.isnan(seen)).astype(float), FIXED)
     system = sp.diags(data) + STIFFNESS * membrane + 1e-6 * sp.identity(n)
     growth = spla.spsolve(system.tocsc(), data * np.nan_to_num(seen))
     growth = np.clip(growth, -SHRINK, limit)
 
-    neutral = head.coarse.canonical(parameters.shape, parameters.expression.new_zeros(1, head.n_expression))[0]
-    normals = vertex_normals(neutral[None], head.faces)[0].cpu().numpy()
-    vertices = neutral.cpu().numpy()
-    scalp = names == "scalp"
     growth = np.where(scalp, np.minimum(growth, limit_by_slope(vertices, edges, limit, scalp)), growth)
-    ear = ear_share(vertices, normals, scalp, edges)
     moved = (growth * (1 - ear))[:, None] * smoothed(normals, edges)
     moved[limit == 0] = 0
     moved = torch.from_numpy(moved.astype(np.float32)).to(head.coarse.template.device)
     return head.upsample @ moved
+
+
+def mirrored(head: Head) -> np.ndarray:
+    """(n_c,) the coarse vertex nearest to each one's mirror image: regions come from landmarks, which a detector puts
+    a millimetre to one side."""
+    points = head.coarse.template.cpu().numpy()
+    return cKDTree(points).query(points * [-1, 1, 1])[1]
 
 
 def smoothed(normals: np.ndarray, edges: sp.csr_matrix) -> np.ndarray:
@@ -117,6 +136,18 @@ def thickness_axes(head: Head, parameters: HeadParameters) -> Tensor:
     normals = vertex_normals(neutral, head.faces)[0].cpu().numpy()
     axes = smoothed(normals, adjacency(head.faces.cpu().numpy(), len(normals))).astype(np.float32)
     return F.normalize(head.upsample @ torch.from_numpy(axes).to(head.upsample.device), dim=-1)
+
+
+@torch.no_grad()
+def hanging_hair(head: Head, parameters: HeadParameters, targets: Masks) -> np.ndarray:
+    """(n_c, 2) 0..1: where hair that hangs past the ears hides the head, and where it lies beside it (see
+    ``below_ears``)."""
+    n = len(head.coarse.template)
+    share, names = ears(head)[:n].cpu().numpy(), np.array(head.REGIONS)[head.regions[:n].cpu().numpy()]
+    neutral = head.coarse.canonical(parameters.shape, parameters.expression.new_zeros(1, head.n_expression))[0]
+    vertices = neutral.cpu().numpy()
+    place = find_ears(vertices, share, np.isin(names, ["scalp", "neck"]))
+    return below_ears(vertices, names, place, hanging_sides(head, parameters, targets, place))
 
 
 def ears(head: Head) -> Tensor:

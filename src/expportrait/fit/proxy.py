@@ -144,6 +144,7 @@ class ProxyFitter(ClipModel):
         self.parameters = self.landmark_fit() if start is None else start.copy()
         self.settle_turns(move=start is None)
         self.anchor_depth()
+        self.hide_hanging()
         if s.coarse_passes:
             self.guarded("coarse", False, self.coarse)
         if s.offsets == "both":

@@ -154,6 +154,11 @@ class TargetFile:
         confidence = self._maps[3][frames].to(self.device)
         return ((self.masks(frames) > 0.5) & (confidence < 255 * HIDDEN) | ~self.inside).float()
 
+    def hide(self, frames: Tensor | slice, share: Tensor) -> None:
+        """Take confidence away where something hides the head: all where ``share`` (B, size, size) is above a half."""
+        kept = (1 - 2 * share).clamp_min(0)
+        self._maps[3][frames] = (self._maps[3][frames].to(self.device) * kept).round()
+
     def masks(self, frames: Tensor | slice) -> Tensor:
         """(B, size, size) 0..1."""
         return self._maps[2][frames].to(self.device) / 255
