@@ -121,6 +121,7 @@ class Landmarks(Section):
     max_missing: int = Field(250, ge=0, description="longest run of frames without a face that a clip may have")
     max_yaw: float = Field(65.0, gt=0, le=180, description="largest median turn to the side, degrees, roughly")
     max_pitch: float = Field(65.0, gt=0, le=90, description="largest median turn up or down, degrees, roughly")
+    max_roll: float = Field(60.0, gt=0, le=180, description="largest median roll to the side, in the picture, degrees")
     hands_every: int = Field(10, ge=0, description="look for hands in every so many frames; 0: never")
     max_hands: float = Field(
         0.8, ge=0, le=1, description="share of the frames looked at that may have a hand before the face"
