@@ -34,14 +34,14 @@ def ways(kind, speed, count):
     return np.stack([np.stack([450 + x[who], np.full(count, 170.0 + 6 * who)], 1) for who in range(2)])
 
 
-SLOW = [("cross", 1, 0), ("cross", 1, 1), ("cross", 2.5, 1), ("cross", 5, 0), ("meet", 1, 0), ("meet", 1, 1), ("meet", 2.5, 0), ("meet", 5, 0), ("meet", 5, 1), ("behind", 1, 0),
-        ("behind", 1, 1), ("behind", 2.5, 0), ("behind", 5, 0)]  # fmt: skip
+QUICK = [("cross", 2.5, 0), ("cross", 5, 1), ("behind", 2.5, 1), ("behind", 5, 1), ("meet", 2.5, 1)]
+ALL = [(kind, speed, front) for kind in ("cross", "meet", "behind") for speed in (1, 2.5, 5) for front in (0, 1)]
 
 
-@pytest.mark.parametrize(("kind", "speed", "front"), [
-    ("cross", 2.5, 0), ("cross", 5, 1), ("behind", 2.5, 1), ("behind", 5, 1), ("meet", 2.5, 1),
-    *(pytest.param(*one, marks=pytest.mark.slow) for one in SLOW),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "speed", "front"),
+    [*QUICK, *(pytest.param(*one, marks=pytest.mark.slow) for one in ALL if one not in QUICK)],
+)
 def test_a_clip_has_frames_of_one_person(tmp_path, kind, speed, front):
     """``front``: which of the two is before the other one where they overlap."""
     count = {1: 110, 2.5: 50, 5: 50}[speed]

@@ -69,9 +69,9 @@ def test_someone_who_walks_past_far_away_leaves_the_track_whole():
 
 
 def looks(kind, speed, seed):
-    """Two people who ``cross``, ``meet`` and part, or of whom one stands while the other comes past ``behind`` or before
-    it; ``speed``: sides a look, against each other. Rows: box, score, who it is. Where they overlap by more than some
-    share only the one in front is found; what is found is off by some per cent, in changing order."""
+    """Two people who ``cross``, ``meet`` and part, or of whom one stands while the other comes past (``behind`` it or
+    before it). ``speed``: sides a look, against each other. Rows: box, score, who it is. Where they overlap by more
+    than some share only the one in front is found; boxes are off by some per cent, in changing order."""
     random = np.random.default_rng(seed)
     sides, t = SIDE * random.uniform(0.9, 1.1, 2), np.arange(COUNT)
     apart = speed / EVERY * SIDE * (t - COUNT / 2 - random.uniform(-EVERY, EVERY) / 2)
