@@ -216,11 +216,11 @@ def test_a_face_on_its_side_is_refused_by_that_name(landmarks, roll):
 
 def test_the_face_that_was_cropped_is_followed_not_a_larger_one_beside_it(landmarks):
     """Also where it is gone for a moment and somebody else is there."""
-    small, large = (-40, 30, 0.8), (130, 60, 1.1)
-    frames = [make.scene(SIZE, SIZE, small, large) for _ in range(10)]
+    small, large = (10, 30, 0.8), (280, 20, 1.2)
+    frames = [make.scene(360, 640, small, large) for _ in range(10)]
     for t in (4, 5):
-        frames[t] = make.scene(SIZE, SIZE, large)
-    ours = landmarks([make.scene(SIZE, SIZE, small)])["points"][0]
+        frames[t] = make.scene(360, 640, large)
+    ours = landmarks([make.scene(360, 640, small)])["points"][0]
     box = [*ours[:, :2].min(0), *ours[:, :2].max(0)]
     store = landmarks(frames, places=np.array([[0, *box], [9, *box]]))
     assert np.flatnonzero(store["interpolated"]).tolist() == [4, 5]
