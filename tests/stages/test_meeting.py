@@ -40,7 +40,7 @@ ALL = [(kind, speed, front) for kind in ("cross", "meet", "behind") for speed in
 
 @pytest.mark.parametrize(
     ("kind", "speed", "front"),
-    [*QUICK, *(pytest.param(*one, marks=pytest.mark.slow) for one in ALL if one not in QUICK)],
+    [*QUICK, *(pytest.param(*one, marks=pytest.mark.long) for one in ALL if one not in QUICK)],
 )
 def test_a_clip_has_frames_of_one_person(tmp_path, kind, speed, front):
     """``front``: which of the two is before the other one where they overlap."""
