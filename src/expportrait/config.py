@@ -124,6 +124,7 @@ class Landmarks(Section):
     max_outside: float = Field(
         0.2, ge=0, le=1, description="share of the face that may lie beyond the picture's edge, median over the frames"
     )
+    max_roll: float = Field(60.0, gt=0, le=180, description="largest median roll to the side, in the picture, degrees")
     hands_every: int = Field(10, ge=0, description="look for hands in every so many frames; 0: never")
     max_hands: float = Field(
         0.8, ge=0, le=1, description="share of the frames looked at that may have a hand before the face"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from expportrait.estimators.gaps import fill, same_face
+from expportrait.estimators.gaps import fill, places, same_face
 
 SHAPE = np.random.default_rng(0).uniform(-60, 60, (478, 3)).astype(np.float32)
 SHAPE[33], SHAPE[263] = (-40, 0, 0), (40, 0, 0)
@@ -83,3 +83,15 @@ def test_one_frame_is_enough():
     filled, confidence = fill(moving(1), np.ones((1, 478), np.float32), np.ones(1, bool), max_gap=3)
     np.testing.assert_array_equal(filled, moving(1))
     assert confidence.all()
+
+
+def test_places_go_straight_along_the_track():
+    track = np.array([[2, 10, 20, 60, 90], [7, 20, 20, 70, 90], [12, 20, 45, 70, 115]])
+    where = places(track, 15)
+    np.testing.assert_allclose(where[[0, 2, 4, 12, 14], :4], [track[0, 1:], track[0, 1:], [14, 20, 64, 90],
+                                                              track[2, 1:], track[2, 1:]])  # fmt: skip
+    away = where[:, 4]
+    assert (
+        away[2] == away[7] == away[12] == away.min() and away[4] == away[5] > away[3] and away[0] == away[14] == away[5]
+    )
+    np.testing.assert_allclose(places(track[:1], 3)[:, :4], [track[0, 1:]] * 3)

@@ -167,3 +167,26 @@ def test_a_failure_while_loading_shows_what_was_hidden(capfd):
     with _quiet():
         os.write(2, b"harmless\n")
     assert capfd.readouterr().err == "model file is damaged\n"
+
+
+def test_the_face_is_followed_that_is_where_it_is_known_to_be(landmarks, portrait_points):
+    """A larger one in the first frame, and one that comes in its stead, are other people's."""
+    both = [make.scene(400, 900, (480, 40, 1.2), (20 + 4 * t, 40, 0.9)) for t in range(4)]
+    gone = [make.scene(400, 900, (480, 40, 1.2))] * 2
+    boxes = [at(portrait_points, 20 + 4 * t, 40, 0.9)[:, :2] for t in range(7)]
+    places = np.array([[*box.min(0), *box.max(0), 0.5] for box in boxes])
+    points, found, _ = landmarks.detect([*both, *gone, make.scene(400, 900, (44, 40, 0.9))], places)
+    assert found.tolist() == [True] * 4 + [False] * 2 + [True]
+    assert (points[found][:, :, 0] < 400).all()
+    points, found, _ = landmarks.detect([*both, *gone])
+    assert found.all() and (points[:, :, 0] > 400).all()
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_the_detector_likes_upright_faces_best(landmarks, turn):
+    """By which sources that lie on their side or upside down are told: their landmarks look as sure."""
+    scene = np.ascontiguousarray(np.rot90(make.scene(360, 640, (100, 40, 1.0)), -turn // 90))
+    (upright,) = landmarks.faces(np.ascontiguousarray(np.rot90(scene, turn // 90)))
+    assert upright[4] > 0.88 and abs(upright[5]) < 10
+    for face in landmarks.faces(scene) if turn else ():
+        assert face[4] < 0.84

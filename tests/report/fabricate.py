@@ -97,6 +97,7 @@ def make_clip(
             "source_size": [640, 360],
             "fps": fps,
             "box": [100.4, 20.0, 420.0, 339.6],
+            "rotated": 90,
             "padded": [0, 0, 0, 4],
             "shots": [[0, 30], [30, 60]],
             "shot": [30, 30 + frames],

@@ -123,6 +123,7 @@ def test_the_source_and_the_fit_are_described(page):
         "12 frames, 0.5 s at 25 fps, frames 30 to 41, of 2 shots",
         "5 frames, 0.2 s at 23.98 fps",
         "x 100 to 420, y 20 to 340 px of the source, now 96 px, padded",
+        "by 90 degrees, clockwise",
         "150 px in the source, in 90% of the frames",
         "focal length 288 px at 96 px",
         "6 s: landmarks 1.5, coarse 4.0",

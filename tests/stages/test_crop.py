@@ -14,13 +14,21 @@ from expportrait.store import Store
 from ..video import make
 
 
+class CountingDetector(LandmarkDetector):
+    looks = 0
+
+    def faces(self, frame):
+        self.looks += 1
+        return super().faces(frame)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def one_detector():
+def detector():
     """The models are loaded once for all tests of this file."""
-    detector = LandmarkDetector()
+    detector = CountingDetector()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("expportrait.stages.crop.LandmarkDetector", lambda: detector)
-        yield
+        yield detector
 
 
 @pytest.fixture
@@ -267,3 +275,73 @@ def test_links_that_lead_nowhere_do_not_stop_the_others(tmp_path):
     cv2.imwrite(str(tmp_path / "b" / "gone.jpg"), frame[..., ::-1])
     again = run(STAGE, rows, config)
     assert [again[name].status for name in "abcd"] == ["failed", "ok", "failed", "ok"]
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_a_source_on_its_side_or_upside_down_is_turned_upright(crop, tmp_path, turn):
+    frames = walk(12, (100, 40, 1.0))
+    upright = crop(make.video(tmp_path / "upright.mp4", frames))
+    frames = [np.ascontiguousarray(np.rot90(frame, -turn // 90)) for frame in frames]
+    store = crop(make.video(tmp_path / "turned.mp4", frames))
+    attrs = store.attrs
+    assert upright.attrs["rotated"] == 0 and attrs["rotated"] == 360 - turn  # clockwise, as the source was
+    assert attrs["source_size"] == [frames[0].shape[1], frames[0].shape[0]] and attrs["padded"] == [0, 0, 0, 0]
+    assert attrs["face"] == pytest.approx(upright.attrs["face"], rel=0.03)
+    error = np.abs(store["frames"][:].astype(int) - upright["frames"][:])
+    assert error.mean() < 8 and np.median(error) <= 3
+    np.testing.assert_allclose(store["track"], upright["track"], atol=5)
+    x0, y0, x1, y1 = attrs["box"]  # of the source as it is
+    part = cv2.resize(frames[5][y0:y1, x0:x1], (256, 256), interpolation=cv2.INTER_CUBIC)
+    assert np.abs(np.rot90(part, -attrs["rotated"] // 90).astype(int) - store["frames"][5]).mean() < 4
+
+
+def test_a_box_of_the_manifest_means_px_of_the_source_as_it_is(crop, tmp_path):
+    frames = [
+        np.ascontiguousarray(np.rot90(frame)) for frame in walk(12, (10, 30, 1.1), (360, 60, 0.9), step=(0, 0, 0))
+    ]
+    box = (60, 40, 260, 240)  # around the smaller one, who stands on the right, and after the turn above
+    store = crop(make.video(tmp_path / "turned.mp4", frames), box=box)
+    assert store.attrs["rotated"] == 90 and store.attrs["box"] == list(box)
+    part = cv2.resize(np.rot90(frames[0][40:240, 60:260], -1), (256, 256), interpolation=cv2.INTER_CUBIC)
+    assert np.abs(part.astype(int) - store["frames"][0]).mean() < 4
+
+
+def test_turned_faces_are_looked_for_only_where_none_is_surely_upright(crop, tmp_path, detector):
+    def looks(name, frames):
+        detector.looks = 0
+        return crop(make.video(tmp_path / f"{name}.mp4", frames)), detector.looks
+
+    frames = walk(12, (60, 30, 1.1))
+    assert looks("upright", frames)[1] == 3  # one in five frames
+    assert looks("down", [frame[::-1, ::-1] for frame in frames])[1] == 3 + 9
+    why, count = looks("nobody", walk(12))
+    assert count == 3 + 9 and "no face" in why and "turned by" not in why
+
+
+def test_an_image_on_its_side_is_turned(crop, tmp_path):
+    cv2.imwrite(str(tmp_path / "p.png"), np.rot90(make.scene(360, 400, (60, 40, 1.0)))[..., ::-1])
+    assert crop(tmp_path / "p.png").attrs["rotated"] == 90
+
+
+def test_a_fault_of_a_turned_source_is_told_of_it(crop, tmp_path):
+    small = make.video(tmp_path / "small.mp4", [frame[::-1, ::-1] for frame in walk(12, (200, 60, 0.55))])
+    why = crop(small)
+    assert "small.mp4 (turned by 180 degrees): the face is too small, 6" in why and "crop.min_face: 70" in why
+
+
+def test_a_large_face_that_is_seldom_there_does_not_hide_a_usable_one(crop, tmp_path):
+    """The large one in three of eight looks, the smaller one in all."""
+    large, small = (10, 20, 2.2), (640, 100, 0.8)
+    frames = [make.scene(720, 960, *([large] if t < 5 or 15 <= t < 20 or t >= 35 else []), small) for t in range(40)]
+    attrs = crop(make.video(tmp_path / "v.mp4", frames), cut=255, min_face=60).attrs
+    assert attrs["shot"] == [0, 40] and attrs["face_coverage"] == 1
+    assert attrs["face"] < 100 and attrs["box"][0] > 500
+
+
+def test_where_the_face_was_found_stands_in_the_store(crop, tmp_path):
+    store = crop(make.video(tmp_path / "v.mp4", walk(14, (100, 40, 1.0), step=(6, 0, 0))))
+    track = store["track"]
+    assert track[:, 0].tolist() == [0, 5, 10]
+    np.testing.assert_allclose(np.diff(track[:, 1]), 30 * store.attrs["scale"], atol=4)
+    face = track[0, 1:] / store.attrs["scale"] + np.tile(store.attrs["box"][:2], 2)
+    np.testing.assert_allclose(face, [100 + 105, 40 + 60, 100 + 195, 40 + 178], atol=14)  # of the portrait's face

@@ -2,6 +2,7 @@ import hashlib
 import json
 import re
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from expportrait.manifest import Row
 from expportrait.stage import run
 from expportrait.stages.landmarks import STAGE
 from expportrait.store import Store, StoreWriter
+from expportrait.video.tracks import link
 
 from ..estimators import networks
 from ..video import make
@@ -31,13 +33,15 @@ def detector():
 
 
 @pytest.fixture
-def landmarks(tmp_path):
-    """Runs the stage on frames as `crop` leaves them; gives its store, or the reason why there is none."""
+def landmarks(tmp_path, detector):
+    """Runs the stage on frames as `crop` leaves them; gives its store, or the reason why there is none. `places`: of
+    the face in them, (k,5) frame, x0 y0 x1 y1 px; by default wherever there is one in every fifth frame."""
 
-    def landmarks(frames, padded=(0, 0, 0, 0), **settings):
+    def landmarks(frames, padded=(0, 0, 0, 0), places=None, **settings):
         key = hashlib.sha256(np.array(frames)).hexdigest() + str(padded)
         with StoreWriter(tmp_path / "crop" / "a.zarr", {"key": key}) as out:
             out.array("frames", np.array(frames))
+            out.array("track", track(frames, detector) if places is None else places)
             out.attrs(padded=list(padded))
         outcome = run(STAGE, [Row("a", "test", "a", tmp_path)], Config(results=tmp_path, landmarks=settings))["a"]
         if outcome.status == "ok":
@@ -46,6 +50,12 @@ def landmarks(tmp_path):
         return outcome.why
 
     return landmarks
+
+
+def track(frames, detector):
+    tracks = link((0, len(frames)), {t: detector.faces(frame) for t, frame in enumerate(frames) if t % 5 == 0})
+    found = np.column_stack([tracks[0].frames, tracks[0].boxes]) if tracks else None
+    return np.array([[0, 50, 50, 250, 250]]) if found is None else found
 
 
 def people(*places):
@@ -59,7 +69,7 @@ def test_a_clip_gets_points_in_its_pixels(landmarks, detector):
     assert store["points"].shape == (20, 478, 3) and store["points"].dtype == np.float32
     assert store["confidence"].shape == (20, 478) and store["confidence"].dtype == np.float32
     assert store["interpolated"].dtype == bool and not store["interpolated"].any()
-    np.testing.assert_array_equal(store["points"], detector.detect(frames)[0])
+    np.testing.assert_array_equal(store["points"], detector.detect(frames)[0])  # of one face, wherever it is looked for
     centre = store["points"][..., :2].mean(1)
     np.testing.assert_allclose(centre[-1] - centre[0], [38, 19], atol=1.5)
     assert store.lazy("points").attrs["unit"] == "px"
@@ -144,6 +154,7 @@ def test_figures_of_turns_and_guesses(landmarks):
     (least, most), (up, down) = attrs["yaw"], attrs["pitch"]
     assert -15 < least <= most < 15 and up <= down
     assert attrs["unsure"] == 0 and attrs["mean_confidence"] > 0.7 and attrs["longest_gap"] == 0
+    assert attrs["roll"] == pytest.approx([attrs["turned"]["roll"]] * 2, abs=1) and 0 < attrs["roll"][0] < 10
     assert "half of the frames show the head turned by " in landmarks(frames, max_yaw=0.01)
     assert landmarks(people(*[HERE] * 8, None, None, HERE, HERE)).attrs["longest_gap"] == 2
 
@@ -222,3 +233,31 @@ def test_sapiens_points_stand_in_their_places_and_the_others_have_no_confidence(
     assert store["confidence"][:, GIVEN].mean() > 0.1
     assert "sapiens" in store.attrs["detector"] and len(store.attrs["files"]["model"]) == 64
     assert unsure == 0 and "files" in plain.attrs
+
+
+@pytest.mark.parametrize("roll", [-75, 40, 75, 90])
+def test_a_face_on_its_side_is_refused_by_that_name(landmarks, roll):
+    turn = cv2.getRotationMatrix2D((150, 120), -roll, 1.0)  # OpenCV turns the other way
+    frames = [
+        cv2.warpAffine(frame, turn, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE) for frame in people(*[HERE] * 8)
+    ]
+    said = landmarks(frames)
+    attrs = said.attrs if abs(roll) < 60 else landmarks(frames, max_roll=180).attrs
+    assert attrs["roll"] == pytest.approx([roll + 3] * 2, abs=4)  # the portrait's own head is tilted by 3
+    assert attrs["turned"]["roll"] == pytest.approx(abs(roll + 3), abs=4)
+    if abs(roll) > 60:
+        assert said == (f"half of the frames show the head lying on its side, rolled by {attrs['turned']['roll']:.0f} "
+                        "degrees or more (landmarks.max_roll: 60)")  # fmt: skip
+
+
+def test_the_face_that_was_cropped_is_followed_not_a_larger_one_beside_it(landmarks):
+    """Also where it is gone for a moment and somebody else is there."""
+    small, large = (10, 30, 0.8), (280, 20, 1.2)
+    frames = [make.scene(360, 640, small, large) for _ in range(10)]
+    for t in (4, 5):
+        frames[t] = make.scene(360, 640, large)
+    ours = landmarks([make.scene(360, 640, small)])["points"][0]
+    box = [*ours[:, :2].min(0), *ours[:, :2].max(0)]
+    store = landmarks(frames, places=np.array([[0, *box], [9, *box]]))
+    assert np.flatnonzero(store["interpolated"]).tolist() == [4, 5]
+    assert np.abs(store["points"] - ours)[..., :2].mean() < 3

@@ -59,7 +59,7 @@ def main(source, home):
 
     class Detector:  # where the face is does not matter here, and looking for it takes minutes
         def faces(self, frame):
-            return np.float32([[40, 10, 80, 50, 1]])
+            return np.float32([[40, 10, 80, 50, 1, 0]])
 
     store.SHARD_BYTES = 8 << 20  # so that a short video has many
     crop.LandmarkDetector = Detector

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import cv2
+import matplotlib
 import numpy as np
 from skimage.data import astronaut
 
@@ -36,6 +37,43 @@ def scene(height: int, width: int, *people: tuple[float, float, float], seed: in
         area = {"dsize": (width, height), "borderMode": cv2.BORDER_TRANSPARENT, "dst": image}
         cv2.warpAffine(portrait(), matrix, flags=cv2.INTER_LINEAR, **area)
     return image
+
+
+@cache
+def heads() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Two people's heads, faces about 110 px high: pictures (n,m,3) f32 0..255 and how much of each pixel is theirs,
+    (n,m,1) f32 0..1. The face, hairline to chin, is in the middle."""
+    hopper = cv2.imread(str(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"))[..., ::-1]
+    cut = []
+    for image, scale, (x, y), (across, up, down) in (
+        (astronaut(), 1.0, (225, 117), (60, 95, 75)), (hopper, 0.62, (262, 215), (118, 190, 120)),
+    ):  # fmt: skip
+        row, column = np.mgrid[: image.shape[0], : image.shape[1]]
+        height = np.where(row < y, up, down)
+        inside = 1 - np.hypot((column - x) / across, (row - y) / height)
+        half = round(105 / scale)
+        part = slice(y - half, y + half), slice(x - half, x + half)
+        both = np.dstack([image, 255 * np.clip(8 * inside, 0, 1)])
+        both = np.pad(both, ((half, half), (half, half), (0, 0)), mode="edge")
+        both = both[part[0].start + half : part[0].stop + half, part[1].start + half : part[1].stop + half]
+        both = cv2.resize(both.astype(np.float32), (210, 210), interpolation=cv2.INTER_AREA)
+        cut.append((both[..., :3], both[..., 3:] / 255))
+    return tuple(cut)
+
+
+def meeting(count: int, *ways: np.ndarray, front: int = 1, height: int = 360, width: int = 900) -> list[np.ndarray]:
+    """Frames of the two ``heads`` before a wall, the middles of their faces on ``ways`` (count,2) px; the one of number
+    ``front`` is before the other one."""
+    frames = []
+    for t in range(count):
+        image = wall(height, width).astype(np.float32)
+        for number in (1 - front, front):
+            picture, share = heads()[number]
+            place = np.float32([[1, 0, ways[number][t][0] - 105], [0, 1, ways[number][t][1] - 105]])
+            moved = [cv2.warpAffine(layer, place, (width, height)) for layer in (picture, share)]
+            image += (moved[0] - image) * moved[1][..., None]
+        frames.append(np.rint(image).astype(np.uint8))
+    return frames
 
 
 def video(

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from expportrait.video.framing import cut_out, face_box, given_box, link, outside
+from expportrait.video.framing import cut_out, face_box, given_box, outside
 
 from . import make
 
@@ -81,40 +81,3 @@ def test_beyond_the_border_pixels_are_repeated():
     assert outside(box, 300, 300) == (20, 10, 10, 20)
     expected = cv2.copyMakeBorder(image, 10, 20, 20, 10, cv2.BORDER_REPLICATE)
     np.testing.assert_array_equal(cut_out(image, box, 330), expected)
-
-
-def test_a_track_follows_one_of_two_faces():
-    left = {t: (100 + 2 * t, 100) for t in range(0, 50, 5)}
-    both = {t: [boxes((700, 100), side=60), boxes(left[t])] for t in left}
-    faces = {t: np.vstack(both[t][:: 1 if t % 2 else -1]) for t in left}  # in changing order
-    tracks = link((0, 50), faces)
-    assert [track.size for track in tracks] == [100, 60]  # the larger one is the more prominent
-    assert [tuple(box[:2]) for box in tracks[0].boxes] == list(left.values())
-    assert (tracks[0].start, tracks[0].end, tracks[0].coverage) == (0, 50, 1)
-
-
-def test_a_track_begins_and_ends_with_its_face():
-    faces = {t: boxes((100, 100)) if 20 <= t <= 60 else np.empty((0, 4)) for t in range(0, 100, 5)}
-    (track,) = link((0, 100), faces)
-    assert (track.start, track.end, track.coverage) == (20, 61, 1)
-
-
-def test_frames_without_the_face_count():
-    faces = {t: boxes((100, 100)) if t % 10 == 0 else np.empty((0, 4)) for t in range(0, 101, 5)}
-    (track,) = link((0, 101), faces)
-    assert track.coverage == pytest.approx(11 / 21)
-
-
-def test_a_jump_is_another_face():
-    faces = {t: boxes((100, 100) if t < 50 else (400, 100)) for t in range(0, 80, 5)}
-    first, second = link((0, 80), faces)
-    assert (first.start, first.end, second.start, second.end) == (0, 46, 50, 80)
-    faces = {t: boxes((100, 100), side=100 if t < 50 else 200) for t in range(0, 80, 5)}
-    assert len(link((0, 80), faces)) == 2
-
-
-def test_only_faces_of_the_shot_count():
-    faces = {t: boxes((100, 100)) for t in range(0, 80, 5)}
-    (track,) = link((12, 33), faces)
-    assert (track.start, track.end, track.frames) == (12, 33, [15, 20, 25, 30])
-    assert link((1, 4), faces) == []

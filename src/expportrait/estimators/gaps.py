@@ -7,6 +7,7 @@ from expportrait.estimators.mediapipe import LEFT_EYE, RIGHT_EYE
 STEP = 0.5  # of the face's size: farthest that it moves from one frame to the next
 GROWTH = 1.5  # factor on its size
 TURN = np.radians(60)  # in the image plane
+AWAY, DRIFT = 0.5, 0.1  # of the face's side: how far it may lie from where its track has it; more for each frame
 PATIENCE = 5  # frames; over longer gaps a face may not have moved farther than over this
 
 
@@ -44,6 +45,19 @@ def same_face(points: np.ndarray, found: np.ndarray) -> np.ndarray:
             if found[t] and close(last, t):
                 seen[t], last = True, t
     return seen
+
+
+def places(track: np.ndarray, count: int) -> np.ndarray:
+    """Where a face is in ``count`` frames, (count,5), from a track (k,5) of some of them: frame, x0 y0 x1 y1 px.
+
+    The box goes straight from one to the next and stands still before the first and after the last; then how far the
+    face may be off, in the box's larger side: the more, the farther the nearest frame of the track.
+    """
+    t, known = np.arange(count), track[:, 0]
+    boxes = [np.interp(t, known, side) for side in track[:, 1:].T]
+    after = np.searchsorted(known, t).clip(max=len(known) - 1)
+    away = np.minimum(np.abs(known[after] - t), np.abs(known[np.maximum(after - 1, 0)] - t))
+    return np.stack([*boxes, AWAY + DRIFT * away], 1)
 
 
 def fill(points: np.ndarray, confidence: np.ndarray, seen: np.ndarray, max_gap: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from threading import Lock
 
 import numpy as np
 
+from expportrait.estimators.quality import head_roll
 from expportrait.files import temporary_file
 from expportrait.weights import sha256
 
@@ -131,10 +132,14 @@ class LandmarkDetector:
             self._model = SolutionBase(graph_config=graph, outputs=["landmarks", PRESENCE], stream_type_hints=types)
             self._run(np.zeros((64, 64, 3), np.uint8), np.array([32, 32, 64, 0], np.float32))
 
-    def detect(self, frames: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Landmarks of the most prominent face, followed through the frames of one clip.
+    def detect(
+        self, frames: Iterable[np.ndarray], places: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Landmarks of one face, followed through the frames of one clip.
 
-        frames (T,H,W,3) u8 RGB, any iterable. Returns
+        frames (T,H,W,3) u8 RGB, any iterable. places (T,5): where the face is known to be, a box x0 y0 x1 y1 px and how
+        far from its middle the face's may lie, in the box's larger side; faces elsewhere are other people's. Without
+        it the most prominent face is followed. Returns
         points (T,478,3) f32 px: x, y, and z towards the viewer negative, 0 at the head's centre, in the scale of x;
         found (T,) bool; points and confidence are 0 where it is False;
         confidence (T,478) f32 0..1: the model's probability that it sees a face, times 1 / (1 + (s / s0)^2), s being
@@ -142,11 +147,12 @@ class LandmarkDetector:
         """
         results = []
         region = None
-        for frame in frames:
+        for t, frame in enumerate(frames):
             frame = np.ascontiguousarray(frame)
+            place = None if places is None else places[t]
             result = None if region is None else self._points(frame, region)
-            if result is None:
-                result = self._redetect(frame, region)
+            if result is None or not _is_there(result[0], place):
+                result = self._redetect(frame, region, place)
             if result is not None:
                 region = _region(result[0])
             results.append(result)
@@ -158,27 +164,33 @@ class LandmarkDetector:
         return points, found, confidence
 
     def faces(self, frame: np.ndarray) -> np.ndarray:
-        """Every face of a frame (H,W,3) u8 RGB once: (n,5) f32 x0 y0 x1 y1 px around its landmarks, probability 0..1.
+        """Every face of a frame (H,W,3) u8 RGB once: (n,6) f32 x0 y0 x1 y1 px around its landmarks, the detector's
+        score 0..1, roll in degrees clockwise.
 
         The box goes from the hairline to the chin. It is steadier than the detector's, whose side is 0.85 to 1.4 times
         as long, and what the landmark model does not take for a face is left out.
         """
         frame = np.ascontiguousarray(frame)
-        boxes = np.empty((0, 5), np.float32)
+        boxes = np.empty((0, 6), np.float32)
         for face in self._detector.detect_with_eyes(frame):
             points = self._settle(frame, face)
             if points is None:
                 continue
-            points, score = self._run(frame, _region(points))
+            points, _ = self._run(frame, _region(points))
             if points is None:
                 continue
-            box = np.array([*points[:, :2].min(0), *points[:, :2].max(0), score], np.float32)
+            box = np.array([*points[:, :2].min(0), *points[:, :2].max(0), face[4], head_roll(points)], np.float32)
             if not (_iou(box[:4], boxes) > SAME).any():
                 boxes = np.vstack([boxes, box])
         return boxes
 
-    def _redetect(self, frame: np.ndarray, last: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
-        """Points and confidence, starting from the detector's largest face, or the one nearest to the `last` region."""
+    def _redetect(
+        self, frame: np.ndarray, last: np.ndarray | None, place: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Points and confidence, starting from the detector's face nearest to `place`, else to the `last` region, else
+        from the largest one."""
+        if place is not None:
+            last = (place[:2] + place[2:4]) / 2
         faces = self._detector.detect_with_eyes(frame)
         size = (faces[:, 2:4] - faces[:, :2]).max(1)
         if last is None:
@@ -187,7 +199,8 @@ class LandmarkDetector:
             order = np.argsort(np.linalg.norm((faces[:, :2] + faces[:, 2:4]) / 2 - last[:2], axis=1))
         for face in order:
             points = self._settle(frame, faces[face])
-            if points is not None and (result := self._points(frame, _region(points))) is not None:
+            result = None if points is None else self._points(frame, _region(points))
+            if result is not None and _is_there(result[0], place):
                 return result
         return None
 
@@ -225,6 +238,16 @@ class LandmarkDetector:
             return None, presence
         points = np.array([(p.x, p.y, p.z) for p in out.landmarks.landmark], np.float32)
         return points * np.array([width, height, width], np.float32), presence
+
+
+def _is_there(points: np.ndarray, place: np.ndarray | None) -> bool:
+    """Whether a face (478,3) px is at a place (5,) as `LandmarkDetector.detect` takes them; None: anywhere."""
+    if place is None:
+        return True
+    low, high = points[:, :2].min(0), points[:, :2].max(0)
+    sides = max(place[2:4] - place[:2]), max(high - low)
+    away = np.linalg.norm((low + high - place[:2] - place[2:4]) / 2)
+    return bool(away <= place[4] * sides[0] and max(sides) <= (1 + place[4]) * min(sides))
 
 
 def _region(points: np.ndarray) -> np.ndarray:

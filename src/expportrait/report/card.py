@@ -171,6 +171,8 @@ def _crop_facts(attrs: dict[str, Any], shape: tuple[int, ...]) -> list[tuple[str
         x0, y0, x1, y1 = (round(value) for value in attrs["box"])
         box = f"x {x0} to {x1}, y {y0} to {y1} px of the source, now {shape[2]} px"
         facts.append(("crop box", box + (", padded" if any(attrs.get("padded") or ()) else "")))
+    if attrs.get("rotated"):
+        facts.append(("turned", f"by {attrs['rotated']} degrees, clockwise: faces lay so in the source"))
     if attrs.get("face"):
         facts.append(
             ("face", f"{attrs['face']:.0f} px in the source, in {attrs.get('face_coverage', 1):.0%} of the frames")

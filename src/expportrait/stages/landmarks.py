@@ -11,9 +11,17 @@ import numpy as np
 from expportrait.config import Landmarks
 from expportrait.errors import ClipError
 from expportrait.estimators.arcface import ArcFace, likeness
-from expportrait.estimators.gaps import fill, same_face
+from expportrait.estimators.gaps import fill, places, same_face
 from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
-from expportrait.estimators.quality import BROW_TO_CHIN, before_face, head_turn, longest_run, outside, unsure
+from expportrait.estimators.quality import (
+    BROW_TO_CHIN,
+    before_face,
+    head_roll,
+    head_turn,
+    longest_run,
+    outside,
+    unsure,
+)
 from expportrait.frames import Frames
 from expportrait.margins import Margins
 from expportrait.overlap import ahead
@@ -26,6 +34,7 @@ from expportrait.weights import points_file
 WAITING = 8  # frames read, and searched for hands, ahead
 IDENTITY_EVERY = 10  # frames
 CHIN = BROW_TO_CHIN[1]
+AXES = {"yaw": "turned", "pitch": "turned up or down", "roll": "lying on its side, rolled"}
 
 
 def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
@@ -43,12 +52,14 @@ def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
 
 
 def process(clip: Clip, out: StoreWriter) -> None:
-    options, frames = clip.settings.landmarks, Frames(clip.parents["crop"], "frames")
+    crop = clip.parents["crop"]
+    options, frames = clip.settings.landmarks, Frames(crop, "frames")
     count, size = len(frames), frames.shape[1]
-    margins = Margins.of(clip.parents["crop"].attrs, size)
+    margins = Margins.of(crop.attrs, size)
+    known = places(crop["track"], count)
     hands: dict[int, np.ndarray] = {}
     passing = ahead(_look_for_hands(frames, clip, hands), clip.overlap, WAITING)
-    points, found, confidence = clip.tools.face.detect(clip.progress(passing, total=count, desc="frames"))
+    points, found, confidence = clip.tools.face.detect(clip.progress(passing, total=count, desc="frames"), known)
     seen = same_face(points, found)
     if not found.any():
         raise ClipError(f"no face is found in the {count} cropped frames; look at them, or give a box in the manifest",
@@ -81,10 +92,10 @@ def _figures(
 ) -> dict[str, Any]:
     """Figures of a clip, of the frames seen, for whoever chooses among clips; turns as quantiles, degrees."""
     covered = [before_face(found, points[t]) for t, found in hands.items() if seen[t]]
-    turns = head_turn(points[seen])
-    yaw, pitch = np.round(np.quantile(turns, (0.05, 0.95), axis=0), 1).T.tolist()
-    return {"found": float(seen.mean()), "longest_gap": longest_run(~seen), "yaw": yaw, "pitch": pitch,
-            "turned": dict(zip(("yaw", "pitch"), np.median(np.abs(turns), axis=0).round(1).tolist(), strict=True)),
+    turns = np.column_stack([head_turn(points[seen]), head_roll(points[seen])])
+    spans = dict(zip(AXES, np.round(np.quantile(turns, (0.05, 0.95), axis=0), 1).T.tolist(), strict=True))
+    return {"found": float(seen.mean()), "longest_gap": longest_run(~seen), **spans,
+            "turned": dict(zip(AXES, np.median(np.abs(turns), axis=0).round(1).tolist(), strict=True)),
             "unsure": float(unsure(confidence[seen]).mean()), "mean_confidence": float(confidence[seen].mean()),
             "hands": float(np.mean(covered)) if covered else 0.0}  # fmt: skip
 
@@ -101,10 +112,10 @@ def _fault(figures: dict[str, Any], count: int, options: Landmarks, no_chin: boo
         ends = "ends above the chin, so that there is none to fit: it" if no_chin else "cuts the face off: it"
         return (f"the picture {ends} leaves out {figures['outside']:.0%} of the face "
                 f"(landmarks.max_outside: {options.max_outside:.0%})")  # fmt: skip
-    for axis, way in (("yaw", ""), ("pitch", " up or down")):
+    for axis, way in AXES.items():
         value, most = figures["turned"][axis], getattr(options, f"max_{axis}")
         if value > most:
-            return (f"half of the frames show the head turned{way} by {value:.0f} degrees or more "
+            return (f"half of the frames show the head {way} by {value:.0f} degrees or more "
                     f"(landmarks.max_{axis}: {most:g})")  # fmt: skip
     if figures["hands"] > options.max_hands:
         return (f"a hand is before the face in {figures['hands']:.0%} of the frames looked at "

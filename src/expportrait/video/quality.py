@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from expportrait.video.framing import Box, Track
+from expportrait.video.framing import Box
+from expportrait.video.tracks import Track
 
 SIZE = 128  # px; faces are measured at this size, so that the figures do not depend on the source's
 

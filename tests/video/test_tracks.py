@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from expportrait.video.tracks import link
+
+SIDE, EVERY, COUNT = 100.0, 5, 100  # px of a face; frames between two looks, of a shot
+
+
+def boxes(*corners, side=SIDE):
+    return np.array([[x, y, x + side, y + side] for x, y in corners])
+
+
+def test_a_track_follows_one_of_two_faces():
+    left = {t: (100 + 2 * t, 100) for t in range(0, 50, 5)}
+    both = {t: [boxes((700, 100), side=60), boxes(left[t])] for t in left}
+    faces = {t: np.vstack(both[t][:: 1 if t % 2 else -1]) for t in left}  # in changing order
+    tracks = link((0, 50), faces)
+    assert [track.size for track in tracks] == [100, 60]  # the larger one is the more prominent
+    assert [tuple(box[:2]) for box in tracks[0].boxes] == list(left.values())
+    assert (tracks[0].start, tracks[0].end, tracks[0].coverage) == (0, 50, 1)
+
+
+def test_a_track_begins_and_ends_with_its_face():
+    faces = {t: boxes((100, 100)) if 20 <= t <= 60 else np.empty((0, 4)) for t in range(0, 100, 5)}
+    (track,) = link((0, 100), faces)
+    assert (track.start, track.end, track.coverage) == (20, 61, 1)
+
+
+def test_frames_without_the_face_count():
+    faces = {t: boxes((100, 100)) if t % 10 == 0 else np.empty((0, 4)) for t in range(0, 101, 5)}
+    (track,) = link((0, 101), faces)
+    assert track.coverage == pytest.approx(11 / 21)
+
+
+def test_a_jump_is_another_face():
+    faces = {t: boxes((100, 100) if t < 50 else (400, 100)) for t in range(0, 80, 5)}
+    first, second = link((0, 80), faces)
+    assert (first.start, first.end, second.start, second.end) == (0, 46, 50, 80)
+    faces = {t: boxes((100, 100), side=100 if t < 50 else 200) for t in range(0, 80, 5)}
+    assert len(link((0, 80), faces)) == 2
+
+
+def test_only_faces_of_the_shot_count():
+    faces = {t: boxes((100, 100)) for t in range(0, 80, 5)}
+    (track,) = link((12, 33), faces)
+    assert (track.start, track.end, track.frames) == (12, 33, [15, 20, 25, 30])
+    assert link((1, 4), faces) == []
+
+
+def test_of_faces_side_by_side_each_keeps_its_track():
+    """Closer together than a face may move, and found in changing order."""
+    faces = {t: boxes((100 + 8 * np.sin(t), 100), (185, 105))[:: 1 if t % 2 else -1] for t in range(0, COUNT, EVERY)}
+    tracks = link((0, COUNT), faces)
+    assert [(track.start, track.end, track.coverage) for track in tracks] == [(0, COUNT, 1)] * 2
+    assert all(np.ptp(track.boxes[:, 0]) < 20 for track in tracks)
+
+
+def test_a_face_that_moves_fast_is_followed():
+    """Faster and faster, until it moves by twice its side from one look to the next."""
+    x = np.cumsum(np.linspace(0, 2 * SIDE, 20))
+    (track,) = link((0, COUNT), {t: boxes((x[t // EVERY], 100)) for t in range(0, COUNT, EVERY)})
+    assert (track.start, track.end, track.coverage) == (0, COUNT, 1)
+
+
+def test_someone_who_walks_past_far_away_leaves_the_track_whole():
+    faces = {t: np.vstack([boxes((400, 100)), boxes((10 * t, 120), side=50)]) for t in range(0, COUNT, EVERY)}
+    track = link((0, COUNT), faces)[0]
+    assert (track.start, track.end, track.coverage, track.size) == (0, COUNT, 1, SIDE)
+
+
+def looks(kind, speed, seed):
+    """Two people who ``cross``, ``meet`` and part, or of whom one stands while the other comes past (``behind`` it or
+    before it). ``speed``: sides a look, against each other. Rows: box, score, who it is. Where they overlap by more
+    than some share only the one in front is found; boxes are off by some per cent, in changing order."""
+    random = np.random.default_rng(seed)
+    sides, t = SIDE * random.uniform(0.9, 1.1, 2), np.arange(COUNT)
+    apart = speed / EVERY * SIDE * (t - COUNT / 2 - random.uniform(-EVERY, EVERY) / 2)
+    x = {"cross": (apart / 2, -apart / 2), "meet": (-abs(apart) / 2 - 10, abs(apart) / 2 + 10),
+         "behind": (0 * apart, -apart)}[kind]  # fmt: skip
+    below, front, hidden = random.uniform(-40, 40), random.integers(2), SIDE * random.uniform(0.3, 0.9)
+    faces = {}
+    for frame in t[::EVERY]:
+        middle = [np.array([x[who][frame], below * who]) + random.normal(0, 3, 2) for who in range(2)]
+        seen = [front] if np.linalg.norm(middle[0] - middle[1]) < hidden else random.permutation(2)
+        half = {who: np.array([0.4, 0.5]) * sides[who] * random.uniform(0.95, 1.05) for who in seen}
+        faces[frame] = np.array([[*(middle[w] - half[w]), *(middle[w] + half[w]), 0.9, w] for w in seen], np.float32)
+    return faces
+
+
+@pytest.mark.parametrize("speed", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("kind", ["cross", "meet", "behind"])
+def test_no_track_has_faces_of_two_people(kind, speed):
+    lengths = []  # tracks of two looks are too short for a clip
+    for seed in range(40):
+        tracks = link((0, COUNT), looks(kind, speed, seed))
+        assert all(len({face[5] for face in track.faces}) == 1 for track in tracks if len(track.frames) > 2), seed
+        lengths.append(max(track.end - track.start for track in tracks))
+    assert np.median(lengths) > 35  # what is one person's stays together
