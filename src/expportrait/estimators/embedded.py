@@ -153,7 +153,7 @@ class EmbeddedEstimator(GeometryEstimator):
             lambda t: (small.masks(slice(t, t + 1))[0], None, None),
             small.size,
             self.settings.max_growth,
-            margins=margins,
+            margins,
         )
         p, aside = found.parameters, found.aside.numpy() & np.isfinite(points).all((1, 2))
         posed = self.head.pose(self.head.landmarks, p.shape, p.expression, p.matrices(), p.translation())

@@ -26,7 +26,9 @@ from expportrait.render import Fragments, fragments
 
 FACE_PACE, EAR_PACE = 0.15, 0.1
 UNSEEN = 0.05  # trust in the maps of a frame without landmarks
-FOUND_AGAIN = 0.1  # in the maps of a frame whose landmarks are not believed, where the head fits the silhouette
+# Of the maps of a frame whose landmarks are not believed, where the head fits the silhouette: they tell its pose, and
+# have no more say than before in its shape.
+FOUND_AGAIN = 0.5
 WORN = {"scalp": 0.0, "body": 0.2}  # trust in the maps of hair and clothes where the head has none yet
 STIFF_EARS = 10  # times the strain term
 HELD_EARS = 1000  # times L_mag: ears stay where D_s starts, hair around them would stretch and crumple them
@@ -92,6 +94,7 @@ class ClipModel:
         if sure.dim() == 2:  # a detector may lack some of the points in all frames
             sure = sure.mean(1) / sure.any(0).float().mean().clamp_min(1e-3)
         self.trust = sure.float().clamp(UNSEEN, 1)  # (T,) of a frame's maps
+        self.pose_trust = self.trust.clone()  # the same for the steps of the coarse head
         # (n_d,) trust in what the maps say of a vertex, with D_s and without: hair and clothes are not the bare head's
         self.reliable = 1 - (1 - IN_EARS) * ear
         worn = head.regions.new_tensor([WORN.get(name, 1.0) for name in head.REGIONS], dtype=torch.float32)
@@ -238,8 +241,8 @@ class ClipModel:
             at,
             maps.size,
             self.s.max_growth,
-            move,
             maps.margins,
+            move,
         )
         count = int(found.aside.sum())
         if count > self.s.max_aside * self.frames:
@@ -259,7 +262,7 @@ class ClipModel:
         self.weights = self.weights * found.share.to(self.device)[:, None]
         self.weights[aside] = LOST * self.trust[aside, None] * usual
         again = found.found.to(self.device)
-        self.trust[again] = self.trust[again].clamp_min(FOUND_AGAIN)
+        self.pose_trust[again] = self.pose_trust[again].clamp_min(FOUND_AGAIN)
 
     @torch.no_grad()
     def anchor_depth(self) -> None:

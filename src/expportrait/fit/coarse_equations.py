@@ -90,7 +90,7 @@ class CoarseEquations:
 
     def weighted(self, t: int, seen: Seen) -> Tensor:
         """(k,) root of the weight of each edge's row."""
-        return (self.model.trust[t] * self.model.s.w_normal * seen.edge_weight).sqrt()
+        return (self.model.pose_trust[t] * self.model.s.w_normal * seen.edge_weight).sqrt()
 
     def landmark_rows(self, t: int, transforms: Tensor, change: Tensor, offset: Tensor | None) -> Tensor:
         model, p, head = self.model, self.model.parameters, self.model.head
@@ -128,7 +128,7 @@ class CoarseEquations:
         canonical = coarse.canonical(p.shape, p.expression[frames], p.matrices(frames))[0]
         canonical = (canonical if offset is None else canonical + offset[:n])[used]
         jacobian = self.derivative(coarse.rows(used), canonical, transforms, change)
-        trust = model.trust[t]
+        trust = model.pose_trust[t]
         weights = {"normal": model.s.w_normal, "depth": model.s.w_depth_coarse}
         weights |= {"outline": model.s.w_outline} if self.dense else {}
         self.losses.update(seen.energies(float(trust), weights))

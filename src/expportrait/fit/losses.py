@@ -186,7 +186,7 @@ class OffsetEnergy:
         if w.laplacian:
             out = out + w.laplacian * MILLI**2 * (self.bilaplacian @ offset)
         if w.along is not None:
-            out = out + w.tangent * MILLI**2 * (w.along @ moved[..., None])[..., 0]
+            out = out + w.tangent * MILLI**2 * torch.einsum("nij,nj->ni", w.along, moved)
         return 2 / self.n * out
 
     def diagonal(self, w: OffsetWeights) -> Tensor:

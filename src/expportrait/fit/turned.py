@@ -112,8 +112,8 @@ def settle_turns(
     maps: Maps,
     size: int,
     max_growth: float,
-    move: bool = True,
     margins: Margins = NONE,
+    move: bool = True,
 ) -> Turns:
     """Judge the frames of a landmark fit, and find the head again where its landmarks are not believed.
 
@@ -140,7 +140,7 @@ def settle_turns(
     grown = grow(head, some(parameters, chosen), Masks(maps, chosen, size, margins), max_growth)[
         : len(head.coarse.template)
     ]
-    search = Search(head, parameters, grown, maps, size, yaw_read(points), sure)
+    search = Search(head, parameters, grown, maps, margins.inside(size), yaw_read(points), sure)
     overlap = search.overlap(parameters, range(len(points)))
     usual = overlap[front if front.any() else chosen].median(0).values
     share, aside = shares(expected_error(residual, sure, (overlap - usual)[:, 0]), near)
@@ -179,12 +179,14 @@ class Search:
         parameters: HeadParameters,
         grown: Tensor,
         maps: Maps,
-        size: int,
+        inside: np.ndarray,
         yaw: np.ndarray,
         sure: Tensor,
     ):
-        """``grown`` (n_c, 3) m: hair; ``yaw`` (T,) degrees, as the points' depth has it; ``sure`` (T,) confidence."""
-        self.head, self.parameters, self.grown, self.maps, self.size = head, parameters, grown, maps, size
+        """``grown`` (n_c, 3) m: hair; ``inside`` (h, w) bool: the picture, without padding; ``yaw`` (T,) degrees, as the
+        points' depth has it; ``sure`` (T,) confidence."""
+        self.head, self.parameters, self.grown, self.maps = head, parameters, grown, maps
+        self.size, self.inside = len(inside), torch.from_numpy(inside).to(grown)
         self.yaw, self.sure = yaw, sure.numpy()
 
     def overlap(self, p: HeadParameters, frames: Iterable[int]) -> Tensor:
@@ -253,8 +255,8 @@ class Search:
         mask, normals, trust = self.maps(t)
         rows = int(camera.project(place)[0, 1].clamp(1, self.size))
         covered = (drawn.coverage[0] > 0.5).float()
-        above = covered.new_zeros(self.size, 1)
-        above[:rows] = 1
+        above = self.inside.clone()
+        above[rows:] = 0
         here, overlap, shift = best_shift((covered * above).cpu().numpy(), ((mask > 0.5) * above).cpu().numpy())
         if normals is None:
             return here, overlap, 0.0
