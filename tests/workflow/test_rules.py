@@ -47,9 +47,12 @@ def test_a_rule_passes_what_its_stage_reads(name):
 def test_rules_look_alike(name):
     text = rule_text(name)
     directives = re.findall(r"^    (\w+):", text, re.M)
-    order = ["input", "output", "log", "wildcard_constraints", "conda", "threads", "resources", "params", "shell"]
+    order = ["input", "output", "log", "wildcard_constraints", "priority", "conda", "threads", "resources", "params",
+             "shell"]  # fmt: skip
     assert directives == [directive for directive in order if directive in directives]
-    assert set(order) - set(directives) <= {"wildcard_constraints"}
+    assert set(order) - set(directives) <= {"wildcard_constraints"} | ({"priority"} if name == "report" else set())
+    named = re.findall(r"(?:settings_files|once_given)\(([^)]*)\)", text)
+    assert name == "report" or (len(named) == 2 and named[0] == named[1])
     assert re.match(rf'rule {name}:\n    """.+\."""\n', text)
 
 
