@@ -124,8 +124,8 @@ def test_only_rules_that_will_run_ask_for_their_files(project, asked, config, st
 def test_rules_that_will_run_ask_before_anything_runs(project, asked, config, sentence):
     project.write("my.csv", project.read("data_manifest.csv"))
     given = ["--config", *(entry.replace(":", ": ") for entry in config.split())]
-    for arguments in (["-n"], []):
-        done = project.snakemake(*arguments, *asked.split(), *given)
-        assert done.returncode == 1 and "Traceback" not in done.stdout
-        assert [line for line in done.stdout.splitlines() if line.startswith(f"expportrait: {sentence}")], done.stdout
+    dry = [] if asked == "--until latents" else ["-n"]
+    done = project.snakemake(*dry, *asked.split(), *given)
+    assert done.returncode == 1 and "Traceback" not in done.stdout
+    assert [line for line in done.stdout.splitlines() if line.startswith(f"expportrait: {sentence}")], done.stdout
     assert project.work() == []
