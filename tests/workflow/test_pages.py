@@ -135,6 +135,7 @@ def test_the_picture_of_the_pipeline_shows_all_stages():
     assert {*STAGES} | {"demo"} <= {*re.findall(r"[a-z]+", picture)}
 
 
+@pytest.mark.slow
 def test_lines_do_what_the_pages_say(checkout):
     for line in (line for page in PAGES for line in lines(page)):
         if not NOT_RUN.fullmatch(line):
