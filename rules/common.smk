@@ -5,8 +5,10 @@ import os
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
+from expportrait.commandline import check_command_line, check_paths
 from expportrait.config import SECTIONS
 from expportrait.configfile import overlay, read_config, read_yaml
 from expportrait.errors import UserError
@@ -30,7 +32,14 @@ def checked(function, *args):
         sys.exit(f"expportrait: {error}")
 
 
-OVERLAY = overlay(Path(config.get("manifest", "data_manifest.csv")))
+def layers():
+    """The settings, later ones win: (where from, what is there)."""
+    files = (*workflow.configfiles, *workflow.overwrite_configfiles)
+    return [*((file, checked(read_yaml, Path(file))) for file in files), ("the command line", config)]
+
+
+checked(check_command_line, sys.argv[1:])
+OVERLAY = overlay(checked(read_config, *layers()).manifest)
 
 
 if OVERLAY.exists():
@@ -38,8 +47,8 @@ if OVERLAY.exists():
     configfile: str(OVERLAY)
 
 
-FILES = [(file, checked(read_yaml, Path(file))) for file in (*workflow.configfiles, *workflow.overwrite_configfiles)]
-CONFIG = checked(read_config, *FILES, ("the command line", config))
+CONFIG = checked(read_config, *layers())
+checked(check_paths, {"results": CONFIG.results} | CONFIG.paths(*SECTIONS))
 checked(CONFIG.check_together)
 ROWS = checked(read_manifest, CONFIG.manifest)
 SHARDS = shards(ROWS, CONFIG.shards)
@@ -78,14 +87,25 @@ def settings(*sections):
 
 
 def settings_files(*sections):
-    """The files named in those sections; where a job is due, also that all are named that it needs."""
-    named = checked(CONFIG.files, *sections)
+    """The files named in those sections, as far as they are there: Snakemake asks for the inputs of all rules, also of
+    those that will not run (beyond --until, after --omit-from)."""
+    return CONFIG.files(*sections)
 
-    def files(wildcards):
+
+def once_given(*sections):
+    """The priority of a rule's jobs, which is that of all others. Snakemake asks for it once a plan is made, of jobs that
+    will run and of no others, and before any runs: here ends a plan for which those sections lack a file."""
+
+    @cache
+    def missing():
         checked(check_given, CONFIG, sections)
-        return named
+        checked(CONFIG.require, *sections)
 
-    return files
+    def priority(wildcards):
+        missing()
+        return 0
+
+    return priority
 
 
 def rows_digest(wildcards):

@@ -7,6 +7,7 @@ rule control:
         index="<results>/control/{shard}.json",
     log:
         "<logs>/control/{shard}.log",
+    priority: once_given("control", "head")
     conda:
         "../envs/gpu.yaml"
     threads: 1

@@ -7,6 +7,7 @@ rule crop:
         index="<results>/crop/{shard}.json",
     log:
         "<logs>/crop/{shard}.log",
+    priority: once_given("crop")
     conda:
         "../envs/cpu.yaml"
     threads: 1

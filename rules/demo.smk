@@ -10,6 +10,7 @@ rule demo:
         "<logs>/demo/{clip}.log",
     wildcard_constraints:
         clip="|".join(map(re.escape, sorted(DEMO))) or "(?!)",
+    priority: once_given("demo")
     conda:
         "../envs/cpu.yaml"
     threads: 1

@@ -10,6 +10,7 @@ rule drive:
         index="<results>/drive/{shard}.json",
     log:
         "<logs>/drive/{shard}.log",
+    priority: once_given("drive", "control", "proxy", "head")
     conda:
         "../envs/gpu.yaml"
     threads: 1

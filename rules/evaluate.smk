@@ -8,6 +8,7 @@ rule evaluate:
         table="<results>/evaluate/table.json",
     log:
         "<logs>/evaluate.log",
+    priority: once_given("evaluate")
     conda:
         "../envs/gpu.yaml"
     threads: 1

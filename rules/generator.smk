@@ -8,6 +8,7 @@ rule generator:
         index="<results>/generator/index.json",
     log:
         "<logs>/generator.log",
+    priority: once_given("generator")
     conda:
         "../envs/gpu.yaml"
     threads: 1

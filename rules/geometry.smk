@@ -8,6 +8,7 @@ rule geometry:
         index="<results>/geometry/{shard}.json",
     log:
         "<logs>/geometry/{shard}.log",
+    priority: once_given("geometry", "head")
     conda:
         "../envs/gpu.yaml"
     threads: 1

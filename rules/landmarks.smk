@@ -7,6 +7,7 @@ rule landmarks:
         index="<results>/landmarks/{shard}.json",
     log:
         "<logs>/landmarks/{shard}.log",
+    priority: once_given("landmarks")
     conda:
         "../envs/cpu.yaml"
     threads: 1

@@ -7,6 +7,7 @@ rule latents:
         index="<results>/latents/{shard}.json",
     log:
         "<logs>/latents/{shard}.log",
+    priority: once_given("latents")
     conda:
         "../envs/gpu.yaml"
     threads: 1

@@ -9,6 +9,7 @@ rule proxy:
         index="<results>/proxy/{shard}.json",
     log:
         "<logs>/proxy/{shard}.log",
+    priority: once_given("proxy", "head")
     conda:
         "../envs/gpu.yaml"
     threads: 1

@@ -9,6 +9,7 @@ rule reenact:
         index="<results>/reenact/{shard}.json",
     log:
         "<logs>/reenact/{shard}.log",
+    priority: once_given("reenact", "latents")
     conda:
         "../envs/gpu.yaml"
     threads: 1

@@ -7,6 +7,7 @@ rule transfer:
         index="<results>/transfer/index.json",
     log:
         "<logs>/transfer.log",
+    priority: once_given("transfer", "head")
     conda:
         "../envs/gpu.yaml"
     threads: 1

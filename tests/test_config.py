@@ -105,8 +105,12 @@ def test_a_missing_file_is_the_users_mistake(tmp_path):
     with pytest.raises(UserError, match=r"head.file: .*none.npz does not exist"):
         config.identity(("head",), "a")
     with pytest.raises(UserError, match="does not exist"):
-        config.files("crop", "head")
-    assert config.files("crop") == []
+        config.require("crop", "head")
+    config.require("crop")
+    assert config.files("crop", "head") == []
+    (tmp_path / "none.npz").touch()
+    config.require("crop", "head")
+    assert config.files("crop", "head") == [str(tmp_path / "none.npz")]
 
 
 @pytest.mark.parametrize(
@@ -134,11 +138,33 @@ def test_mistakes_are_one_sentence(values, said):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("value", [20240601, 1.5, True])
+def test_a_name_that_yaml_reads_as_a_number_is_told_how_to_be_written(value):
+    for values, where in (({"results": value}, "results"), ({"head": {"file": value}}, "head.file")):
+        with pytest.raises(UserError) as error:
+            read(**values)
+        assert str(error.value).startswith(f"my.yaml: {where} is {value}: a path is expected; ")
+        assert "write ./ before it" in str(error.value)
+    assert str(read(results="./20240601").results) == "20240601"
+
+
+def test_the_home_folder_is_meant_by_its_sign(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = read(manifest="~/my.csv", results="~/r1", pairs="~/p.csv", head={"file": "~/h.npz"}, crop={"size": 256})
+    assert (config.manifest, config.results) == (tmp_path / "my.csv", tmp_path / "r1")
+    assert (config.pairs, config.head.file) == (tmp_path / "p.csv", tmp_path / "h.npz")
+    assert str(read(results="./~/r1").results) == "~/r1" and str(read(results="a~b").results) == "a~b"
+    with pytest.raises(UserError, match=r"results is '~nobody-here/r1': there is no such user"):
+        read(results="~nobody-here/r1")
+
+
 def test_the_layer_that_is_wrong_is_named():
     layers = [("config.yaml", {"crop": {"size": 1}}), ("my.yaml", {"crop": {"scale": 3}})]
     with pytest.raises(UserError, match=r"^config\.yaml: crop\.size is 1"):
         read_config(*layers)
     assert read_config(*layers, ("the command line", {"crop": {"size": 256}})).crop == Crop(size=256, scale=3.0)
+    with pytest.raises(UserError, match=r"^the command line: results is None: a path is expected"):
+        read_config(("config.yaml", {"results": "r"}), ("the command line", {"results": None}))
 
 
 def test_text_from_a_command_line_is_read_as_what_is_expected():

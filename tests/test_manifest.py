@@ -46,6 +46,13 @@ def test_only_the_required_columns(manifest):
     assert str(row.path) == "/abs/v.mp4"
 
 
+def test_a_source_in_the_home_folder(manifest, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    home, other = read_manifest(manifest("clip,dataset,source\na,d,~/v.mp4\nb,d,./~/v.mp4\n"))
+    assert (str(home.path), home.source) == ("/home/ann/v.mp4", "~/v.mp4")
+    assert other.path.parent.name == "~"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -53,8 +60,9 @@ def test_only_the_required_columns(manifest):
         b"clip,dataset,source\r\na,d,v.mp4\r\n",
         b" clip , dataset,source \n\n  a , d ,v.mp4\n,,\n",
         b'clip,dataset,source\n"a","d","v.mp4"',
+        b"clip,dataset,source\na,d,v.mp4,, ,\n,,,,\n",
     ],
-    ids=["byte order mark", "windows line ends", "blanks", "quotes, no last line end"],
+    ids=["byte order mark", "windows line ends", "blanks", "quotes, no last line end", "empty cells at the end"],
 )
 def test_what_spreadsheets_write(manifest, text):
     (row,) = read_manifest(manifest(text))

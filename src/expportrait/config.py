@@ -30,6 +30,23 @@ def _is_text(annotation: Any) -> bool:
     return annotation in (str, Path) or isinstance(annotation, str) or any(map(_is_text, get_args(annotation)))
 
 
+def _place(value: Any) -> Any:
+    """A path as somebody wrote it, ``~`` expanded. YAML and Snakemake read numbers from names such as 2024_06_01."""
+    if value is None:
+        raise ValueError("a path is expected")
+    if isinstance(value, (bool, int, float)):
+        raise ValueError("a path is expected; where its name reads like a number, write ./ before it")
+    if isinstance(value, str) and value.startswith("~"):
+        try:
+            return str(Path(value).expanduser())
+        except RuntimeError:
+            raise ValueError("there is no such user; write ./ before the name of a folder that begins with ~") from None
+    return value
+
+
+Place = Annotated[Path, BeforeValidator(_place)]
+
+
 class Section(BaseModel):
     """A ``Path`` names a file or folder; it enters a clip's key by content (``Config.identity``)."""
 
@@ -70,7 +87,9 @@ class Demo(Section):
 class HeadSettings(Section):
     """The parametric head shared by geometry, proxy, control, transfer and drive."""
 
-    file: Path | None = Field(None, description="SMPL-X file (SMPLX_NEUTRAL.npz); empty: the open head that is shipped")
+    file: Place | None = Field(
+        None, description="SMPL-X file (SMPLX_NEUTRAL.npz); empty: the open head that is shipped"
+    )
     subdivisions: int = Field(1, ge=0, le=2, description="midpoint subdivisions from the coarse to the dense mesh")
     shape_components: int = Field(100, ge=1, le=300, description="shape coefficients used, at most what the file has")
     expression_components: int = Field(
@@ -115,7 +134,7 @@ class Landmarks(Section):
     detector: Literal["mediapipe", "sapiens"] = Field(
         "mediapipe", description="whose points; sapiens needs a file (docs/estimators.md) and has a third of them"
     )
-    model: Path | None = Field(None, description="sapiens: its network of 308 key points (TorchScript)")
+    model: Place | None = Field(None, description="sapiens: its network of 308 key points (TorchScript)")
     max_gap: int = Field(10, ge=0, description="longest run of frames without a face that is interpolated")
     min_found: float = Field(0.7, ge=0, le=1, description="share of the frames that must show the face")
     max_missing: int = Field(250, ge=0, description="longest run of frames without a face that a clip may have")
@@ -132,7 +151,7 @@ class Landmarks(Section):
     max_unsure: float = Field(
         0.9, ge=0, le=1, description="share of the frames that may have a quarter of their points unsure: hands, blur"
     )
-    arcface: Path | None = Field(
+    arcface: Place | None = Field(
         None, description="ArcFace network (ONNX) that tells whether a track is one person; empty: not looked at"
     )
     min_identity: float = Field(
@@ -149,10 +168,10 @@ class GeometrySettings(Section):
     estimator: Literal["david", "sapiens", "embedded"] = Field(
         "david", description="which estimator; the first two need files (docs/estimators.md), embedded does not"
     )
-    model: Path | None = Field(None, description="david: its multi-task network (ONNX), instead of the next three")
-    normals: Path | None = Field(None, description="david (ONNX), sapiens (TorchScript): network of surface normals")
-    depth: Path | None = Field(None, description="david, sapiens: network of relative depth")
-    mask: Path | None = Field(None, description="david: network of the foreground; sapiens: of body parts")
+    model: Place | None = Field(None, description="david: its multi-task network (ONNX), instead of the next three")
+    normals: Place | None = Field(None, description="david (ONNX), sapiens (TorchScript): network of surface normals")
+    depth: Place | None = Field(None, description="david, sapiens: network of relative depth")
+    mask: Place | None = Field(None, description="david: network of the foreground; sapiens: of body parts")
     occlusion: bool = Field(True, description="no confidence in what hands and things in front of the face show")
     hands_every: int = Field(5, ge=0, description="look for hands in every so many frames, and around them; 0: never")
     grid: int = Field(96, ge=32, le=512, description="embedded: cells a side on which normals and depth are solved")
@@ -164,7 +183,7 @@ class Proxy(Section):
     init: Literal["fit", "file"] = Field(
         "fit", description="coarse start: fit to landmarks, or read pre-tracked SMPL-X"
     )
-    init_dir: Path | None = Field(None, description="init: file reads <init_dir>/<clip>.npz (docs/proxy.md)")
+    init_dir: Place | None = Field(None, description="init: file reads <init_dir>/<clip>.npz (docs/proxy.md)")
     focal: float = Field(3.0, gt=0.5, description="focal length at the start, over the image size")
 
     rigid_steps: int = Field(100, ge=1, description="(a) steps on pose and place, all frames at once")
@@ -240,7 +259,7 @@ class Latents(Section):
     """Windows of frames through the video codec, once, before the generator trains."""
 
     codec: Literal["wan", "linear"] = Field("wan", description="Wan's video VAE, or cosine blocks that need no weights")
-    vae: Path | None = Field(
+    vae: Place | None = Field(
         None, description="weights of Wan's VAE (diffusers' vae/*.safetensors, config.json beside)"
     )
     channels: int = Field(32, ge=1, description="linear: latent channels")
@@ -316,7 +335,7 @@ class Generator(Section):
     preset: Literal["tiny", "1.3B", "14B"] = Field(
         "1.3B", description="size of the transformer; the large two are Wan 2.1's"
     )
-    base: Path | None = Field(
+    base: Place | None = Field(
         None, description="pretrained weights (diffusers' transformer/*.safetensors or its .index.json)"
     )
     lora_rank: int = Field(
@@ -392,15 +411,15 @@ class Evaluate(Section):
     lpips: Literal["alex", "vgg", "squeeze"] | None = Field(
         None, description="network of LPIPS, by the package lpips; empty: by the next two, or not available"
     )
-    lpips_backbone: Path | None = Field(None, description="LPIPS by own code: AlexNet's weights, torchvision's file")
-    lpips_linear: Path | None = Field(None, description="LPIPS by own code: its linear layers for alex, version 0.1")
+    lpips_backbone: Place | None = Field(None, description="LPIPS by own code: AlexNet's weights, torchvision's file")
+    lpips_linear: Place | None = Field(None, description="LPIPS by own code: its linear layers for alex, version 0.1")
     tracker: Literal["own", "smirk", "deep3d"] = Field(
         "own", description="what AED, APD and jaw rest on: the own tracker, or coefficient files of one of these"
     )
-    tracks: Path | None = Field(
+    tracks: Place | None = Field(
         None, description="smirk, deep3d: folder of those files, one a video (docs/estimators.md)"
     )
-    arcface: Path | None = Field(None, description="ArcFace network for CSIM (ONNX); empty: not available")
+    arcface: Place | None = Field(None, description="ArcFace network for CSIM (ONNX); empty: not available")
 
 
 class Report(Section):
@@ -424,9 +443,9 @@ def _digits(value: Any) -> Any:
 class Config(Section):
     """Everything in config.yaml: where the run is, then one section a stage."""
 
-    manifest: Path = Field(Path("data_manifest.csv"), description="table of the clips, one a row")
-    results: Path = Field(Path("results"), description="folder that receives everything the pipeline makes")
-    pairs: Path | None = Field(
+    manifest: Place = Field(Path("data_manifest.csv"), description="table of the clips, one a row")
+    results: Place = Field(Path("results"), description="folder that receives everything the pipeline makes")
+    pairs: Place | None = Field(
         None, description="table target,driver; empty: each test clip by itself and by one of another person"
     )
     shards: dict[str, Annotated[int, Field(ge=1), BeforeValidator(_digits)]] = Field(
@@ -477,13 +496,19 @@ class Config(Section):
             for s in sections
         }
 
-    def files(self, *sections: str) -> list[str]:
-        """The files that these sections name, as inputs of a rule. Raises UserError where one is missing."""
-        named = {f"{s}.{name}": value for s in sections for name, value in getattr(self, s)}
-        paths = {where: value for where, value in named.items() if isinstance(value, Path)}
-        for where, path in paths.items():
+    def require(self, *sections: str) -> None:
+        """Raises UserError where a file or folder that these sections name is not there."""
+        for where, path in self.paths(*sections).items():
             _require(path, where)
-        return [str(path) for path in paths.values() if path.is_file()]
+
+    def files(self, *sections: str) -> list[str]:
+        """The files that these sections name, as inputs of a rule; those that are not there are left out."""
+        return [str(path) for path in self.paths(*sections).values() if path.is_file()]
+
+    def paths(self, *sections: str) -> dict[str, Path]:
+        """The files and folders that these sections name, by the setting that does."""
+        named = {f"{s}.{name}": value for s in sections for name, value in getattr(self, s)}
+        return {where: value for where, value in named.items() if isinstance(value, Path)}
 
 
 SECTIONS = tuple(name for name, field in Config.model_fields.items() if isinstance(field.default, Section))

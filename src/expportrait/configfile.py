@@ -56,13 +56,16 @@ def read_config(*layers: tuple[str, dict]) -> Config:
 def _explain(error: dict, layers: tuple[tuple[str, dict], ...]) -> str:
     """One sentence: which file, which setting, what is wrong, what was probably meant."""
 
-    def value(layer: dict) -> Any:
+    def value(layer: Any) -> list:
+        """What the layer says of the setting, or of its section: nothing, or one value."""
         for key in error["loc"][:2]:
-            layer = layer.get(key) if isinstance(layer, dict) else None
-        return layer
+            if not (isinstance(layer, dict) and key in layer):
+                return []
+            layer = layer[key]
+        return [layer]
 
-    final = [value(layer) for _, layer in layers if value(layer) is not None][-1:]
-    said = next((name for name, layer in layers if [value(layer)] == final), "settings")
+    final = next((found for _, layer in reversed(layers) if (found := value(layer))), None)
+    said = next((name for name, layer in layers if value(layer) == final), "settings")
     where = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         model = Config.model_fields[error["loc"][0]].default if len(error["loc"]) > 1 else Config

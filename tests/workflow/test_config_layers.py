@@ -1,6 +1,8 @@
 """Where settings come from when Snakemake runs, and what it says when they are wrong."""
 
 import json
+import re
+import shutil
 
 import pytest
 
@@ -28,9 +30,9 @@ def test_later_layers_win(project):
 def test_another_manifest_runs_with_production_settings_unless_it_has_its_own(project):
     project.write("data_manifest.yaml", f"{NO_FILES}crop: {{scale: 2.4}}")
     project.write("my.csv", project.read("data_manifest.csv"))
-    bare = ["--config", "manifest=my.csv", "results=run1"]
+    bare = ["--config", "manifest=my.csv", "results=run1", "latents={codec: linear}"]
     assert "geometry.estimator is david, but geometry.normals is empty" in project.snakemake("-n", *bare).stdout
-    other = [*bare, "geometry={estimator: embedded}", "latents={codec: linear}"]
+    other = [*bare, "geometry={estimator: embedded}"]
     assert crop_settings(project, *other) == {}
     project.write("my.yaml", "crop: {scale: 3}")
     assert crop_settings(project, *other) == {"scale": 3.0}
@@ -44,6 +46,11 @@ def test_another_manifest_runs_with_production_settings_unless_it_has_its_own(pr
         (["--config", "crop={scael: 3}"], "there is no setting crop.scael; did you mean crop.scale?"),
         (["--config", "corp={scale: 3}"], "there is no setting corp; did you mean crop?"),
         (["--config", "crop={scale: big}"], "the command line: crop.scale is 'big': input should be a valid number"),
+        (["--config", "proxy.batch=8"], "--config proxy.batch=8: write it as 'proxy={batch: 8}'"),
+        (["--config", "results=run1", "-C", "manifest=my.csv"], "there are 2 --config, and Snakemake would take the"),
+        (["--config", "results=2024_06_01"], "results is 20240601: a path is expected; where its name reads like a nu"),
+        (["--config", "manifest=12"], "the command line: manifest is 12: a path is expected"),
+        (["--config", "results=a{b}"], "results is 'a{b}': Snakemake takes {b} for a place to be filled in; give it a"),
         (["--configfile", "over.yaml"], "over.yaml: proxy.batch is 0: input should be greater than or equal to 1"),
         (["--config", "head={file: none.npz}"], "head.file: none.npz does not exist"),
     ],
@@ -53,6 +60,8 @@ def test_a_mistake_ends_in_one_sentence(project, arguments, sentence):
     done = project.snakemake("-n", *arguments)
     assert done.returncode == 1
     assert sentence in done.stdout and "Traceback" not in done.stdout and "Error in" not in done.stdout
+    assert len([line for line in done.stdout.splitlines() if line.startswith("expportrait: ")]) == 1
+    assert "Job stats" not in done.stdout, "nothing is planned"
 
 
 @pytest.mark.parametrize(
@@ -77,3 +86,46 @@ def test_what_would_fail_hours_later_stops_the_plan(project, arguments, sentence
     done = project.snakemake("-n", *arguments)
     assert done.returncode == 1
     assert sentence in done.stdout and "Traceback" not in done.stdout
+
+
+BARE = "manifest=my.csv results=run1"
+NOT_THERE = "generator={base: none} evaluate={arcface: none}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "config", "stages"),
+    [
+        ("--until crop", BARE, {"crop", "demo"}),
+        ("--until control", f"{BARE} geometry={{estimator:embedded}} {NOT_THERE}",
+         {"crop", "landmarks", "geometry", "proxy", "control", "demo"}),
+        ("--omit-from latents geometry", f"{BARE} {NOT_THERE}", {"crop", "landmarks", "demo"}),
+        ("--omit-from generator", f"{BARE} geometry={{estimator:embedded}} latents={{codec:linear}} {NOT_THERE}",
+         {"crop", "landmarks", "geometry", "proxy", "control", "latents", "transfer", "drive", "demo"}),
+        ("run1/landmarks/films-0000.json", f"{BARE} head={{file:none.npz}}", {"crop", "landmarks"}),
+    ],
+)  # fmt: skip
+def test_only_rules_that_will_run_ask_for_their_files(project, asked, config, stages):
+    project.write("my.csv", project.read("data_manifest.csv"))
+    shutil.rmtree(project.folder / "data")
+    config = [entry.replace(":", ": ") for entry in re.findall(r"\S+?=(?:\{[^}]*\}|\S+)", config)]
+    assert {*project.plan(*asked.split(), "--config", *config)} == stages
+
+
+@pytest.mark.parametrize(
+    ("asked", "config", "sentence"),
+    [
+        ("--until geometry", BARE, "geometry.estimator is david, but geometry.normals is empty"),
+        ("--until latents", BARE, "latents.vae is empty: give the file of Wan's VAE weights"),
+        ("--omit-from latents", BARE, "geometry.estimator is david, but geometry.normals is empty"),
+        ("--until generator", "generator={base:none}", "generator.base: none does not exist"),
+        ("all", "evaluate={arcface:none}", "evaluate.arcface: none does not exist; take w600k_r50.onnx"),
+    ],
+)
+def test_rules_that_will_run_ask_before_anything_runs(project, asked, config, sentence):
+    project.write("my.csv", project.read("data_manifest.csv"))
+    given = ["--config", *(entry.replace(":", ": ") for entry in config.split())]
+    dry = [] if asked == "--until latents" else ["-n"]
+    done = project.snakemake(*dry, *asked.split(), *given)
+    assert done.returncode == 1 and "Traceback" not in done.stdout
+    assert [line for line in done.stdout.splitlines() if line.startswith(f"expportrait: {sentence}")], done.stdout
+    assert project.work() == []

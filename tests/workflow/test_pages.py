@@ -1,0 +1,165 @@
+"""Every line of a code block in README.md and docs/workflow.md is taken from the page and run in a scratch checkout."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from expportrait.stages import STAGES
+from tests.report.fabricate import make_clip
+from tests.video.make import scene, video
+from tests.workflow.project import ROOT, Project
+
+PAGES = ("README.md", "docs/workflow.md")
+NOT_RUN = re.compile(r"make test(-\w+)?|.*[─│].*")  # what runs these tests; the picture of the pipeline
+# A line as it stands on the page, its comment left out: what is put for what before it is run. ALL stands for the line.
+ALL = ".+"
+RUNS = {
+    "make demo": {"make": "make -n"},
+    "source .venv/bin/activate": {},
+    "expportrait import folder /videos --out my.csv": {"/videos": "videos"},
+    "echo 'geometry: {estimator: embedded}' > my.yaml": {},
+    "snakemake --config manifest=my.csv results=/data/run1 --until control": {"/data": "data", "control": "control -n"},
+    "expportrait show proxy anna-01 --manifest my.csv --results /data/run1": {"anna-01": "anna", "/data": "made"},
+    "clip,dataset,source": {ALL: r"echo '\g<0>' > hand.csv"},
+    "anna-01,mine,/videos/anna.mp4": {
+        ALL: r"echo '\g<0>' >> hand.csv && snakemake -n --until crop --config manifest=hand.csv results=hand",
+        "/videos": "videos",
+    },
+    "snakemake --config manifest=my.csv results=/data/run1": {"/data/run1": "data/run1 'latents={codec: linear}' -n"},
+    "snakemake -n": {},
+    "snakemake -n --quiet host": {},
+    "snakemake results/landmarks/hdtf-0003.json": {"hdtf-0003": "films-0000"},
+    "snakemake --until control": {"control": "control -n"},
+    "expportrait retry --stage crop && snakemake": {},
+    "snakemake --workflow-profile profiles/slurm --config manifest=my.csv results=/data/run1": {
+        "/data": "slurm",
+        "--config": "--until crop --slurm-init-seconds-before-status-checks 1 --config",
+    },
+    "snakemake --workflow-profile profiles/kubernetes --config manifest=my.csv results=/data/run1": {
+        "/data": "kubernetes",
+        "--config": "--until crop --seconds-between-status-checks 1 --config",
+    },
+    "expportrait crop --help": {},
+    "expportrait crop --manifest my.csv --results /data/run1": {"/data": "direct"},
+    "expportrait proxy --clip Radio11_0 --set proxy.batch=8": {
+        "Radio11_0": "anna --manifest my.csv --results direct/run1",
+    },
+    "expportrait control --shard hdtf-0003 --device cuda": {"hdtf-0003": "films-0000", "cuda": "cpu"},
+}
+# For the long check: these lines with all that they compute.
+WHOLE = {
+    "snakemake --config manifest=my.csv results=/data/run1 --until control": {"/data": "data"},
+    "expportrait show proxy anna-01 --manifest my.csv --results /data/run1": {"anna-01": "anna", "/data": "data"},
+    "expportrait proxy --clip Radio11_0 --set proxy.batch=8": {
+        "Radio11_0": "anna --manifest my.csv --results data/run1",
+    },
+}
+
+
+def lines(page):
+    """The lines of the page's code blocks, their comments left out."""
+    blocks = (token.content for token in MarkdownIt().parse((ROOT / page).read_text("utf-8"))
+              if token.type in ("code_block", "fence"))  # fmt: skip
+    return [re.sub(r"\s+#\s.*", "", line) for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def command(line, table):
+    for old, new in table[line].items():
+        line, count = re.subn(old if old == ALL else re.escape(old), new, line, count=1)
+        assert count, f"{old} is not in {line}"
+    return line
+
+
+class Checkout:
+    """A copy of the workflow with a video of a face, and the commands of its environment."""
+
+    def __init__(self, project: Project):
+        self.folder = project.folder
+        for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+            shutil.copy(ROOT / name, self.folder)
+        (self.folder / ".venv").symlink_to(sys.prefix)
+        (self.folder / "videos").mkdir()
+        video(self.folder / "videos" / "anna.mp4", [scene(360, 480, (90 + n, 40, 1.0)) for n in range(12)])
+
+    def stand_in(self, script: str, *names: str) -> None:
+        for name in names:
+            file = self.folder / "bin" / name
+            file.parent.mkdir(exist_ok=True)
+            shutil.copy(Path(__file__).with_name(script), file)
+            file.chmod(0o755)
+
+    def run(self, line: str) -> str:
+        path = os.pathsep.join([str(self.folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT / "src"), "EXPPORTRAIT_DEVICE": "cpu"}
+        with subprocess.Popen(["bash", "-ec", line], cwd=self.folder, env=environment, text=True, process_group=0,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:  # fmt: skip
+            try:
+                said, _ = process.communicate(timeout=900)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == 0 and "Traceback" not in said, f"{line}\n{said}"
+        return said
+
+
+@pytest.fixture(scope="module")
+def checkout(finished, tmp_path_factory):
+    """With light stages behind Snakemake, finished on its own manifest. Lines are run in the pages' order."""
+    checkout = Checkout(finished.copy(tmp_path_factory.mktemp("checkout")))
+    checkout.stand_in("kubectl.py", "kubectl")
+    checkout.stand_in("slurm.py", "sbatch", "srun", "squeue", "sacctmgr")
+    make_clip(checkout.folder / "made" / "run1", "anna", frames=2)
+    return checkout
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_table_knows_every_line(page):
+    unknown = [line for line in lines(page) if line not in RUNS and not NOT_RUN.fullmatch(line)]
+    assert not unknown, f"{page}: say in RUNS how these lines are to be run"
+
+
+def test_the_table_has_no_lines_that_no_page_has():
+    assert {*RUNS} | {*WHOLE} <= {line for page in PAGES for line in lines(page)}
+
+
+def test_the_picture_of_the_pipeline_shows_all_stages():
+    picture = "\n".join(line for line in lines("README.md") if re.search("[─│]", line))
+    assert {*STAGES} | {"demo"} <= {*re.findall(r"[a-z]+", picture)}
+
+
+@pytest.mark.slow
+def test_lines_do_what_the_pages_say(checkout):
+    for line in (line for page in PAGES for line in lines(page)):
+        if not NOT_RUN.fullmatch(line):
+            checkout.run(command(line, RUNS))
+    for place in ("slurm", "kubernetes"):
+        assert [*(checkout.folder / place / "run1" / "crop").glob("*.json")], "jobs ran where the line says"
+    assert (checkout.folder / "bin" / "jobs" / "1").read_text().startswith("COMPLETED")
+    assert [*(checkout.folder / "bin" / "cluster").iterdir()], "jobs went through kubectl"
+
+
+@pytest.mark.long
+def test_own_videos_as_the_readme_says_to_the_end(tmp_path):
+    for name in ("rules", "profiles", "envs"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    checkout = Checkout(Project(tmp_path))
+    own = lines("README.md")
+    start, end = own.index("source .venv/bin/activate"), own.index("clip,dataset,source")
+    for line in [*own[start:end], "expportrait proxy --clip Radio11_0 --set proxy.batch=8"]:
+        said = checkout.run(command(line, RUNS | WHOLE))
+    assert "1 ok, 0 failed, 0 skipped, 1 computed" in said
+    for stage in ("crop", "landmarks", "geometry", "proxy", "control"):
+        assert (tmp_path / "data/run1" / stage / "anna.zarr").is_dir(), stage
+    assert not (tmp_path / "data/run1/latents").exists()
+    assert {file.suffix for file in (tmp_path / "data/run1/show").iterdir()} == {".mp4", ".glb"}
