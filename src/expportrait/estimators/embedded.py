@@ -54,7 +54,7 @@ class EmbeddedEstimator(GeometryEstimator):
     """Silhouette, fitted head, grown hair, shading and a coarse bust; see the module."""
 
     name = "embedded"
-    version = 2
+    version = 3
     depth_space = "depth"
     statement = STATEMENT
 

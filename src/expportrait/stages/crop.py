@@ -222,4 +222,4 @@ def _poor(figures: dict[str, float], options: Crop) -> str:
     return ""
 
 
-STAGE = replace(contract("crop"), version=2, process=process, load=load, overlaps=True)
+STAGE = replace(contract("crop"), version=3, process=process, load=load, overlaps=True)

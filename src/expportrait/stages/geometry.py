@@ -102,4 +102,4 @@ PACKING = {
     "confidence": videocodec.TRUST,
 }
 
-STAGE = replace(contract("geometry"), version=5, process=process, load=load, overlaps=True)
+STAGE = replace(contract("geometry"), version=6, process=process, load=load, overlaps=True)

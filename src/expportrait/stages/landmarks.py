@@ -152,4 +152,4 @@ def _look_for_hands(frames: Frames, clip: Clip, hands: dict[int, np.ndarray]) ->
         yield frame
 
 
-STAGE = replace(contract("landmarks"), version=3, process=process, load=load)
+STAGE = replace(contract("landmarks"), version=4, process=process, load=load)

@@ -55,4 +55,4 @@ def process(clip: Clip, out: StoreWriter) -> None:
     out.attrs(seconds={name: round(value, 2) for name, value in seconds.items()})
 
 
-STAGE = replace(contract("proxy"), version=9, process=process, load=load)
+STAGE = replace(contract("proxy"), version=10, process=process, load=load)
