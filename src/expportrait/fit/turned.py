@@ -183,8 +183,8 @@ class Search:
         yaw: np.ndarray,
         sure: Tensor,
     ):
-        """``grown`` (n_c, 3) m: hair; ``inside`` (h, w) bool: the picture, without padding; ``yaw`` (T,) degrees, as the
-        points' depth has it; ``sure`` (T,) confidence."""
+        """``grown`` (n_c, 3) m: hair; ``inside`` (h, w) bool: the picture, without padding; ``yaw`` (T,) degrees, as
+        the points' depth has it; ``sure`` (T,) confidence."""
         self.head, self.parameters, self.grown, self.maps = head, parameters, grown, maps
         self.size, self.inside = len(inside), torch.from_numpy(inside).to(grown)
         self.yaw, self.sure = yaw, sure.numpy()
