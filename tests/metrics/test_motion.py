@@ -1,6 +1,3 @@
-import inspect
-import re
-
 import cv2
 import numpy as np
 import pytest
@@ -152,6 +149,13 @@ def test_the_tracker_says_what_it_is_and_is_pinned(tracker):
         assert about["backend"] == "own tracker" and {"norm", "unit", "reduction", "components", "fit"} <= set(about)
     assert one["apd"]["unit"] == "rad" and one["aed"]["shape"] != two["aed"]["shape"]
     # a setting that fit_landmarks reads and FIT does not name would follow the proxy's defaults
-    source = inspect.getsource(inspect.getmodule(motion.fit_landmarks))
-    read = set(re.findall(r"\bs\.(\w+)", source)) & set(Proxy.model_fields)
+    read, head = set(), tracker.head
+
+    class Told:
+        def __getattr__(self, name):
+            read.add(name)
+            return 1 if name.endswith("_steps") else getattr(tracker.settings, name)
+
+    points = torch.tensor([1, -1, -1]) * head.landmarks.template.expand(3, -1, -1) * 1000 + 256
+    motion.fit_landmarks(head, points, torch.ones(3), 512, Told())
     assert "w_jaw" in read and read <= set(FIT)
