@@ -32,7 +32,7 @@ SKIN = ("scalp", "neck", "face", "body")
 
 
 class Masks(Protocol):
-    """A clip's masks, (B, size, size) 0..1 of some frames, and where these show no picture."""
+    """A clip's masks, (B, size, size) 0..1 of some frames; ``margins``: where these show no picture."""
 
     frames: int
     size: int
@@ -91,9 +91,9 @@ def hanging_sides(head: Head, parameters: HeadParameters, targets: Masks, ears: 
         rendered = fragments(head.pose(head.coarse, *pose), head.faces, camera, cull=True)
         covered = rendered.image(torch.ones_like(rendered.depth))[0].cpu().numpy() > 0
         joint = head.transforms(*pose)[0, JOINTS.index("head")]
-        at = np.floor(camera.project(points @ joint[:, :3].t() + joint[:, 3]).cpu().numpy()).astype(int)
+        at = camera.project(points @ joint[:, :3].t() + joint[:, 3]).cpu().numpy()
         known = targets.margins.holds(at, size, BORDER)
-        column, row = np.where(known[..., None], at, 0).transpose(2, 0, 1)
+        column, row = np.where(known[..., None], np.floor(at), 0).astype(int).transpose(2, 0, 1)
         known &= ~covered[row, column]
         counted += known.sum(1)
         inside += (known & (targets.masks(frame)[0].cpu().numpy()[row, column] > 0.5)).sum(1)
