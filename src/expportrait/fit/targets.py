@@ -1,6 +1,6 @@
 """What the estimators say of a clip: a few frames at a time, at the resolution that a fit stage works at."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cv2
@@ -46,7 +46,8 @@ class Targets:
     def block(self, frames: slice) -> "Targets":
         """Some of the frames."""
         anchored = None if self.anchored is None else self.anchored[frames]
-        return Targets(*(x[frames] for x in self.maps()), self.disparity, anchored, self.margins)
+        normals, depth, mask, confidence = (x[frames] for x in self.maps())
+        return replace(self, normals=normals, depth=depth, mask=mask, confidence=confidence, anchored=anchored)
 
     def maps(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.normals, self.depth, self.mask, self.confidence
@@ -65,11 +66,11 @@ class Targets:
         depth = (shrink(self.depth.unsqueeze(1) * weight) / area).squeeze(1)
         confidence = (shrink(self.confidence.unsqueeze(1) * weight) / area).squeeze(1)
         mask = shrink(self.mask.unsqueeze(1)).squeeze(1)
-        return Targets(normals, depth, mask, confidence, self.disparity, self.anchored, self.margins)
+        return replace(self, normals=normals, depth=depth, mask=mask, confidence=confidence)
 
     def to(self, device: torch.device | str) -> "Targets":
-        anchored = None if self.anchored is None else self.anchored.to(device)
-        return Targets(*(x.to(device) for x in self.maps()), self.disparity, anchored, self.margins)
+        tensors = {name: x.to(device) for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **tensors)
 
 
 class TargetSource(Protocol):
