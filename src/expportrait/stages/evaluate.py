@@ -26,7 +26,7 @@ from expportrait.store import Store, StoreError, writing
 
 KEPT = 64 << 20  # bytes of frames of a clip: measuring reads it twice, from its start to its end
 
-STAGE = replace(contract("evaluate"), version=2)
+STAGE = replace(contract("evaluate"), version=3)
 
 
 def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
