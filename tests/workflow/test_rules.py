@@ -138,7 +138,7 @@ def test_jobs_on_kubernetes(project, monkeypatch):
 def test_conda_environments_hold_what_rules_import(name):
     wanted = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     held = dict(re.findall(r"^ +- ([\w.-]+)==(\S+)", (ROOT / "envs" / f"{name}.yaml").read_text(), re.MULTILINE))
-    assert held.pop("opencv-contrib-python") == held["opencv-python"], "pip brings it along with mediapipe"
+    assert held.pop("opencv-python") == held["opencv-contrib-python"], "pip brings it along with scenedetect"
     assert held.items() <= wanted.items()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = {re.match(r"[\w-]+", text)[0].lower() for text in project["dependencies"]} - {"snakemake"}
