@@ -90,4 +90,4 @@ def test_a_setting_whose_file_is_missing_says_where_it_comes_from(tmp_path):
     with pytest.raises(
         UserError, match=r"geometry.normals: .* does not exist; take normal-model-vitl16_384.onnx .*MIT"
     ):
-        config.files("geometry")
+        config.require("geometry")

@@ -86,7 +86,7 @@ def started(project):
     order(project, "bob", "landmarks wait")
     run, waiting = start(project, LANDMARKS), project.folder / "waiting"
     until(run, lambda: waiting.exists() and waiting.read_text())
-    left = [path.name for path in (project.folder / "results/landmarks").glob(".bob.zarr.*")]
+    left = [path.name for path in (project.folder / "results/landmarks").glob(".*.tmp")]
     assert len(left) == 1, "in mid-write"
     return run, int(waiting.read_text())
 
