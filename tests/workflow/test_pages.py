@@ -41,7 +41,7 @@ RUNS = {
     "expportrait retry --stage crop && snakemake": {},
     "snakemake --workflow-profile profiles/slurm --config manifest=my.csv results=/data/run1": {
         "/data": "slurm",
-        "--config": "--until crop --slurm-init-seconds-before-status-checks 1 --config",
+        "--config": "--until crop --slurm-init-seconds-before-status-checks 1 --slurm-status-command squeue --config",
     },
     "snakemake --workflow-profile profiles/kubernetes --config manifest=my.csv results=/data/run1": {
         "/data": "kubernetes",
