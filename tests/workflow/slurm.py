@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stands in for sbatch, srun, squeue and sacctmgr and a cluster of one machine: a job runs when it is submitted."""
+"""Stands in for sbatch, srun, squeue, sacct and sacctmgr and a cluster of one machine: a job runs when it is submitted."""
 
 import os
 import subprocess
@@ -29,6 +29,9 @@ def srun(*options: str) -> None:
 def squeue(*options: str) -> None:
     for job in HOME.iterdir():
         print(f"{job.name}|{job.read_text().splitlines()[0]}")
+
+
+sacct = squeue  # asked where it is found, as on a machine with Slurm: jobs and states are written alike
 
 
 def sacctmgr(*options: str) -> None:

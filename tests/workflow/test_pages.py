@@ -41,7 +41,7 @@ RUNS = {
     "expportrait retry --stage crop && snakemake": {},
     "snakemake --workflow-profile profiles/slurm --config manifest=my.csv results=/data/run1": {
         "/data": "slurm",
-        "--config": "--until crop --slurm-init-seconds-before-status-checks 1 --slurm-status-command squeue --config",
+        "--config": "--until crop --slurm-init-seconds-before-status-checks 1 --config",
     },
     "snakemake --workflow-profile profiles/kubernetes --config manifest=my.csv results=/data/run1": {
         "/data": "kubernetes",
@@ -115,7 +115,7 @@ def checkout(finished, tmp_path_factory):
     """With light stages behind Snakemake, finished on its own manifest. Lines are run in the pages' order."""
     checkout = Checkout(finished.copy(tmp_path_factory.mktemp("checkout")))
     checkout.stand_in("kubectl.py", "kubectl")
-    checkout.stand_in("slurm.py", "sbatch", "srun", "squeue", "sacctmgr")
+    checkout.stand_in("slurm.py", "sbatch", "srun", "squeue", "sacct", "sacctmgr")
     make_clip(checkout.folder / "made" / "run1", "anna", frames=2)
     return checkout
 
