@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stands in for sbatch, srun, squeue, sacct and sacctmgr and a cluster of one machine: a job runs when it is submitted."""
+"""Stands in for Slurm's commands and a cluster of one machine: a job runs when it is submitted."""
 
 import os
 import subprocess
