@@ -18,7 +18,7 @@ from expportrait.estimators.geometry import Geometry, GeometryEstimator
 from expportrait.estimators.matte import one_person, refine, steady
 from expportrait.estimators.mediapipe import SelfieSegmenter, shipped
 from expportrait.fit.growth import grow
-from expportrait.fit.landmarks import fit_landmarks, landmark_error
+from expportrait.fit.landmarks import fit_landmarks, landmark_error, project_landmarks
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.turned import settle_turns
 from expportrait.head import Head
@@ -155,12 +155,10 @@ class EmbeddedEstimator(GeometryEstimator):
             self.settings.max_growth,
             margins,
         )
-        p, aside = found.parameters, found.aside.numpy() & np.isfinite(points).all((1, 2))
-        posed = self.head.pose(self.head.landmarks, p.shape, p.expression, p.matrices(), p.translation())
-        own = p.camera().project(posed).cpu().numpy()
+        aside = found.aside.numpy() & np.isfinite(points).all((1, 2))
         points = points.copy()
-        points[aside, :, :2] = own[aside]
-        return p, points
+        points[aside, :, :2] = project_landmarks(self.head, found.parameters).cpu().numpy()[aside]
+        return found.parameters, points
 
     def grown(self, fitted: HeadParameters, masks: np.ndarray, margins: Margins = NONE) -> Tensor:
         """(n_c,3) m: hair of one shape for the whole clip, out to the masks' outlines."""

@@ -12,7 +12,15 @@ from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.frames import FrameFile
 from expportrait.fit.growth import LONG, ears, grow, hanging_hair, thickness_axes, unexplained
 from expportrait.fit.hanging import hidden_pixels
-from expportrait.fit.landmarks import LOST, charbonnier, interocular, landmark_error, point_weights
+from expportrait.fit.landmarks import (
+    LOST,
+    charbonnier,
+    frame_confidence,
+    interocular,
+    landmark_error,
+    point_weights,
+    project_landmarks,
+)
 from expportrait.fit.losses import OffsetEnergy, OffsetWeights, geometry_loss, laplacian, silhouette_loss, strain_matrix
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.perspective import depth_shift
@@ -90,10 +98,7 @@ class ClipModel:
         self.edges, self.dense_edges = (
             torch.from_numpy(edges_of(mesh.cpu().numpy())[0]).to(device) for mesh in (head.faces, head.dense_faces)
         )
-        sure = self.confidence
-        if sure.dim() == 2:  # a detector may lack some of the points in all frames
-            sure = sure.mean(1) / sure.any(0).float().mean().clamp_min(1e-3)
-        self.trust = sure.float().clamp(UNSEEN, 1)  # (T,) of a frame's maps
+        self.trust = frame_confidence(self.confidence).float().clamp(UNSEEN, 1)  # (T,) of a frame's maps
         self.pose_trust = self.trust.clone()  # the same for the steps of the coarse head
         # (n_d,) trust in what the maps say of a vertex, with D_s and without: hair and clothes are not the bare head's
         self.reliable = 1 - (1 - IN_EARS) * ear
@@ -253,9 +258,7 @@ class ClipModel:
         self.parameters, self.aside = found.parameters, found.aside
         aside = found.aside.to(self.device)
         if aside.any():
-            p = found.parameters
-            posed = self.head.pose(self.head.landmarks, p.shape, p.expression, p.matrices(), p.translation())
-            own = torch.cat([p.camera().project(posed), self.points[..., 2:]], -1)
+            own = torch.cat([project_landmarks(self.head, self.parameters), self.points[..., 2:]], -1)
             self.points = torch.where(aside[:, None, None], own, self.points)
             self.unit = interocular(self.points).clamp_min(1)[:, None, None]
         usual = self.weights[~aside].mean(0) if not aside.all() else self.weights.mean(0)

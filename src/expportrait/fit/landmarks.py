@@ -166,6 +166,20 @@ def fit_landmarks(
     return parameters.copy()
 
 
+def project_landmarks(head: Head, parameters: HeadParameters) -> Tensor:
+    """(T, 478, 2) px: the head's landmarks in every frame, as its camera sees them."""
+    p = parameters
+    return p.camera().project(head.pose(head.landmarks, p.shape, p.expression, p.matrices(), p.translation()))
+
+
+def frame_confidence(confidence: Tensor) -> Tensor:
+    """(T,) mean confidence of each frame, from (T,) or (T, 478); points that a detector lacks in all frames do not
+    count."""
+    if confidence.dim() == 1:
+        return confidence
+    return confidence.mean(1) / confidence.any(0).float().mean().clamp_min(1e-3)
+
+
 @torch.no_grad()
 def landmark_error(head: Head, projected: Tensor, points: Tensor) -> Tensor:
     """(T,) mean distance of fitted (T, 478, 2) and detected points inside the face oval, in inter-ocular distances."""

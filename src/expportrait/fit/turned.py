@@ -17,7 +17,7 @@ from torch import Tensor
 
 from expportrait.estimators.quality import head_turn
 from expportrait.fit.growth import grow
-from expportrait.fit.landmarks import landmark_error
+from expportrait.fit.landmarks import frame_confidence, landmark_error, project_landmarks
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_sixd
 from expportrait.head import JOINTS, Head
@@ -123,13 +123,8 @@ def settle_turns(
     near, nothing = judged(parameters), torch.zeros(len(points), dtype=torch.bool)
     if not near.any():
         return Turns(parameters, torch.ones(len(points)), nothing, nothing)
-    sure = confidence.cpu()
-    if sure.dim() == 2:  # a detector may lack some of the points in all frames
-        sure = sure.mean(1) / sure.any(0).float().mean().clamp_min(1e-3)
-    posed = head.pose(
-        head.landmarks, parameters.shape, parameters.expression, parameters.matrices(), parameters.translation()
-    )
-    residual = landmark_error(head, parameters.camera().project(posed), points).cpu()
+    sure = frame_confidence(confidence.cpu())
+    residual = landmark_error(head, project_landmarks(head, parameters), points).cpu()
     front = ~near if int((~near).sum()) >= FEW else turn_of(parameters).cpu() < TURNED
     # Where all frames are turned, the usual one is a bad one.
     residual = residual / residual[front if front.any() else ~nothing].median().clamp_max(CALM)
