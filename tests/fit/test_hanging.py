@@ -79,9 +79,14 @@ def test_the_surface_goes_on_below_long_hair(head: Head, long: Truth, fit: Proxy
     assert fit.errors["landmark"].max() < 0.02
 
 
-def test_a_mirrored_clip_gives_the_mirrored_head(head: Head, long: Truth, fit: ProxyFit) -> None:
+@pytest.mark.slow
+def test_a_mirrored_clip_gives_the_mirrored_head(head: Head, long: Truth) -> None:
+    # As many steps as it takes to settle: before, heads are still on their way from where landmarks put them, and the
+    # landmarks' embedding is lopsided.
+    settled = QUICK.model_copy(update={"coarse_passes": 6})
     targets, points = mirrored_truth(head, long)
-    other = fit_proxy(head, targets, points, torch.ones(FRAMES), QUICK)
+    fit = fit_proxy(head, long.targets, long.points, torch.ones(FRAMES), settled)
+    other = fit_proxy(head, targets, points, torch.ones(FRAMES), settled)
     partner, n = mirrored_vertices(head), len(head.coarse.template)
 
     def neutral(fit: ProxyFit) -> torch.Tensor:
