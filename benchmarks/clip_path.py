@@ -14,11 +14,11 @@ from types import SimpleNamespace
 import numpy as np
 from benchmarks.slow_networks import Busy
 
-from expportrait.config import Config
+from expportrait.engine.stage import Stage, run
 from expportrait.estimators.david import DavidEstimator
 from expportrait.estimators.occlusion import Occlusion
-from expportrait.manifest import Row
-from expportrait.stage import Stage, run
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import Config
 from expportrait.stages import crop, geometry, landmarks
 from expportrait.video.write import write_mp4
 

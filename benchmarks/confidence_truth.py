@@ -23,7 +23,6 @@ from benchmarks.truth_clips import Clip, load_clip
 from benchmarks.truth_film import film
 from benchmarks.truth_scores import score_clip
 
-from expportrait.config import Proxy
 from expportrait.estimators.embedded import EmbeddedEstimator
 from expportrait.estimators.geometry import Geometry
 from expportrait.estimators.head_landmarks import load_head
@@ -31,6 +30,7 @@ from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.fit.proxy import fit_proxy
 from expportrait.fit.targets import Targets
 from expportrait.progress import progress
+from expportrait.settings.config import Proxy
 from expportrait.store import decode_normals
 
 LEVEL = 0.37  # the estimator's mean confidence

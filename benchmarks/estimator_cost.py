@@ -24,8 +24,8 @@ from benchmarks.estimators import SIZE, bare, clip
 from benchmarks.slow_networks import david_base, sapiens_small
 
 from benchmarks import clip_path
-from expportrait.config import Config
 from expportrait.estimators.geometry import load_estimator
+from expportrait.settings.config import Config
 
 FILES = {"david": david_base, "sapiens": sapiens_small}
 WHAT = {"david": "DAViD's base size, three networks", "sapiens": "Sapiens 0.3b, three networks"}

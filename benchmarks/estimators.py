@@ -27,14 +27,14 @@ from benchmarks.slow_networks import Busy
 from tests.estimators import networks
 
 from benchmarks import clip_path
-from expportrait.config import Config
-from expportrait.configfile import read_config, read_yaml
 from expportrait.estimators.david import SIDE, DavidEstimator
 from expportrait.estimators.dense import BATCH
 from expportrait.estimators.geometry import GeometryEstimator, load_estimator
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.estimators.sapiens import HEIGHT, WIDTH, SapiensEstimator
+from expportrait.settings.config import Config
+from expportrait.settings.files import read_config, read_yaml
 
 SIZE = 512
 

@@ -11,8 +11,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from expportrait.fit.rotation import axis_angle_to_matrix
 from expportrait.head import Head
+from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.render import Camera, render, vertex_normals
 
 LIPS = (

@@ -20,12 +20,13 @@ import numpy as np
 import skimage.data
 import torch
 
-from expportrait import overlap, stage, videocodec
-from expportrait.config import Config, Latents
+from expportrait.engine import prefetch as overlap
+from expportrait.engine import stage
 from expportrait.estimators.geometry import Geometry
-from expportrait.manifest import Row
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import Config, Latents
 from expportrait.stages import control, geometry, latents
-from expportrait.store import StoreWriter
+from expportrait.store import StoreWriter, videocodec
 
 SIZE = 512
 BATCH = 8  # frames a call of the geometry networks

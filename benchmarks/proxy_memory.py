@@ -18,12 +18,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from expportrait import videocodec
-from expportrait.config import Config
-from expportrait.manifest import Row
-from expportrait.stage import run
+from expportrait.engine.stage import run
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import Config
 from expportrait.stages import proxy
-from expportrait.store import Store, StoreWriter, encode_normals
+from expportrait.store import Store, StoreWriter, encode_normals, videocodec
 
 MADE, SIZE, BLOCK = 50, 512, 16
 CLIP = "head"

@@ -37,13 +37,13 @@ from benchmarks.truth_scores import (
 )
 from benchmarks.truth_turns import detected, embedded, pose_error, there_and_back, turned_clip
 
-from expportrait.config import Proxy
 from expportrait.estimators.gaps import fill
 from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.fit.proxy import fit_proxy
 from expportrait.fit.targets import Targets
-from expportrait.margins import Margins
 from expportrait.progress import progress
+from expportrait.settings.config import Proxy
+from expportrait.video.margins import Margins
 
 FIGURES = ("normal_deg", "normal_face_deg", "surface_face_mm", "surface_rest_mm", "landmark_iod", "pose_deg")
 HAND, GLASSES = 0.05, 0.012  # m before the head

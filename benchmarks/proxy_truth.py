@@ -33,13 +33,13 @@ from benchmarks.truth_observe import observe
 from benchmarks.truth_pictures import save_picture
 from benchmarks.truth_scores import SEEN, fitted_neutral, identity_correlation, score_clip, skin
 
-from expportrait.config import Proxy
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.polish import steps
 from expportrait.fit.proxy import VIEWS, fit_proxy
 from expportrait.head import Head
 from expportrait.progress import progress
+from expportrait.settings.config import Proxy
 
 METHODS = {
     "fit": "the fit as configured",

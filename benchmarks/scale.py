@@ -19,18 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from expportrait import videocodec
-from expportrait.config import Config
-from expportrait.configfile import read_config
+from expportrait.engine.record import Outcome, write_index, write_json
+from expportrait.engine.stage import run
 from expportrait.generator.data import Windows
-from expportrait.manifest import Row
-from expportrait.record import Outcome, write_index, write_json
-from expportrait.stage import run
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import Config
+from expportrait.settings.files import read_config
 from expportrait.stages import latents
 from expportrait.stages.contracts import home_of
 from expportrait.status.survey import ALL, Survey, survey
-from expportrait.store import Store, StoreWriter
-from expportrait.verify import verify
+from expportrait.store import Store, StoreWriter, videocodec
+from expportrait.store.checksums import verify
 
 ROOT = Path(__file__).parents[1]
 # a process starts with its parent's peak memory, so each is started by a small one

@@ -8,13 +8,13 @@ from benchmarks.truth_clips import Clip, make_clip
 from benchmarks.truth_motion import make_motion
 from scipy.spatial.transform import Rotation
 
-from expportrait.config import Landmarks
 from expportrait.estimators.embedded import EmbeddedEstimator
 from expportrait.estimators.gaps import fill, same_face
 from expportrait.estimators.geometry import Geometry
 from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.fit.targets import Targets
 from expportrait.head import JOINTS, Head
+from expportrait.settings.config import Landmarks
 from expportrait.store import decode_normals, encode_normals
 
 SHARES = (("global", 0.2), ("neck", 0.35), ("head", 0.45))  # of a turn

@@ -8,16 +8,16 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from expportrait.commandline import check_command_line, check_paths
-from expportrait.config import SECTIONS
-from expportrait.configfile import overlay, read_config, read_yaml
+from expportrait.settings.commandline import check_command_line, check_paths
+from expportrait.settings.config import SECTIONS
+from expportrait.settings.files import overlay, read_config, read_yaml
 from expportrait.errors import UserError
-from expportrait.manifest import digest, mixed_splits, read_manifest, shard_counts, shards
-from expportrait.outputs import check_names
-from expportrait.pairs import pair_count, pair_shards, read_pairs
+from expportrait.manifest.clips import digest, mixed_splits, read_manifest, shard_counts, shards
+from expportrait.engine.outputs import check_names
+from expportrait.manifest.pairs import pair_count, pair_shards, read_pairs
 from expportrait.planning import lighten
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, version
-from expportrait.weights import check_given
+from expportrait.settings.weights import check_given
 
 # A plan is hundreds of thousands of small objects that stay: looking through them again and again costs a sixth of it.
 gc.set_threshold(200_000)
@@ -170,7 +170,7 @@ onstart:
         sys.exit(
             f"expportrait: {folder} cannot be written: is its file system read-only, or is it somebody else's?"
         )
-    from expportrait.heartbeat import running  # a plan needs none of it
+    from expportrait.engine.heartbeat import running  # a plan needs none of it
 
     if warning := running(CONFIG.results):
         logger.warning(warning)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from expportrait import __version__, cli
+from expportrait.engine.stage import Stage
 from expportrait.errors import ClipError, MachineFault
-from expportrait.manifest import Row, shards
-from expportrait.stage import Stage
+from expportrait.manifest.clips import Row, shards
 from expportrait.stages import STAGES
 
 

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from expportrait.config import Config
+from expportrait.engine.stage import Stage, run
 from expportrait.errors import MachineFault
 from expportrait.files import replace_file, temporary_file
 from expportrait.fit.frames import FrameFile
-from expportrait.manifest import Row
-from expportrait.stage import Stage, run
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import Config
 
 
 @contextmanager

@@ -11,10 +11,9 @@ from typing import Annotated, Any
 import typer
 
 import expportrait
-from expportrait.config import Config
 from expportrait.errors import MachineFault, StageBroken, UserError
 from expportrait.importers.commands import app as importing
-from expportrait.manifest import read_manifest, shards
+from expportrait.manifest.clips import read_manifest, shards
 from expportrait.options import (
     Backend,
     Clips,
@@ -32,9 +31,10 @@ from expportrait.options import (
     select,
     select_pairs,
 )
+from expportrait.settings.config import Config
+from expportrait.settings.weights import check_given, fetch_weights
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, TRAINED
 from expportrait.status import commands
-from expportrait.weights import check_given, fetch_weights
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -67,7 +67,7 @@ def _per_clip(name: str) -> None:
         device: Device = "auto",
         backend: Backend = "auto",
     ) -> None:
-        from expportrait.stage import run
+        from expportrait.engine.stage import run
 
         config = configuration(manifest, results, settings, sets)
         stage, where = load_stage(name).STAGE, choose_device(device)
@@ -104,7 +104,7 @@ def _per_pair(name: str) -> None:
 
 def _write(file: Path, index: dict[str, Any], whole: bool) -> None:
     """An index must list its whole shard, so some members only update one that exists."""
-    from expportrait.record import read_index, write_index
+    from expportrait.engine.record import read_index, write_index
 
     if whole or file.exists():
         write_index(file, index if whole else read_index(file) | index)
@@ -148,7 +148,7 @@ def _demo(
     device: Device = "auto",
 ) -> None:
     """Make the demo's clips: two public-domain portraits animated with known motion."""
-    from expportrait.record import content_key
+    from expportrait.engine.record import content_key
 
     config = configuration(manifest, None, settings, sets)
     if out is not None and len(clip or ()) != 1:
@@ -241,7 +241,7 @@ def _head() -> None:
 
 if sys.argv[1:2] == ["head"]:  # importing the head loads torch
     for _name in ("info", "check", "export", "bust", "convert"):
-        head.command(_name)(getattr(import_module("expportrait.head.commands"), _name))
+        head.command(_name)(getattr(import_module("expportrait.show.commands"), _name))
 
 app.add_typer(importing, name="import")
 app.command("fetch-weights")(fetch_weights)
@@ -260,8 +260,8 @@ def _top(version: Annotated[bool, typer.Option("--version", callback=_version, i
 
 def _mark_damaged(error: Exception) -> None:
     """A store that something which stands on all clips could not read. Raises MachineFault where it is that."""
-    from expportrait.faults import machine_fault
-    from expportrait.heal import mark
+    from expportrait.engine.damage import mark
+    from expportrait.machine import machine_fault
     from expportrait.store import StoreError
 
     if isinstance(error, StoreError) and error.path is not None and not machine_fault(error):
@@ -271,7 +271,7 @@ def _mark_damaged(error: Exception) -> None:
 
 def main() -> None:
     """Entry point: mistakes and faults end in one sentence; a bug keeps its traceback."""
-    from expportrait.faults import machine_faults
+    from expportrait.machine import machine_faults
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin beside another job's
     if "OMP_NUM_THREADS" in os.environ:

@@ -1,4 +1,4 @@
-"""Files that are never seen half-written."""
+"""Files: never seen half-written, and told apart by their sha256."""
 
 import hashlib
 import os
@@ -6,10 +6,11 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from expportrait.errors import MachineFault
+from expportrait.errors import MachineFault, UserError
 
 
 def beside(path: Path) -> Path:
@@ -65,6 +66,26 @@ def replace_file(file: Path, data: bytes) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return file
+
+
+def sha256(file: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal digits. Raises UserError where the file cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def sha256_known(file: Path) -> str:
+    """The same, worked out once for as long as the file's size and its time of change stay as they are."""
+    found = file.stat()
+    return _remembered(file, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache
+def _remembered(file: Path, size: int, changed: int) -> str:
+    return sha256(file)
 
 
 def url(path: Path) -> str:

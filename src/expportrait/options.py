@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from expportrait.config import Config
-from expportrait.configfile import overlay, read_config, read_yaml
 from expportrait.errors import MachineFault, UserError
-from expportrait.manifest import Row, read_manifest, shards
-from expportrait.pairs import pair_shards, read_pairs
+from expportrait.manifest.clips import Row, read_manifest, shards
+from expportrait.manifest.pairs import pair_shards, read_pairs
+from expportrait.settings.config import Config
+from expportrait.settings.files import overlay, read_config, read_yaml
 
 Manifest = Annotated[Path | None, typer.Option(help="Table of the clips, one a row. (default: data_manifest.csv)")]
 Results = Annotated[Path | None, typer.Option(help="Folder of all results. (default: results)")]

@@ -8,10 +8,10 @@ from benchmarks.truth_observe import observe
 from benchmarks.truth_scores import facial
 from benchmarks.truth_turns import detected, pose_error, there_and_back, turned_clip
 
-from expportrait.config import Proxy
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.fit.proxy import fit_proxy
+from expportrait.settings.config import Proxy
 
 
 @pytest.mark.long

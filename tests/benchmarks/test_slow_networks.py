@@ -6,7 +6,7 @@ from benchmarks.slow_networks import Answered, Dpt, Rows, Sapiens
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from expportrait.weights import KNOWN
+from expportrait.settings.weights import KNOWN
 from tests.estimators.networks import NEARNESS
 
 

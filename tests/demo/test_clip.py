@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from expportrait.config import Config
 from expportrait.demo.clip import draw, prepare
 from expportrait.demo.motion import CLIPS, LOOP, motion_of, turn, turn_angles
 from expportrait.demo.portrait import load_portrait
 from expportrait.demo.topology import oval, polygon_mask
+from expportrait.engine.record import content_key, source_key
 from expportrait.errors import UserError
 from expportrait.estimators.mediapipe import LandmarkDetector
-from expportrait.record import content_key, source_key
+from expportrait.settings.config import Config
 from expportrait.stages import demo
 
 RIGID = [33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 45, 275, 10, 127, 356, 234, 454]  # move with the skull alone

@@ -8,13 +8,13 @@ import pytest
 import torch
 from benchmarks.geometry_scenes import make_scene
 
-from expportrait.config import GeometrySettings, HeadSettings, Proxy
 from expportrait.errors import UserError
 from expportrait.estimators.embedded import EmbeddedEstimator
 from expportrait.estimators.geometry import load_estimator
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.mediapipe import LandmarkDetector
-from expportrait.margins import Margins
+from expportrait.settings.config import GeometrySettings, HeadSettings, Proxy
+from expportrait.video.margins import Margins
 
 SIZE = 256
 QUICK = Proxy(rigid_steps=60, landmark_steps=100)

@@ -5,12 +5,12 @@ import numpy as np
 import onnx
 import pytest
 
-from expportrait.config import GeometrySettings, HeadSettings
 from expportrait.errors import ClipError, UserError
 from expportrait.estimators.david import DavidEstimator
 from expportrait.estimators.dense import BATCH
 from expportrait.estimators.geometry import load_estimator
 from expportrait.estimators.sapiens import SapiensEstimator
+from expportrait.settings.config import GeometrySettings, HeadSettings
 
 from . import networks
 

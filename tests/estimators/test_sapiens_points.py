@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from expportrait.config import Landmarks
 from expportrait.errors import UserError
 from expportrait.estimators.sapiens_points import (
     CURVES,
@@ -17,7 +16,8 @@ from expportrait.estimators.sapiens_points import (
     peaks,
 )
 from expportrait.head import Head
-from expportrait.weights import points_file
+from expportrait.settings.config import Landmarks
+from expportrait.settings.weights import points_file
 
 from . import networks
 

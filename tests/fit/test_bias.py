@@ -1,12 +1,12 @@
 import torch
 import torch.nn.functional as F
 
-from expportrait.config import Proxy
 from expportrait.fit.bias import NormalBias, unbiased
 from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.targets import Targets
 from expportrait.head import Head
 from expportrait.render import render
+from expportrait.settings.config import Proxy
 from tests.fit.make import Truth
 
 QUICK = Proxy(coarse_size=64, fine_size=128, dynamic_passes=0, final_passes=0)

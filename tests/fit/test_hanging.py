@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from expportrait.config import Proxy
 from expportrait.estimators.embedded import EmbeddedEstimator
 from expportrait.fit.bias import NormalBias
 from expportrait.fit.growth import ears, grow, hanging_hair
@@ -13,6 +12,7 @@ from expportrait.fit.proxy import ProxyFit, fit_proxy
 from expportrait.fit.targets import TargetFile, Targets, target_files
 from expportrait.head import Head
 from expportrait.render import render, vertex_normals
+from expportrait.settings.config import Proxy
 from tests.fit.make import Truth, make_truth, mirrored_truth, mirrored_vertices
 
 QUICK = Proxy(coarse_size=64, fine_size=128, min_steps=5)

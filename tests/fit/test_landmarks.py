@@ -1,9 +1,9 @@
 import torch
 
-from expportrait.config import Proxy
 from expportrait.fit.landmarks import fit_landmarks, interocular, landmark_error
 from expportrait.fit.parameters import HeadParameters
 from expportrait.head import Head
+from expportrait.settings.config import Proxy
 from tests.fit.make import Truth, make_truth
 
 

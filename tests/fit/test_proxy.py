@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from expportrait.config import Proxy
 from expportrait.errors import ClipError
 from expportrait.fit.clip_model import hem
 from expportrait.fit.dynamic import DynamicField
@@ -17,6 +16,7 @@ from expportrait.fit.targets import Targets, target_files
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.head.smplx import to_smplx
+from expportrait.settings.config import Proxy
 from expportrait.store import Store, StoreWriter
 from tests.fit.make import Truth, make_truth
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from expportrait.config import Proxy
 from expportrait.fit.coarse_equations import CoarseEquations
 from expportrait.fit.integrate import Integrator, System
 from expportrait.fit.landmarks import charbonnier
@@ -12,10 +11,11 @@ from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.polish import offset_terms
 from expportrait.fit.priors import prior_energies, second_differences, temporal_energies
 from expportrait.fit.proxy import ProxyFitter
-from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_sixd, sixd_to_matrix
 from expportrait.fit.seen import least_squares, look
 from expportrait.fit.store import TERMS
 from expportrait.head import Head
+from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_sixd, sixd_to_matrix
+from expportrait.settings.config import Proxy
 from tests.fit.make import Truth
 
 FRAMES, SIZE = 6, 128

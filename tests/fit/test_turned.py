@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from expportrait.config import Proxy
 from expportrait.errors import ClipError
 from expportrait.fit.landmarks import fit_landmarks
 from expportrait.fit.proxy import ProxyFit, ProxyFitter
@@ -12,6 +11,7 @@ from expportrait.fit.store import save_proxy
 from expportrait.fit.turned import forward, settle_turns
 from expportrait.head import Head
 from expportrait.render import render
+from expportrait.settings.config import Proxy
 from expportrait.store import Store, StoreWriter
 from tests.fit.make import Truth, make_truth
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from expportrait.config import Config
-from expportrait.manifest import Row
-from expportrait.pairs import pair_row
-from expportrait.stage import run
+from expportrait.engine.stage import run
+from expportrait.manifest.clips import Row
+from expportrait.manifest.pairs import pair_row
+from expportrait.settings.config import Config
 from expportrait.stages import latents
 from expportrait.store import StoreWriter, encode_normals
 

@@ -36,7 +36,7 @@ def main(results: str, micro: str, until: str) -> None:
     """Train the generator; each process is killed when it has done ``until`` steps."""
     import torch
 
-    from expportrait.heartbeat import Heartbeat
+    from expportrait.engine.heartbeat import Heartbeat
     from tests.generator.test_several import run_stage
 
     torch.set_num_threads(1)

@@ -9,8 +9,6 @@ from diffusers import AutoencoderKLWan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expportrait.config import Latents
-from expportrait.configfile import read_config
 from expportrait.errors import UserError
 from expportrait.generator.codec import (
     LinearCodec,
@@ -22,7 +20,9 @@ from expportrait.generator.codec import (
     to_tensor,
     window_starts,
 )
-from expportrait.videocodec import FRAMES
+from expportrait.settings.config import Latents
+from expportrait.settings.files import read_config
+from expportrait.store.videocodec import FRAMES
 
 
 @pytest.fixture(scope="module")

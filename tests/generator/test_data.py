@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from expportrait.dice import dice
 from expportrait.errors import UserError
 from expportrait.generator.codec import resize
 from expportrait.generator.data import Windows, as_channels, control_maps, stored_maps, training_batch
 from expportrait.head import Head
+from expportrait.rng import dice
 from expportrait.store import Store, StoreWriter
 
 from . import make

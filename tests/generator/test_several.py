@@ -6,10 +6,10 @@ import signal
 
 import pytest
 
+from expportrait.engine.training import read_log
 from expportrait.errors import UserError
-from expportrait.manifest import Row
+from expportrait.manifest.clips import Row
 from expportrait.stages import generator as stage
-from expportrait.training import read_log
 
 from . import make
 from .several import together

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from diffusers import WanTransformer3DModel
 
+from expportrait.engine.heartbeat import read_heartbeat
+from expportrait.engine.record import state
+from expportrait.engine.stage import run
 from expportrait.errors import UserError
 from expportrait.generator.codec import LinearCodec, resize, to_frames, to_tensor
-from expportrait.heartbeat import read_heartbeat
-from expportrait.manifest import Row
-from expportrait.record import state
-from expportrait.stage import run
+from expportrait.manifest.clips import Row
 from expportrait.stages import generator, latents, reenact
 from expportrait.store import Store, StoreWriter
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import expportrait
+from expportrait.engine.training import Checkpoints, read_log
 from expportrait.errors import UserError
 from expportrait.generator.data import training_batch
 from expportrait.generator.files import build
@@ -21,9 +22,8 @@ from expportrait.generator.train import (
     flow_losses,
     train,
 )
-from expportrait.manifest import Row
+from expportrait.manifest.clips import Row
 from expportrait.stages import generator as stage
-from expportrait.training import Checkpoints, read_log
 
 from . import make
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from expportrait.config import Config
+from expportrait.engine.stage import run
 from expportrait.errors import UserError
 from expportrait.head import Head, embedding
-from expportrait.head.commands import check, info
 from expportrait.head.topology import components, edges_of
-from expportrait.manifest import Row
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import Config
+from expportrait.show.commands import check, info
 from expportrait.show.proxy import show_proxy
-from expportrait.stage import run
 from expportrait.stages import control, proxy
 from expportrait.store import Store, StoreWriter, encode_normals
 from tests.fit.make import make_truth

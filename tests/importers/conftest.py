@@ -3,7 +3,7 @@ import csv
 import pytest
 
 from expportrait.importers.table import Options, write
-from expportrait.manifest import read_manifest
+from expportrait.manifest.clips import read_manifest
 
 from ..video import make
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from expportrait.errors import UserError
 from expportrait.importers.common import Found, LeftOut, Sources, clip_id, split_of, walk
 from expportrait.importers.table import Options, write
-from expportrait.manifest import read_manifest
+from expportrait.manifest.clips import read_manifest
 
 
 def found(*names, **more):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from expportrait.config import Evaluate
 from expportrait.errors import ClipError, UserError
 from expportrait.metrics.motion import Landmarks, aed, apd, jaw
 from expportrait.metrics.pair import Tools, measure, read_tracks
+from expportrait.settings.config import Evaluate
 
 ABOUT = {"pair": "ann__bob", "target": "ann", "driver": "bob"}
 

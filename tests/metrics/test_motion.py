@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from expportrait.config import Proxy
-from expportrait.fit.rotation import axis_angle_to_matrix
+from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.metrics import motion
 from expportrait.metrics.motion import FIT, SIZE, Landmarks, Motion, Tracker, aed, apd, euler, jaw
 from expportrait.render import Camera
+from expportrait.settings.config import Proxy
 
 from ..video import make
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from expportrait.frames import Chosen, Frames
 from expportrait.metrics import image
 from expportrait.metrics.motion import Landmarks, Motion
 from expportrait.metrics.pair import BLOCK, Tools, measure
 from expportrait.store import Store, StoreWriter
+from expportrait.store.frames import Chosen, Frames
 
 COUNT, SIDE = 2 * BLOCK + 5, 24
 

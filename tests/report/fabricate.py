@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from expportrait.engine.record import Outcome, write_index, write_json
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFit
 from expportrait.fit.store import FittedHead, load_proxy, save_proxy
 from expportrait.head import Head
-from expportrait.manifest import Row
+from expportrait.manifest.clips import Row
+from expportrait.manifest.pairs import pair_row
 from expportrait.metrics import identity, perceptual
 from expportrait.metrics.pair import METHODS, METRICS, NO_TRUTH, Scores
-from expportrait.pairs import pair_row
-from expportrait.record import Outcome, write_index, write_json
 from expportrait.render import render
 from expportrait.render.picture import shade_image
 from expportrait.stages import PER_CLIP, PER_PAIR

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from expportrait.config import Config
+from expportrait.engine.record import Outcome, needless, write_index
 from expportrait.errors import MachineFault
-from expportrait.manifest import shards
-from expportrait.record import Outcome, needless, write_index
+from expportrait.manifest.clips import shards
 from expportrait.report import page as page_module
 from expportrait.report.run import Run, read_run
+from expportrait.settings.config import Config
 from expportrait.stages import PER_CLIP, PER_PAIR
 from expportrait.stages.report import STAGE, build
 from expportrait.store import Store, decode_normals

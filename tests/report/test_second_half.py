@@ -12,12 +12,12 @@ import av
 import numpy as np
 import pytest
 
-from expportrait.config import Config
-from expportrait.manifest import shards
+from expportrait.engine.record import Outcome, write_json
+from expportrait.manifest.clips import shards
+from expportrait.manifest.pairs import pair_shards
 from expportrait.metrics import identity, perceptual, published
-from expportrait.pairs import pair_shards
-from expportrait.record import Outcome, write_json
 from expportrait.report.training import read_trainings
+from expportrait.settings.config import Config
 from expportrait.stages import PER_CLIP
 from expportrait.stages.report import STAGE, build
 from tests.report.browser import look, needs_browser

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from expportrait.manifest import read_manifest, shards
+from expportrait.manifest.clips import read_manifest, shards
 from expportrait.stages import PER_CLIP, PER_PAIR
 from tests.slurm import cluster
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from expportrait import stages
-from expportrait.config import Config, Drive, HeadSettings
-from expportrait.manifest import Row
-from expportrait.pairs import pair_row
-from expportrait.record import content_key
+from expportrait.engine.record import content_key
+from expportrait.manifest.clips import Row
+from expportrait.manifest.pairs import pair_row
+from expportrait.settings.config import Config, Drive, HeadSettings
 from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, contracts, drive
 
 ROOT = Path(__file__).parents[2]

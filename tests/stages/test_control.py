@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from expportrait.config import Config
+from expportrait.engine.stage import run
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFit
 from expportrait.fit.store import save_proxy
-from expportrait.manifest import Row
+from expportrait.manifest.clips import Row
 from expportrait.render import render
-from expportrait.stage import run
+from expportrait.settings.config import Config
 from expportrait.stages.control import STAGE
 from expportrait.store import Store, StoreWriter, decode_normals
 

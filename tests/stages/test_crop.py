@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from expportrait.config import Config
+from expportrait.engine.stage import run
 from expportrait.estimators.mediapipe import LandmarkDetector
-from expportrait.manifest import Row
-from expportrait.stage import run
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import Config
 from expportrait.stages.crop import STAGE
 from expportrait.store import Store
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from expportrait.engine.record import write_json
+from expportrait.engine.stage import run as run_stage
 from expportrait.fit.store import Offsets
 from expportrait.head import Head
-from expportrait.pairs import read_pairs
-from expportrait.record import write_json
-from expportrait.stage import run as run_stage
+from expportrait.manifest.pairs import read_pairs
 from expportrait.stages import control, drive, transfer
 from expportrait.store import Store
 from tests.transfer import make

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from expportrait.config import Config
 from expportrait.errors import MachineFault
 from expportrait.metrics.pair import METHODS, Scores
+from expportrait.settings.config import Config
 from expportrait.stages import evaluate
 from expportrait.store import StoreWriter
 

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from expportrait.engine.prefetch import Stopped
+from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
 from expportrait.estimators.geometry import Geometry
-from expportrait.margins import Margins
-from expportrait.overlap import Stopped
-from expportrait.stage import Clip
 from expportrait.stages import geometry
 from expportrait.stages.crop import videocodec
 from expportrait.store import Store, StoreWriter
+from expportrait.video.margins import Margins
 
 FRAMES, SIZE, BATCH = 80, 32, 4
 

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from expportrait.config import Config
+from expportrait.engine.stage import run
 from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
 from expportrait.estimators.sapiens_points import GIVEN
-from expportrait.manifest import Row
-from expportrait.stage import run
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import Config
 from expportrait.stages.landmarks import STAGE
 from expportrait.store import Store, StoreWriter
 from expportrait.video.tracks import link

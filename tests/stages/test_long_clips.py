@@ -51,22 +51,22 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
 
 
 def main(source, home):
-    from expportrait import store
-    from expportrait.config import Config
-    from expportrait.manifest import Row
-    from expportrait.stage import run
+    from expportrait.engine.stage import run
+    from expportrait.manifest.clips import Row
+    from expportrait.settings.config import Config
     from expportrait.stages import crop
+    from expportrait.store import write
 
     class Detector:  # where the face is does not matter here, and looking for it takes minutes
         def faces(self, frame):
             return np.float32([[40, 10, 80, 50, 1, 0]])
 
-    store.SHARD_BYTES = 8 << 20  # so that a short video has many
+    write.SHARD_BYTES = 8 << 20  # so that a short video has many
     crop.LandmarkDetector = Detector
     config = Config(results=home, crop={"size": SIZE, "min_face": 20, "cut": 255})
     run(crop.STAGE, [Row("a", "d", source.name, source)], config)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps([peak, store.Store(home / "crop" / "a.zarr").lazy("frames").shape[0]]))
+    print(json.dumps([peak, write.Store(home / "crop" / "a.zarr").lazy("frames").shape[0]]))
 
 
 if __name__ == "__main__":

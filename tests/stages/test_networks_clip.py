@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from benchmarks.geometry_scenes import make_scene
 
-from expportrait.config import Config
+from expportrait.engine.stage import run
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.manifest import Row
-from expportrait.stage import run
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import Config
 from expportrait.stages import crop, geometry, landmarks, proxy
 from expportrait.store import Store, decode_normals
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expportrait.config import Config
-from expportrait.manifest import Row
-from expportrait.stage import run
+from expportrait.engine.stage import run
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import Config
 from expportrait.stages import crop, landmarks
 from expportrait.store import Store
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from expportrait.config import Config
-from expportrait.dice import dice
 from expportrait.fit.store import load_proxy
 from expportrait.head import Head
-from expportrait.manifest import Row
+from expportrait.manifest.clips import Row
 from expportrait.render import render, vertex_normals
+from expportrait.rng import dice
+from expportrait.settings.config import Config
 from expportrait.store import Store, StoreWriter, encode_normals
 from expportrait.transfer.model import face_rows
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expportrait.fit.rotation import axis_angle_to_matrix
 from expportrait.fit.store import load_proxy
 from expportrait.head import JOINTS
+from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.store import Store
 from expportrait.transfer.drive import TURNS, driven, facing, interocular, mean_rotation, motion, still, transferred
 from expportrait.transfer.model import Transfer, TransferConfig, vertex_features

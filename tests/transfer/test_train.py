@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from expportrait.engine.heartbeat import read_heartbeat
 from expportrait.errors import UserError
 from expportrait.fit.store import load_proxy
-from expportrait.heartbeat import read_heartbeat
 from expportrait.stages import transfer
 from expportrait.store import Store
 from expportrait.transfer.data import FittedClips

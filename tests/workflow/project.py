@@ -29,10 +29,11 @@ sys.path[:] = ["@SRC@"] + [p for p in sys.path if Path(p or ".").resolve() != Pa
 del sys.modules["expportrait"]
 
 import numpy as np
-from expportrait import cli, record
+from expportrait import cli
+from expportrait.engine import record
 from expportrait.errors import ClipError
-from expportrait import stage as loop
-from expportrait.config import SECTIONS, Config
+from expportrait.engine import stage as loop
+from expportrait.settings.config import SECTIONS, Config
 from expportrait.stages import version
 from expportrait.stages.contracts import TARGETS, contracts, generator_key, transfer_key
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from expportrait.configfile import overlay, read_config, read_yaml
+from expportrait.engine.record import read_index
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.store import load_proxy
 from expportrait.generator.codec import load_codec, resize, to_tensor
@@ -14,9 +14,9 @@ from expportrait.generator.data import control_maps
 from expportrait.generator.files import load_generator
 from expportrait.generator.sample import Sampler, generate
 from expportrait.head import JOINTS
-from expportrait.manifest import read_manifest, shards
-from expportrait.pairs import pair_shards, read_pairs
-from expportrait.record import read_index
+from expportrait.manifest.clips import read_manifest, shards
+from expportrait.manifest.pairs import pair_shards, read_pairs
+from expportrait.settings.files import overlay, read_config, read_yaml
 from expportrait.stages import PER_CLIP, PER_PAIR
 from expportrait.store import Store, decode_normals
 from expportrait.transfer.drive import motion, transferred

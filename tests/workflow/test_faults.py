@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from expportrait.engine.heartbeat import read_heartbeats
 from expportrait.errors import UserError
-from expportrait.heartbeat import read_heartbeats
 from expportrait.options import configuration
 from expportrait.status.tidy import check_idle
 

@@ -11,7 +11,7 @@ from snakemake import common, jobs, rules
 from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.settings.enums import Quietness
 
-from expportrait.manifest import read_manifest, shards
+from expportrait.manifest.clips import read_manifest, shards
 from expportrait.planning import lighten
 from expportrait.stages import PER_CLIP
 from tests.workflow.project import MANIFEST, NO_FILES, Project

@@ -12,8 +12,8 @@ from importlib import import_module
 import pytest
 import yaml
 
-from expportrait.config import SECTIONS
 from expportrait.options import configuration
+from expportrait.settings.config import SECTIONS
 from expportrait.stages import PER_CLIP, STAGES, version
 from expportrait.stages.contracts import TARGETS, contract
 from expportrait.status.story import story

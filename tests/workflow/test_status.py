@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 import typer
 
+from expportrait.engine.heartbeat import Heartbeat, at_work, training
 from expportrait.errors import MachineFault, UserError
-from expportrait.heartbeat import Heartbeat, at_work, training
 from expportrait.options import configuration
 from expportrait.stages import PER_CLIP, STAGES, evaluate
 from expportrait.status import commands

@@ -11,8 +11,8 @@ from expportrait.demo.layers import Scene, project
 from expportrait.demo.motion import GAZE, UNIT_NAMES, Motion, turn
 from expportrait.demo.topology import IRISES, LIDS, LOWER_LIP, LOWER_RED, MESH_POINTS, UPPER_LIP, UPPER_RED, oval
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.rotation import axis_angle_to_matrix
 from expportrait.head import JOINTS, Head
+from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.render import face_ids
 
 SUPERSAMPLING = 2

@@ -7,12 +7,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from expportrait.engine.prefetch import ahead
 from expportrait.errors import ClipError
 from expportrait.estimators.fusion import polygon
 from expportrait.estimators.geometry import Geometry, GeometryEstimator
 from expportrait.head.regions import FACE_OVAL
-from expportrait.margins import NONE, Margins
-from expportrait.overlap import ahead
+from expportrait.video.margins import NONE, Margins
 
 BATCH = 8  # frames a call
 HALF_STEP = 0.5 / 255  # masks below are stored as 0

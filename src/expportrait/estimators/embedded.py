@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expportrait.config import Proxy
 from expportrait.estimators.fusion import HeadMaps, face_height, frame_geometry, polygon
 from expportrait.estimators.geometry import Geometry, GeometryEstimator
 from expportrait.estimators.matte import one_person, refine, steady
@@ -22,8 +21,9 @@ from expportrait.fit.landmarks import fit_landmarks, landmark_error, project_lan
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.turned import settle_turns
 from expportrait.head import Head
-from expportrait.margins import NONE, Margins
 from expportrait.render import render
+from expportrait.settings.config import Proxy
+from expportrait.video.margins import NONE, Margins
 
 IN_FACE = 0.9  # confidence of a well fitted face
 GOOD_FIT = 0.06  # landmark error in inter-ocular distances that halves it

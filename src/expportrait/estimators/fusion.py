@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from expportrait.estimators import shading, silhouette
-from expportrait.margins import NONE, Margins
+from expportrait.video.margins import NONE, Margins
 
 # The pull towards the fitted head a face height squared: it gives way over 1/sqrt(weight) face heights.
 FACE, TORSO, HAIR = 1e5, 300.0, 30.0  # of the normals

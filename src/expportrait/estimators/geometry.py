@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from expportrait.config import GeometrySettings, HeadSettings
-from expportrait.margins import NONE, Margins
-from expportrait.weights import geometry_files
+from expportrait.settings.config import GeometrySettings, HeadSettings
+from expportrait.settings.weights import geometry_files
+from expportrait.video.margins import NONE, Margins
 
 
 @dataclass

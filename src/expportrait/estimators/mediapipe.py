@@ -15,8 +15,7 @@ from threading import Lock
 import numpy as np
 
 from expportrait.estimators.quality import head_roll
-from expportrait.files import temporary_file
-from expportrait.weights import sha256
+from expportrait.files import sha256, temporary_file
 
 POINTS = 478
 RIGHT_EYE, LEFT_EYE = 33, 263  # outer corners of the subject's eyes: the roll of the region of interest

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from expportrait.errors import UserError
-from expportrait.weights import sha256
+from expportrait.files import sha256
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 

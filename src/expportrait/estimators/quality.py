@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from expportrait.margins import Margins
+from expportrait.video.margins import Margins
 
 TEMPLES = ((234, 93, 132, 33), (454, 323, 361, 263))  # outline and eye corner, the subject's right and left
 BROW_TO_CHIN = 10, 152

@@ -18,7 +18,7 @@ import torch
 
 from expportrait.errors import UserError
 from expportrait.estimators.dense import DenseEstimator
-from expportrait.weights import sha256
+from expportrait.files import sha256
 
 HEIGHT, WIDTH = 1024, 768
 MEAN, DEVIATION = (123.5, 116.5, 103.5), (58.5, 57.0, 57.5)

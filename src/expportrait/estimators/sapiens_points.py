@@ -23,7 +23,7 @@ import torch
 
 from expportrait.errors import UserError
 from expportrait.estimators.sapiens import DEVIATION, HEIGHT, MEAN, WIDTH, load_network, run_network
-from expportrait.weights import sha256
+from expportrait.files import sha256
 
 KEYPOINTS, ROWS, COLUMNS = 308, 256, 192
 BATCH = 4  # 60 MB of heat maps a frame

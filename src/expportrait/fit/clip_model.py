@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from expportrait.config import Proxy
 from expportrait.errors import ClipError
 from expportrait.fit.bias import NormalBias
 from expportrait.fit.dynamic import DynamicField
@@ -31,6 +30,7 @@ from expportrait.fit.turned import settle_turns
 from expportrait.head import Head
 from expportrait.head.topology import edges_of
 from expportrait.render import Fragments, fragments
+from expportrait.settings.config import Proxy
 
 FACE_PACE, EAR_PACE = 0.15, 0.1
 UNSEEN = 0.05  # trust in the maps of a frame without landmarks

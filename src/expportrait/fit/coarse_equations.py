@@ -13,9 +13,9 @@ from torch import Tensor
 from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.landmarks import ROBUST, charbonnier
 from expportrait.fit.parameters import CLIP_JOINTS, FRAME_JOINTS
-from expportrait.fit.rotation import axis_angle_to_matrix, sixd_to_matrix
 from expportrait.fit.seen import Seen, least_squares, look
 from expportrait.head import Surface
+from expportrait.head.rotation import axis_angle_to_matrix, sixd_to_matrix
 
 
 class CoarseEquations:

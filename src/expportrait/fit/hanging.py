@@ -14,8 +14,8 @@ from torch import Tensor
 
 from expportrait.fit.parameters import HeadParameters
 from expportrait.head import JOINTS, Head
-from expportrait.margins import Margins
 from expportrait.render import fragments
+from expportrait.video.margins import Margins
 
 LEFT, RIGHT, BACK = range(3)  # sides, the subject's own
 DOWN = (0.005, 0.015, 0.025, 0.035)  # m below the ear lobes, heights at which the mask is looked at

@@ -8,12 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from expportrait.config import Proxy
 from expportrait.fit.adam import ClipAdam, Slot
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.priors import numbers, prior_energies, temporal_energies
-from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd
 from expportrait.head import Head
+from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd
+from expportrait.settings.config import Proxy
 
 OUTER_EYES = (33, 263)  # MediaPipe's outer eye corners: their 3D-fitted distance is the unit of landmark errors
 ROBUST = 0.01  # Charbonnier scale of eq. (5), in inter-ocular distances

@@ -8,10 +8,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from expportrait.config import Proxy
 from expportrait.fit.bias import unbiased
 from expportrait.fit.targets import Targets
 from expportrait.render import Fragments
+from expportrait.settings.config import Proxy
 
 DEPTH_CLAMP = 0.02  # m; larger residuals are occlusions or another surface
 MILLI = 1000.0  # offsets are metres, their weights are per mm^2

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd, sixd_to_matrix
 from expportrait.head import JOINTS, Head
+from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd, sixd_to_matrix
 from expportrait.render import Camera
 
 FRAME_JOINTS, CLIP_JOINTS = 6, 4  # global, neck, head, jaw, eyes a frame; collars and shoulders a clip

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from expportrait.config import Proxy
 from expportrait.fit.parameters import FRAME_JOINTS, HeadParameters
-from expportrait.fit.rotation import sixd_to_matrix
+from expportrait.head.rotation import sixd_to_matrix
+from expportrait.settings.config import Proxy
 
 Terms = dict[str, Tensor]
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expportrait.config import Proxy
 from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.integrate import Integrator
@@ -26,6 +25,7 @@ from expportrait.fit.polish import polish, steps
 from expportrait.fit.priors import energies, numbers, of_bias, prior_energies, temporal_energies
 from expportrait.fit.targets import TargetSource
 from expportrait.head import Head
+from expportrait.settings.config import Proxy
 
 VIEWS = 40  # frames, evenly spaced, that one step of D_s or a guard looks at
 

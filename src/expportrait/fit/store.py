@@ -10,11 +10,11 @@ from torch import Tensor
 from expportrait.errors import ClipError
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFit
-from expportrait.fit.rotation import axis_angle_to_matrix
-from expportrait.frames import Frames
 from expportrait.head import Head
+from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.render import Camera
 from expportrait.store import Store, StoreWriter
+from expportrait.store.frames import Frames
 
 STEPS = 2**17  # a metre: dynamic offsets are rounded to 8 micrometres, which halves what they take
 BLOCK = 16  # frames of D_t in memory

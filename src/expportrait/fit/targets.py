@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expportrait.fit.frames import FrameFile
-from expportrait.margins import NONE, Margins
 from expportrait.store import Store, decode_normals
+from expportrait.video.margins import NONE, Margins
 
 HIDDEN = 0.02  # confidence below which a pixel of the mask is no evidence at all: geometry stores 0 there, else 0.04
 OUTSIDE = 0.04  # mask below which a pixel lies outside: packed, zeros come back as up to 9 of 255

@@ -7,8 +7,8 @@ import torch
 
 from expportrait.errors import ClipError
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from expportrait.head import Head
+from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from expportrait.head.smplx import fold_spine, from_smplx
 
 REQUIRED = {

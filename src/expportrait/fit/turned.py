@@ -19,10 +19,10 @@ from expportrait.estimators.quality import head_turn
 from expportrait.fit.growth import grow
 from expportrait.fit.landmarks import frame_confidence, landmark_error, project_landmarks
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_sixd
 from expportrait.head import JOINTS, Head
-from expportrait.margins import NONE, Margins
+from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_sixd
 from expportrait.render import render
+from expportrait.video.margins import NONE, Margins
 
 # Error of the detector's points as measured, % of the inter-ocular distance: what unsureness costs, what a residual as
 # large as the clip's usual one does, and what is lost by one unit of overlap with the mask.

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expportrait import videocodec
-from expportrait.config import Latents
 from expportrait.errors import UserError
-from expportrait.weights import vae_file
+from expportrait.settings.config import Latents
+from expportrait.settings.weights import vae_file
+from expportrait.store import videocodec
 
 PATCH = 2  # latent pixels a side that the transformer takes for one token
 BRIGHTNESS = 0.6  # deviation of a block's mean brightness in portraits, times sqrt(3) for the three colours

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import DTypeLike
 from torch import Tensor
 
-from expportrait.dice import dice
 from expportrait.errors import UserError
 from expportrait.generator.codec import resize
 from expportrait.generator.encoders import Condition
 from expportrait.head import Head
+from expportrait.rng import dice
 from expportrait.store import Store, StoreError
 
 # Channels of each control map, in the order in which a model sees them.

@@ -8,10 +8,10 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from expportrait.dice import dice
 from expportrait.generator.codec import Codec, window_starts
 from expportrait.generator.encoders import Condition
 from expportrait.generator.model import PortraitTransformer
+from expportrait.rng import dice
 
 
 @dataclass(frozen=True)

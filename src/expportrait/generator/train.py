@@ -8,13 +8,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from expportrait.config import Generator
-from expportrait.dice import dice
+from expportrait.engine.heartbeat import Heartbeat
+from expportrait.engine.training import Course, descend, trainable
 from expportrait.errors import UserError
 from expportrait.generator.data import Batch, Windows, shifted, training_batch
 from expportrait.generator.model import PortraitTransformer
-from expportrait.heartbeat import Heartbeat
-from expportrait.training import Course, descend, trainable
+from expportrait.rng import dice
+from expportrait.settings.config import Generator
 
 WEIGHTS = {
     "velocity": lambda sigma: torch.ones_like(sigma),

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from expportrait.errors import ClipError, UserError
-from expportrait.faults import machine_fault
 from expportrait.files import replace_file
 from expportrait.importers.common import NO_BOX, Found, LeftOut, Media, Place, clip_id, split_of
 from expportrait.importers.known import distinct, ids_of, relative, renamed
-from expportrait.manifest import COLUMNS, SPLITS, read_manifest
+from expportrait.machine import machine_fault
+from expportrait.manifest.clips import COLUMNS, SPLITS, read_manifest
 from expportrait.progress import progress
 
 LEFT_OUT = ("dataset", "what", "reason", "detail")
@@ -224,7 +224,7 @@ def _parts(options: Options, item: tuple[Found, list[Place]]) -> tuple[list[Plac
 
 def _shots(source: "VideoReader | FolderReader", cuts: bool) -> list[tuple[float, float]]:  # noqa: F821
     """Start and end of the shots, or of the whole, in s."""
-    from expportrait.config import Crop
+    from expportrait.settings.config import Crop
     from expportrait.video.shots import ShotFinder, gaps
 
     finder, times = ShotFinder(Crop().cut if cuts else 255), []

@@ -12,8 +12,8 @@ import numpy as np
 from scipy.io import loadmat
 
 from expportrait.errors import ClipError
+from expportrait.files import sha256
 from expportrait.metrics.motion import Motion
-from expportrait.weights import sha256
 
 
 @dataclass(frozen=True)

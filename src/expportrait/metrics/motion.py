@@ -12,12 +12,12 @@ import mediapipe
 import numpy as np
 import torch
 
-from expportrait.config import Proxy
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.files import sha256
 from expportrait.fit.landmarks import fit_landmarks
 from expportrait.fit.parameters import HeadParameters
-from expportrait.weights import sha256
+from expportrait.settings.config import Proxy
 
 MESH = Path(mediapipe.__file__).parent / "modules" / "face_landmark" / "face_landmark_with_attention.tflite"
 SIZE = 512  # px, side of the frames that the tracker sees; others are resized

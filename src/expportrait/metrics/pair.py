@@ -6,10 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
-from expportrait.config import Evaluate
 from expportrait.errors import ClipError, UserError
 from expportrait.estimators.arcface import ArcFace
 from expportrait.metrics import coefficients, identity, image, motion, perceptual
+from expportrait.settings.config import Evaluate
 
 RUN, COPY = "generated", "copy reference"
 METHODS = (RUN, COPY)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from expportrait.errors import UserError
+from expportrait.files import sha256
 from expportrait.metrics.backbone import LEAST, AlexDistance
-from expportrait.weights import sha256
 
 NOT_AVAILABLE = (
     "not available: LPIPS needs pretrained networks, which are not shipped; set evaluate.lpips_backbone and "

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from expportrait.config import Report
+from expportrait.engine.record import content_key, write_json
 from expportrait.files import beside
 from expportrait.fit.store import TERMS
-from expportrait.record import content_key, write_json
 from expportrait.render.picture import normals_to_rgb
 from expportrait.report import charts
+from expportrait.settings.config import Report
 from expportrait.show import panels
 from expportrait.store import Store, decode_normals
 from expportrait.video.write import write_mp4

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 
+from expportrait.engine.record import NOT_NEEDED, Outcome, counted
 from expportrait.metrics import published
 from expportrait.metrics.pair import COPY, METRICS, RUN
 from expportrait.metrics.table import COLUMNS, MODES, OWN, SHOWN, backends, number, reasons, summary, title
-from expportrait.record import NOT_NEEDED, Outcome, counted
 from expportrait.report.run import Run
 
 STAGE = "evaluate"

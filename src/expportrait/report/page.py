@@ -17,20 +17,20 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 
 import expportrait
-from expportrait.config import Section
+from expportrait.engine.record import NOT_NEEDED, counted
 from expportrait.errors import MachineFault
-from expportrait.faults import machine_faults
 from expportrait.files import replace_file
+from expportrait.machine import machine_faults
 from expportrait.metrics import published
 from expportrait.progress import say
-from expportrait.record import NOT_NEEDED, counted
 from expportrait.report.card import ERRORS, Card, make_card
 from expportrait.report.evaluation import CSV as EVALUATION
 from expportrait.report.evaluation import NOTES, read_evaluation
 from expportrait.report.pairs import make_pair
 from expportrait.report.run import STATUSES, Run
 from expportrait.report.training import Training, read_trainings
-from expportrait.store import software
+from expportrait.settings.config import Section
+from expportrait.store.write import software
 
 
 @dataclass

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from expportrait.config import Report
-from expportrait.manifest import Row
-from expportrait.record import content_key
+from expportrait.engine.record import content_key
+from expportrait.manifest.clips import Row
 from expportrait.render.picture import normals_to_rgb
 from expportrait.report.card import Card, kept, recorded
+from expportrait.settings.config import Report
 from expportrait.show import panels
 from expportrait.store import Store, decode_normals
 from expportrait.video.reader import VideoReader

@@ -6,8 +6,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Literal
 
-from expportrait.manifest import Row
-from expportrait.record import Outcome, counted, read_index
+from expportrait.engine.record import Outcome, counted, read_index
+from expportrait.manifest.clips import Row
 
 STATUSES = ("ok", "failed", "skipped", "missing")
 MISSING = Outcome("missing", None, "not run yet")

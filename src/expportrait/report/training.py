@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from expportrait.record import Outcome
+from expportrait.engine.record import Outcome
 from expportrait.report.charts import training_chart
 
 NOT_RUN = Outcome("missing", None, "not run yet")

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expportrait.config import HeadSettings
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.store import FittedHead, load_proxy
 from expportrait.head import Head
 from expportrait.render import Camera, render
 from expportrait.render.picture import shade_image, turntable
+from expportrait.settings.config import HeadSettings
 from expportrait.store import Store
 
 IRISES = slice(468, 478)

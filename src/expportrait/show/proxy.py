@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import torch
 
+from expportrait.engine.record import state
 from expportrait.errors import ClipError, UserError
 from expportrait.fit.store import FittedHead
 from expportrait.head import Head
 from expportrait.progress import progress
-from expportrait.record import state
 from expportrait.render import vertex_normals
 from expportrait.show import panels
 from expportrait.show.film import Film

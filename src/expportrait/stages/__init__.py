@@ -1,6 +1,6 @@
 """The stages, one module each, named as the rule, the command and the section of the settings.
 
-Stages of clips and of pairs export ``STAGE`` for the loop of ``expportrait.stage``; the others make one thing of the
+Stages of clips and of pairs export ``STAGE`` for the loop of ``engine.stage``; the others make one thing of the
 whole run, by their own ``run``.
 """
 

@@ -4,10 +4,10 @@ their code to it."""
 from pathlib import Path
 from typing import Any
 
-from expportrait.config import Config, Drive
-from expportrait.manifest import Row
-from expportrait.record import content_key
-from expportrait.stage import Stage
+from expportrait.engine.record import content_key
+from expportrait.engine.stage import Stage
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import Config, Drive
 from expportrait.stages import version
 
 TARGETS = "drive/targets"  # made by the jobs of drive: the heads of the targets, each from one frame
@@ -93,8 +93,8 @@ def tracks_of(config: Config, *clips: str) -> dict[str, str]:
     """
     if config.evaluate.tracks is None or config.evaluate.tracker == "own":
         return {}
+    from expportrait.files import sha256
     from expportrait.metrics.coefficients import file_of
-    from expportrait.weights import sha256
 
     return {f"tracks {clip}": sha256(file_of(config.evaluate.tracks, clip)) for clip in clips}
 

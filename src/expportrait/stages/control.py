@@ -7,14 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from expportrait import videocodec
+from expportrait.engine.stage import Clip
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.store import FittedHead, load_proxy
 from expportrait.head import Head
 from expportrait.render import Maps, render
-from expportrait.stage import Clip
 from expportrait.stages.contracts import contract
-from expportrait.store import StoreWriter, encode_normals
+from expportrait.store import StoreWriter, encode_normals, videocodec
 
 BLOCK = 4  # frames rendered at once
 

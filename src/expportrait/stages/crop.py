@@ -9,14 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from expportrait import videocodec
-from expportrait.config import Crop
+from expportrait.engine.prefetch import ahead
+from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
 from expportrait.estimators.mediapipe import LandmarkDetector
-from expportrait.overlap import ahead
-from expportrait.stage import Clip
+from expportrait.settings.config import Crop
 from expportrait.stages.contracts import contract
-from expportrait.store import StoreWriter
+from expportrait.store import StoreWriter, videocodec
 from expportrait.video.framing import Box, cut_out, face_box, given_box, outside
 from expportrait.video.quality import Looks, company
 from expportrait.video.reader import FolderReader, VideoReader, open_source

@@ -9,9 +9,9 @@ import torch
 
 from expportrait.demo.clip import draw, prepare, save_truth
 from expportrait.demo.motion import CLIPS, FPS
+from expportrait.engine.stage import Stage
 from expportrait.errors import UserError
 from expportrait.progress import progress
-from expportrait.stage import Stage
 from expportrait.video.write import write_mp4
 
 

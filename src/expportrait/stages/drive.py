@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import torch
 
-from expportrait import videocodec
-from expportrait.config import Config
+from expportrait.engine.record import Outcome, whole_state
+from expportrait.engine.stage import Clip
+from expportrait.engine.stage import run as run_stage
 from expportrait.errors import ClipError, UserError
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.parameters import HeadParameters
@@ -17,13 +18,11 @@ from expportrait.fit.store import load_proxy, save_proxy
 from expportrait.fit.targets import StoredTargets
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
-from expportrait.manifest import Row
-from expportrait.record import Outcome, whole_state
-from expportrait.stage import Clip
-from expportrait.stage import run as run_stage
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import Config
 from expportrait.stages.contracts import TARGETS, contract, contracts, settings_of
 from expportrait.stages.control import BLOCK, render_maps
-from expportrait.store import StoreWriter
+from expportrait.store import StoreWriter, videocodec
 from expportrait.transfer.drive import driven, motion, still, transferred
 from expportrait.transfer.model import Transfer
 

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from expportrait.config import Config
+from expportrait.engine.damage import found_damaged, mark
+from expportrait.engine.heartbeat import Heartbeat, at_work
+from expportrait.engine.record import content_key, needless, state, unreadable, write_json
 from expportrait.errors import ClipError, NotNeeded
-from expportrait.faults import machine_fault
-from expportrait.frames import Chosen, Frames
 from expportrait.generator.data import resize
-from expportrait.heal import found_damaged, mark
-from expportrait.heartbeat import Heartbeat, at_work
+from expportrait.machine import machine_fault, writing
+from expportrait.manifest.pairs import pair_name
 from expportrait.metrics.pair import METHODS, METRICS, Tools, measure, read_tracks
 from expportrait.metrics.table import markdown
-from expportrait.pairs import pair_name
 from expportrait.progress import progress, say
-from expportrait.record import content_key, needless, state, unreadable, write_json
+from expportrait.settings.config import Config
 from expportrait.stages.contracts import contract, tracks_of
-from expportrait.store import Store, StoreError, writing
+from expportrait.store import Store, StoreError
+from expportrait.store.frames import Chosen, Frames
 
 KEPT = 64 << 20  # bytes of frames of a clip: measuring reads it twice, from its start to its end
 

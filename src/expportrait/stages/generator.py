@@ -8,18 +8,18 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from expportrait.config import Config
+from expportrait.engine.heartbeat import Heartbeat, training
+from expportrait.engine.record import state, write_json
+from expportrait.engine.training import LOG_FILE
 from expportrait.errors import UserError
 from expportrait.generator.data import Windows, control_channels
 from expportrait.generator.files import build, save_generator, weight_files
 from expportrait.generator.model import ModelConfig
 from expportrait.generator.train import control_sensitivity, train
-from expportrait.heartbeat import Heartbeat, training
-from expportrait.manifest import Row
+from expportrait.manifest.clips import Row
 from expportrait.progress import say, silence
-from expportrait.record import state, write_json
+from expportrait.settings.config import Config
 from expportrait.stages.contracts import contract, generator_key
-from expportrait.training import LOG_FILE
 
 STAGE = replace(contract("generator"), version=1)
 

@@ -8,16 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from expportrait import videocodec
+from expportrait.engine.prefetch import ahead
+from expportrait.engine.stage import Clip
 from expportrait.estimators.geometry import Geometry, load_estimator
 from expportrait.estimators.occlusion import Occlusion, hide, in_face
-from expportrait.frames import Frames
-from expportrait.margins import Margins
-from expportrait.overlap import ahead
 from expportrait.progress import say
-from expportrait.stage import Clip
 from expportrait.stages.contracts import contract
-from expportrait.store import StoreWriter, encode_normals
+from expportrait.store import StoreWriter, encode_normals, videocodec
+from expportrait.store.frames import Frames
+from expportrait.video.margins import Margins
 
 AHEAD = 32  # frames that are searched for hands and things, and that wait to be packed
 

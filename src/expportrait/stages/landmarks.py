@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from expportrait.config import Landmarks
+from expportrait.engine.prefetch import ahead
+from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
 from expportrait.estimators.arcface import ArcFace, likeness
 from expportrait.estimators.gaps import fill, places, same_face
@@ -22,14 +23,13 @@ from expportrait.estimators.quality import (
     outside,
     unsure,
 )
-from expportrait.frames import Frames
-from expportrait.margins import Margins
-from expportrait.overlap import ahead
 from expportrait.progress import say
-from expportrait.stage import Clip
+from expportrait.settings.config import Landmarks
+from expportrait.settings.weights import points_file
 from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter
-from expportrait.weights import points_file
+from expportrait.store.frames import Frames
+from expportrait.video.margins import Margins
 
 WAITING = 8  # frames read, and searched for hands, ahead
 IDENTITY_EVERY = 10  # frames

@@ -7,14 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 from torch import Tensor
 
-from expportrait import videocodec
+from expportrait.engine.prefetch import ahead
+from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
 from expportrait.generator.codec import Codec, load_codec, reference_frames, resize, to_tensor, window_starts
-from expportrait.manifest import Row
-from expportrait.overlap import ahead
-from expportrait.stage import Clip
+from expportrait.manifest.clips import Row
 from expportrait.stages.contracts import contract
-from expportrait.store import Store, StoreWriter
+from expportrait.store import Store, StoreWriter, videocodec
 
 STEPS = 64  # latents have about unit variance: rounded 47 dB below it, they pack better
 

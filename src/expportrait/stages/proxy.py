@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import torch
 
+from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.proxy import ProxyFitter
@@ -15,7 +16,6 @@ from expportrait.fit.store import save_proxy
 from expportrait.fit.targets import StoredTargets
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
-from expportrait.stage import Clip
 from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter
 

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expportrait.config import Config
+from expportrait.engine.record import Outcome, whole_state
+from expportrait.engine.stage import Clip
+from expportrait.engine.stage import run as run_stage
 from expportrait.errors import UserError
 from expportrait.generator.codec import Codec, load_codec, resize, to_tensor
 from expportrait.generator.data import control_maps
 from expportrait.generator.files import load_generator
 from expportrait.generator.model import PortraitTransformer
 from expportrait.generator.sample import Sampler, generate
-from expportrait.manifest import Row
-from expportrait.record import Outcome, whole_state
+from expportrait.manifest.clips import Row
 from expportrait.render.picture import normals_to_rgb
-from expportrait.stage import Clip
-from expportrait.stage import run as run_stage
+from expportrait.settings.config import Config
 from expportrait.stages.contracts import contract
 from expportrait.store import Store, StoreWriter, decode_normals
 from expportrait.video.write import Mp4Writer

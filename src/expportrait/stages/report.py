@@ -5,13 +5,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from expportrait.config import SECTIONS
-from expportrait.heartbeat import at_work
-from expportrait.manifest import Row
+from expportrait.engine.heartbeat import at_work
+from expportrait.engine.stage import Stage
+from expportrait.manifest.clips import Row
 from expportrait.progress import progress
 from expportrait.report.page import write_page
 from expportrait.report.run import read_run
-from expportrait.stage import Stage
+from expportrait.settings.config import SECTIONS
 from expportrait.stages import PER_CLIP, PER_PAIR
 
 

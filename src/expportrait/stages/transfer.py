@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from expportrait.config import Config
+from expportrait.engine.heartbeat import Heartbeat, training
+from expportrait.engine.record import state, write_json
+from expportrait.engine.training import LOG_FILE
 from expportrait.errors import UserError
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.heartbeat import Heartbeat, training
-from expportrait.manifest import Row
+from expportrait.manifest.clips import Row
 from expportrait.progress import progress, say
-from expportrait.record import state, write_json
+from expportrait.settings.config import Config
 from expportrait.stages.contracts import contract, transfer_key
-from expportrait.training import LOG_FILE
 from expportrait.transfer.data import FittedClips
 from expportrait.transfer.model import Transfer, TransferConfig
 from expportrait.transfer.train import evaluate, train

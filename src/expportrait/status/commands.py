@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from expportrait.config import Config
 from expportrait.errors import UserError
 from expportrait.options import Manifest, Pairs, Results, Sets, Settings, configuration
+from expportrait.settings.config import Config
 
 Stages = Annotated[list[str] | None, typer.Option("--stage", help="Only this stage; repeatable.")]
 Clips = Annotated[list[str] | None, typer.Option("--clip", help="Only this clip, and its pairs; repeatable.")]
@@ -37,7 +37,7 @@ def status(
     sets: Sets = None,
 ) -> None:
     """How many clips are ok, failed, skipped, stale or missing in each stage, and what a run would do."""
-    from expportrait.heartbeat import read_heartbeats
+    from expportrait.engine.heartbeat import read_heartbeats
     from expportrait.stages.contracts import contracts
     from expportrait.status.story import story
     from expportrait.status.survey import survey
@@ -67,7 +67,7 @@ def watch(
     sets: Sets = None,
 ) -> None:
     """The run while it runs: jobs at work, pace, time left. Keeps RESULTS/report/status.html up to date."""
-    from expportrait.heartbeat import Pulse, read_heartbeats
+    from expportrait.engine.heartbeat import Pulse, read_heartbeats
     from expportrait.status.survey import survey
     from expportrait.status.watch import screen, write_page
 
@@ -95,7 +95,7 @@ def watch(
 
 def last_page(config: Config) -> Path:
     """RESULTS/report/status.html as it is at the end of a run, with or without somebody watching."""
-    from expportrait.heartbeat import read_heartbeats
+    from expportrait.engine.heartbeat import read_heartbeats
     from expportrait.status.survey import survey
     from expportrait.status.watch import screen, write_page
 

@@ -6,9 +6,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from expportrait.engine.outputs import endings
+from expportrait.engine.stage import Stage
 from expportrait.errors import UserError
-from expportrait.outputs import endings
-from expportrait.stage import Stage
 from expportrait.stages.contracts import TARGETS, home_of, settings_of
 from expportrait.status.survey import Cell, Survey
 from expportrait.store import Store, StoreError

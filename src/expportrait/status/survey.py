@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from expportrait.config import Config
+from expportrait.engine.outputs import endings
+from expportrait.engine.record import Outcome, content_key, counted, read_index, source_key
+from expportrait.engine.stage import Stage
 from expportrait.errors import ClipError, MachineFault, UserError
-from expportrait.faults import machine_fault
-from expportrait.manifest import Row, read_manifest, shards
-from expportrait.outputs import endings
-from expportrait.pairs import pair_shards, read_pairs
+from expportrait.machine import machine_fault
+from expportrait.manifest.clips import Row, read_manifest, shards
+from expportrait.manifest.pairs import pair_shards, read_pairs
 from expportrait.progress import progress
-from expportrait.record import Outcome, content_key, counted, read_index, source_key
-from expportrait.stage import Stage
+from expportrait.settings.config import Config
 from expportrait.stages import PER_CLIP, PER_PAIR, TRAINED
 from expportrait.stages.contracts import (
     TARGETS,
@@ -29,7 +29,7 @@ from expportrait.stages.contracts import (
     transfer_key,
 )
 from expportrait.store import Store, StoreError
-from expportrait.verify import verify
+from expportrait.store.checksums import verify
 
 STATUSES = ("ok", "failed", "skipped", "stale", "missing")
 READERS = 4  # stores read at once: a shared file system answers late

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from expportrait.record import NOT_NEEDED, counted
+from expportrait.engine.record import NOT_NEEDED, counted
 from expportrait.status.survey import ALL, STATUSES, Survey
 
 MOST_REASONS = 12

@@ -10,15 +10,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from expportrait.engine.damage import drop_indexes, indexes, marker
+from expportrait.engine.heartbeat import DEAD, Pulse, named, read_heartbeats
+from expportrait.engine.outputs import endings
 from expportrait.errors import UserError
-from expportrait.heal import drop_indexes, indexes, marker
-from expportrait.heartbeat import DEAD, Pulse, named, read_heartbeats
-from expportrait.outputs import endings
+from expportrait.machine import writing
 from expportrait.progress import say
 from expportrait.stages import PER_CLIP
 from expportrait.stages.contracts import TARGETS, home_of
 from expportrait.status.survey import ALL, Cell, Survey, on_disk
-from expportrait.store import Store, StoreError, writing
+from expportrait.store import Store, StoreError
 
 DAY = 86400.0
 _TEMPORARY = re.compile(r"\..+\.tmp(\.old)?")

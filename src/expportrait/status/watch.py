@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from expportrait.engine.heartbeat import HOST
 from expportrait.files import replace_file
-from expportrait.heartbeat import HOST
+from expportrait.machine import writing
 from expportrait.stages import TRAINED
 from expportrait.status.survey import Survey
 from expportrait.status.text import overview, table
-from expportrait.store import writing
 
 RECENT = 300.0  # s without a beat, by our clock, after which a job elsewhere that was looked at once is not shown
 

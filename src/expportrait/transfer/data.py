@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expportrait.config import Transfer as Settings
-from expportrait.dice import dice
 from expportrait.errors import ClipError, UserError
 from expportrait.fit.store import load_proxy
 from expportrait.head import Head
+from expportrait.rng import dice
+from expportrait.settings.config import Transfer as Settings
 from expportrait.store import Store
 from expportrait.transfer.model import JAW, face_rows, motion_of, person_features, shared_features
 

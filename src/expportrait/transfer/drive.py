@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from expportrait.fit.store import FittedHead, Offsets
 from expportrait.head import JOINTS
+from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from expportrait.transfer.model import JAW, Transfer, motion_of, vertex_features
 
 FACE = [JOINTS.index(name) for name in ("jaw", "left_eye", "right_eye")]

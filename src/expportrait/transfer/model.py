@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from expportrait.errors import UserError
-from expportrait.fit.rotation import axis_angle_to_matrix, matrix_to_sixd
 from expportrait.head import JOINTS, Head
+from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_sixd
 from expportrait.render import vertex_normals
 
 JAW = JOINTS.index("jaw")

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from expportrait.config import Transfer as Settings
-from expportrait.heartbeat import Heartbeat
-from expportrait.training import Course, descend
+from expportrait.engine.heartbeat import Heartbeat
+from expportrait.engine.training import Course, descend
+from expportrait.settings.config import Transfer as Settings
 from expportrait.transfer.data import Batch, FittedClips
 from expportrait.transfer.model import Transfer
 

@@ -4,8 +4,8 @@ import errno
 from pathlib import Path
 
 from expportrait.errors import MachineFault
-from expportrait.faults import ERRNO
 from expportrait.files import url
+from expportrait.machine import ERRNO
 
 IMAGES = {".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # read with OpenCV
 STILLS = {".avif", ".heic", ".heif"}  # mostly of a single picture; read with FFmpeg, which knows their sequences, too

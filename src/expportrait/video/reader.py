@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from expportrait.errors import ClipError, MachineFault
-from expportrait.faults import ERRNO
 from expportrait.files import url
+from expportrait.machine import ERRNO
 from expportrait.video.display import shown
 from expportrait.video.hdr import HLG, PQ, tone_map
 from expportrait.video.images import raise_no_access, read_image, sorted_images

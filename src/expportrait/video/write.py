@@ -10,8 +10,8 @@ import av
 import numpy as np
 
 from expportrait.errors import MachineFault
-from expportrait.faults import ERRNO
 from expportrait.files import beside, url
+from expportrait.machine import ERRNO
 
 BT709 = 1  # in ffmpeg's tables of colour spaces, primaries and transfer curves alike
 

@@ -1,0 +1,81 @@
+"""Reads settings: config.yaml, then the overlay beside the manifest, then what the command line says."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from expportrait.errors import UserError
+from expportrait.settings.config import SECTIONS, Config, Section
+
+
+def read_yaml(file: Path) -> dict:
+    """The mapping in a YAML (or JSON) file; an empty file is an empty mapping."""
+    try:
+        values = yaml.safe_load(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise UserError(f"{file}, line {line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{file}: a list of `section: settings` is expected, see config.yaml")
+    return values
+
+
+def overlay(manifest: Path) -> Path:
+    """Settings that belong to one manifest stand beside it: data_manifest.csv -> data_manifest.yaml."""
+    return manifest.with_suffix(".yaml")
+
+
+def merge(base: dict, over: dict) -> dict:
+    """``over`` on top of ``base``, section by section."""
+    both = {k: merge(base[k], over[k]) for k in base.keys() & over.keys() if isinstance(over[k], dict) and base[k]}
+    return base | over | both
+
+
+def read_config(*layers: tuple[str, dict]) -> Config:
+    """Check settings. ``layers``: (file name, its settings), later ones win; errors name the file."""
+    values: dict = {}
+    for _, layer in layers:
+        values = merge(values, {k: {} if v is None and k in SECTIONS else v for k, v in layer.items()})
+    try:
+        return Config.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as invalid:
+        error = invalid.errors()[0]
+        raise UserError(_explain(error, layers)) from None
+
+
+def _explain(error: dict, layers: tuple[tuple[str, dict], ...]) -> str:
+    """One sentence: which file, which setting, what is wrong, what was probably meant."""
+
+    def value(layer: Any) -> list:
+        """What the layer says of the setting, or of its section: nothing, or one value."""
+        for key in error["loc"][:2]:
+            if not (isinstance(layer, dict) and key in layer):
+                return []
+            layer = layer[key]
+        return [layer]
+
+    final = next((found for _, layer in reversed(layers) if (found := value(layer))), None)
+    said = next((name for name, layer in layers if value(layer) == final), "settings")
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        model = Config.model_fields[error["loc"][0]].default if len(error["loc"]) > 1 else Config
+        known = [*type(model).model_fields] if isinstance(model, Section) else [*Config.model_fields]
+        close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        hint = f"; did you mean {'.'.join([*map(str, error['loc'][:-1]), *close])}?" if close else ""
+        return f"{said}: there is no setting {where}{hint} (all settings: docs/settings.md)"
+    wrong = error["msg"][0].lower() + error["msg"][1:]
+    if error["type"] == "value_error":
+        wrong = str(error["ctx"]["error"])
+    if error["type"].startswith("model"):
+        wrong = "a section is expected, with its settings indented below it"
+    return f"{said}: {where} is {error['input']!r}: {wrong}"

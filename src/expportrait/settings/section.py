@@ -1,0 +1,64 @@
+"""What every section of the settings has in common: how its values are read, and which of them enter keys."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+
+def _is_text(annotation: Any) -> bool:
+    return annotation in (str, Path) or isinstance(annotation, str) or any(map(_is_text, get_args(annotation)))
+
+
+def _place(value: Any) -> Any:
+    """A path as somebody wrote it, ``~`` expanded. YAML and Snakemake read numbers from names such as 2024_06_01."""
+    if value is None:
+        raise ValueError("a path is expected")
+    if isinstance(value, (bool, int, float)):
+        raise ValueError("a path is expected; where its name reads like a number, write ./ before it")
+    if isinstance(value, str) and value.startswith("~"):
+        try:
+            return str(Path(value).expanduser())
+        except RuntimeError:
+            raise ValueError("there is no such user; write ./ before the name of a folder that begins with ~") from None
+    return value
+
+
+Place = Annotated[Path, BeforeValidator(_place)]
+
+
+class Section(BaseModel):
+    """A ``Path`` names a file or folder; it enters a clip's key by content (``Config.identity``)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Of settings whose default was changed while their meaning was not: the default with which keys were first made.
+    first_defaults: ClassVar[dict[str, Any]] = {}
+
+    def distinct(self, mode: Literal["python", "json"] = "python") -> dict[str, Any]:
+        """The settings as they enter keys, those at their first default left out: a value keeps its key for good."""
+        changed = {name: getattr(self, name) for name in self.first_defaults}
+        values = self.model_dump(mode=mode, exclude_defaults=True, exclude={*changed})
+        return values | {name: value for name, value in changed.items() if value != self.first_defaults[name]}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_text(cls, values: Any) -> Any:
+        """Values given on a command line arrive as text, and YAML takes 1e-4 for text: read numbers from it."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            field = cls.model_fields.get(name)
+            if not isinstance(value, str) or field is None:
+                continue
+            if type(None) in get_args(field.annotation) and value in ("", "null", "None"):
+                values = values | {name: None}
+            elif not _is_text(field.annotation):
+                with suppress(ValidationError):
+                    values = values | {name: TypeAdapter(field.annotation).validate_strings(value)}
+        return values
