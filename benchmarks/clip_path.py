@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.slow_networks import Busy
 
 from expportrait.engine.stage import Stage, run
-from expportrait.estimators.david import DavidEstimator
+from expportrait.estimators.geometry.david import DavidEstimator
 from expportrait.estimators.occlusion import Occlusion
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config

@@ -23,10 +23,10 @@ from benchmarks.truth_clips import Clip, load_clip
 from benchmarks.truth_film import film
 from benchmarks.truth_scores import score_clip
 
-from expportrait.estimators.embedded import EmbeddedEstimator
-from expportrait.estimators.geometry import Geometry
+from expportrait.estimators.geometry.base import Geometry
+from expportrait.estimators.geometry.embedded.estimator import EmbeddedEstimator
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.fit.proxy import fit_proxy
 from expportrait.fit.targets import Targets
 from expportrait.progress import progress

@@ -24,7 +24,7 @@ from benchmarks.estimators import SIZE, bare, clip
 from benchmarks.slow_networks import david_base, sapiens_small
 
 from benchmarks import clip_path
-from expportrait.estimators.geometry import load_estimator
+from expportrait.estimators.geometry.registry import load_estimator
 from expportrait.settings.config import Config
 
 FILES = {"david": david_base, "sapiens": sapiens_small}

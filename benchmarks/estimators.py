@@ -24,15 +24,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.geometry_scenes import make_scene
 from benchmarks.slow_networks import Busy
-from tests.estimators import networks
 
 from benchmarks import clip_path
-from expportrait.estimators.david import SIDE, DavidEstimator
-from expportrait.estimators.dense import BATCH
-from expportrait.estimators.geometry import GeometryEstimator, load_estimator
+from benchmarks import stand_in_networks as networks
+from expportrait.estimators.geometry.base import GeometryEstimator
+from expportrait.estimators.geometry.david import SIDE, DavidEstimator
+from expportrait.estimators.geometry.dense import BATCH
+from expportrait.estimators.geometry.registry import load_estimator
+from expportrait.estimators.geometry.sapiens import SapiensEstimator
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.estimators.mediapipe import LandmarkDetector
-from expportrait.estimators.sapiens import HEIGHT, WIDTH, SapiensEstimator
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
+from expportrait.estimators.sapiens_network import HEIGHT, WIDTH
 from expportrait.settings.config import Config
 from expportrait.settings.files import read_config, read_yaml
 

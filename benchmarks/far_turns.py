@@ -28,11 +28,11 @@ from benchmarks.truth_observe import interocular
 from benchmarks.truth_turns import detected, turned_clip
 from scipy.spatial.transform import Rotation
 
-from expportrait.estimators.mediapipe import LandmarkDetector
-from expportrait.estimators.quality import head_turn
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.fit.landmarks import fit_landmarks, landmark_error
 from expportrait.fit.turned import turn_of
 from expportrait.head.rotation import axis_angle_to_matrix
+from expportrait.points478 import head_turn
 from expportrait.progress import progress
 
 DIRECTIONS = {"left": (90, 0), "right": (-90, 0), "down": (0, 60), "up": (0, -60)}

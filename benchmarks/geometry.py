@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.geometry_scenes import Scene, make_scene
 
-from expportrait.estimators.embedded import EmbeddedEstimator
-from expportrait.estimators.geometry import Geometry
+from expportrait.estimators.geometry.base import Geometry
+from expportrait.estimators.geometry.embedded.estimator import EmbeddedEstimator
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 
 REGIONS = ("face", "hair", "shoulders", "neck, ears", "all")
 

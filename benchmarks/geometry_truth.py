@@ -25,10 +25,10 @@ from benchmarks.truth_film import film
 from benchmarks.truth_person import make_person
 from benchmarks.truth_scores import facial
 
-from expportrait.estimators.embedded import EmbeddedEstimator
-from expportrait.estimators.geometry import Geometry
+from expportrait.estimators.geometry.base import Geometry
+from expportrait.estimators.geometry.embedded.estimator import EmbeddedEstimator
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.head import Head
 from expportrait.progress import progress
 from expportrait.render import render

@@ -22,7 +22,7 @@ import torch
 
 from expportrait.engine import prefetch as overlap
 from expportrait.engine import stage
-from expportrait.estimators.geometry import Geometry
+from expportrait.estimators.geometry.base import Geometry
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config, Latents
 from expportrait.stages import control, geometry, latents

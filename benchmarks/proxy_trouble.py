@@ -37,8 +37,8 @@ from benchmarks.truth_scores import (
 )
 from benchmarks.truth_turns import detected, embedded, pose_error, there_and_back, turned_clip
 
-from expportrait.estimators.gaps import fill
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.gaps import fill
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.fit.proxy import fit_proxy
 from expportrait.fit.targets import Targets
 from expportrait.progress import progress

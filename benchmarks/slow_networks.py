@@ -5,7 +5,7 @@ random weights. DAViD's model cards call its networks DPT-based and its files sa
 base size with DPT's decoder has 106 million parameters, files of 428 MB hold 107. Sapiens' sizes are those of its
 configurations
 (seg/configs/sapiens_*/.../sapiens_0.3b_*-1024x768.py at 3e829ac). The transformer's layers share one layer's weights,
-which keeps the files small and costs the same. The answers are those of ``tests.estimators.networks``; the network's
+which keeps the files small and costs the same. The answers are those of ``stand_in_networks``; the network's
 own are added with a weight that does not show.
 ``Busy``: a network that keeps a device busy for a given time and the CPU idle, as one on a GPU does.
 """
@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tests.estimators.networks import FOREGROUND, NEARNESS, NORMALS, SAPIENS, Colours
+from benchmarks.stand_in_networks import FOREGROUND, NEARNESS, NORMALS, SAPIENS, Colours
 from torch import Tensor, nn
 
-from expportrait.estimators.david import SIDE
+from expportrait.estimators.geometry.david import SIDE
 from expportrait.estimators.onnx_network import OnnxNetwork
-from expportrait.estimators.sapiens import HEIGHT, WIDTH
+from expportrait.estimators.sapiens_network import HEIGHT, WIDTH
 
 PATCH = 16
 UNSEEN = 1e-6

@@ -8,10 +8,10 @@ from benchmarks.truth_clips import Clip, make_clip
 from benchmarks.truth_motion import make_motion
 from scipy.spatial.transform import Rotation
 
-from expportrait.estimators.embedded import EmbeddedEstimator
-from expportrait.estimators.gaps import fill, same_face
-from expportrait.estimators.geometry import Geometry
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.geometry.base import Geometry
+from expportrait.estimators.geometry.embedded.estimator import EmbeddedEstimator
+from expportrait.estimators.landmarks.gaps import fill, same_face
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.fit.targets import Targets
 from expportrait.head import JOINTS, Head
 from expportrait.settings.config import Landmarks

@@ -9,7 +9,7 @@ from benchmarks.truth_scores import facial
 from benchmarks.truth_turns import detected, pose_error, there_and_back, turned_clip
 
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.fit.proxy import fit_proxy
 from expportrait.settings.config import Proxy
 

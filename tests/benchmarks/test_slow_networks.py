@@ -3,11 +3,11 @@
 import pytest
 import torch
 from benchmarks.slow_networks import Answered, Dpt, Rows, Sapiens
+from benchmarks.stand_in_networks import NEARNESS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from expportrait.settings.weights import KNOWN
-from tests.estimators.networks import NEARNESS
 
 
 def counted(network, *shape):

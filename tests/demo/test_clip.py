@@ -17,7 +17,7 @@ from expportrait.demo.portrait import load_portrait
 from expportrait.demo.topology import oval, polygon_mask
 from expportrait.engine.record import content_key, source_key
 from expportrait.errors import UserError
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.settings.config import Config
 from expportrait.stages import demo
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from expportrait.estimators import occlusion
-from expportrait.estimators.geometry import Geometry
+from expportrait.estimators.geometry.base import Geometry
 from expportrait.estimators.occlusion import Occlusion, draw_hand, hide, in_face, odd_points
-from expportrait.head.regions import FACE_OVAL
+from expportrait.points478 import FACE_OVAL
 
 SIZE, FRAMES = 256, 12
 SURE = np.full((FRAMES, 478), 0.9, np.float32)

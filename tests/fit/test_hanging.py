@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from expportrait.estimators.embedded import EmbeddedEstimator
+from expportrait.estimators.geometry.embedded.estimator import EmbeddedEstimator
 from expportrait.fit.bias import NormalBias
 from expportrait.fit.growth import ears, grow, hanging_hair
 from expportrait.fit.parameters import HeadParameters

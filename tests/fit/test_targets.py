@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from expportrait.estimators.geometry import Geometry
+from expportrait.estimators.geometry.base import Geometry
 from expportrait.estimators.occlusion import SCALE, draw_hand, hide
 from expportrait.fit.targets import StoredTargets, Targets, target_files
 from expportrait.stages.geometry import PACKING, encode

@@ -9,8 +9,9 @@ import torch
 from expportrait.estimators import head_landmarks
 from expportrait.head import REGIONS, Head, embedding
 from expportrait.head.embedding import closest, intersect
-from expportrait.head.regions import LEFT_EYELIDS, RIGHT_EYELIDS, signed_distance
+from expportrait.head.regions import signed_distance
 from expportrait.head.topology import clip, edges_of, subdivide
+from expportrait.points478 import LEFT_EYELIDS, RIGHT_EYELIDS
 
 
 def test_landmarks_are_where_faces_have_them(head):

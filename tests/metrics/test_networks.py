@@ -6,6 +6,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from benchmarks.stand_in_networks import mean_colour
 from skimage.data import astronaut
 
 from expportrait.errors import UserError
@@ -13,8 +14,6 @@ from expportrait.estimators.arcface import FIVE, TEMPLATE, ArcFace, aligned, lik
 from expportrait.metrics.backbone import LAYERS
 from expportrait.metrics.identity import backend, csim
 from expportrait.metrics.perceptual import Lpips, OwnLpips
-
-from ..estimators.networks import mean_colour
 
 
 class Distance(torch.nn.Module):

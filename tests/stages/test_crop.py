@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from expportrait.engine.stage import run
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
 from expportrait.stages.crop import STAGE

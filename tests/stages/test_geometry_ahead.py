@@ -10,7 +10,7 @@ import pytest
 from expportrait.engine.prefetch import Stopped
 from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
-from expportrait.estimators.geometry import Geometry
+from expportrait.estimators.geometry.base import Geometry
 from expportrait.stages import geometry
 from expportrait.stages.crop import videocodec
 from expportrait.store import Store, StoreWriter

@@ -6,16 +6,17 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks import stand_in_networks as networks
 from expportrait.engine.stage import run
-from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
-from expportrait.estimators.sapiens_points import GIVEN
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.sapiens_points import GIVEN
+from expportrait.estimators.mediapipe_models import HandDetector
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
 from expportrait.stages.landmarks import STAGE
 from expportrait.store import Store, StoreWriter
 from expportrait.video.tracks import link
 
-from ..estimators import networks
 from ..video import make
 
 SIZE = 300

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from benchmarks.geometry_scenes import make_scene
 
+from benchmarks import stand_in_networks as networks
 from expportrait.engine.stage import run
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
 from expportrait.stages import crop, geometry, landmarks, proxy
 from expportrait.store import Store, decode_normals
-
-from ..estimators import networks
 
 SIZE, BOX, CROP, FRAMES = 320, (32, 16, 304, 288), 256, 3
 FIT = {"rigid_steps": 40, "landmark_steps": 50, "coarse_passes": 1, "static_passes": 1, "dynamic_passes": 1,

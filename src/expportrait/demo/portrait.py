@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from expportrait.errors import UserError
-from expportrait.estimators.mediapipe import LandmarkDetector, SelfieSegmenter
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
+from expportrait.estimators.mediapipe_models import SelfieSegmenter
 
 REFERENCE_SIZE = 512  # px: the portrait that lengths in px are meant for
 CROP_HALF_SIDE, CROP_DROP = 1.22, 0.12  # in heights of the landmark box: half the side, and how far below its centre

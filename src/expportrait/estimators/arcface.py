@@ -6,6 +6,7 @@ import numpy as np
 
 from expportrait.errors import UserError
 from expportrait.estimators.onnx_network import OnnxNetwork
+from expportrait.points478 import LEFT_IRIS, MOUTH_CORNERS, NOSE, RIGHT_IRIS
 
 SIDE = 112  # px, of ArcFace's input
 BATCH = 32  # faces a call
@@ -13,7 +14,7 @@ BATCH = 32  # faces a call
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-FIVE = [468, 473, 1, 61, 291]  # the same points among MediaPipe's 478
+FIVE = [RIGHT_IRIS[0], LEFT_IRIS[0], NOSE, *MOUTH_CORNERS]  # the same points among MediaPipe's 478
 
 
 class ArcFace:

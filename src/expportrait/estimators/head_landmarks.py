@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.head import Head
 from expportrait.head.convert_makehuman import convert
 from expportrait.head.embedding import Embedding, embed, write_cache

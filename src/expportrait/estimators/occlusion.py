@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from expportrait.estimators.fusion import face_height, polygon
-from expportrait.estimators.geometry import Geometry
-from expportrait.estimators.mediapipe import HandDetector, shipped
-from expportrait.estimators.shading import FEATURES
-from expportrait.head.regions import FACE_OVAL
+from expportrait.estimators.geometry.base import Geometry
+from expportrait.estimators.landmarks.areas import polygon
+from expportrait.estimators.mediapipe_models import HandDetector, shipped
+from expportrait.points478 import FACE_OVAL, FEATURES, SKIN_POINTS, face_height
 
 SCALE = 4  # maps are made at a quarter of the picture's size
 WRIST, PALM, MIDDLE = 0, (0, 1, 5, 9, 13, 17), 9  # of the hand's 21 points
@@ -138,7 +137,7 @@ def odd_points(frames: np.ndarray, points: np.ndarray, certainty: np.ndarray, se
     known = np.flatnonzero(seen & np.isfinite(points).all((1, 2)))
     if len(known) < FEW:
         return out
-    skin = np.setdiff1d(np.arange(468), np.concatenate(FEATURES))
+    skin = np.setdiff1d(np.arange(SKIN_POINTS), np.concatenate(FEATURES))
     colours = np.stack([patch_colours(frames[t], points[t, skin]) for t in known])  # (K,n,3) log
     bright = colours.mean(-1, keepdims=True)
     features = np.concatenate([colours - bright, BRIGHT * bright], -1)

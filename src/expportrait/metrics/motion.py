@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.files import sha256
 from expportrait.fit.landmarks import fit_landmarks
 from expportrait.fit.parameters import HeadParameters

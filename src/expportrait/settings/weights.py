@@ -17,18 +17,18 @@ from expportrait.settings.config import Config, GeometrySettings, Landmarks, Lat
 from expportrait.settings.known_files import KNOWN, SETS, KnownFile, source
 
 CHUNK = 1 << 20
+PARTS = ("normals", "depth", "mask")
+GEOMETRY_PARTS = {"david": PARTS, "sapiens": PARTS}  # the files that an estimator needs; others need none
 
 
 def geometry_files(name: str, settings: GeometrySettings) -> dict[str, Path]:
     """The files of the estimator ``name`` by the setting that names them. Raises UserError where one is not given."""
-    if name not in ("david", "sapiens", "embedded"):
-        raise UserError(f"geometry.estimator: no estimator is called {name!r}")
-    if name == "embedded":
+    if name not in GEOMETRY_PARTS:
         return {}
-    parts = {part: getattr(settings, part) for part in ("normals", "depth", "mask")}
+    parts = {part: getattr(settings, part) for part in GEOMETRY_PARTS[name]}
     if settings.model is not None:
-        if name == "sapiens":
-            raise UserError("geometry.model is for DAViD's multi-task network: leave it empty with sapiens")
+        if name != "david":
+            raise UserError(f"geometry.model is for DAViD's multi-task network: leave it empty with {name}")
         if any(parts.values()):
             raise UserError(
                 "geometry.model does all of DAViD: leave geometry.normals, .depth and .mask empty beside it"

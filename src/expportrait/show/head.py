@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.head import Head, topology
 from expportrait.head.embedding import DISTANCE, FOCAL, IRIS, SIZE, centre_of, photograph
 from expportrait.head.smplx import rotations

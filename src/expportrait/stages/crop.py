@@ -12,7 +12,7 @@ import numpy as np
 from expportrait.engine.prefetch import ahead
 from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
-from expportrait.estimators.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.settings.config import Crop
 from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter, videocodec

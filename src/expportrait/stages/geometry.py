@@ -10,7 +10,8 @@ import torch
 
 from expportrait.engine.prefetch import ahead
 from expportrait.engine.stage import Clip
-from expportrait.estimators.geometry import Geometry, load_estimator
+from expportrait.estimators.geometry.base import Geometry
+from expportrait.estimators.geometry.registry import load_estimator
 from expportrait.estimators.occlusion import Occlusion, hide, in_face
 from expportrait.progress import say
 from expportrait.stages.contracts import contract

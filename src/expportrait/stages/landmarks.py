@@ -12,17 +12,11 @@ from expportrait.engine.prefetch import ahead
 from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
 from expportrait.estimators.arcface import ArcFace, likeness
-from expportrait.estimators.gaps import fill, places, same_face
-from expportrait.estimators.mediapipe import HandDetector, LandmarkDetector
-from expportrait.estimators.quality import (
-    BROW_TO_CHIN,
-    before_face,
-    head_roll,
-    head_turn,
-    longest_run,
-    outside,
-    unsure,
-)
+from expportrait.estimators.landmarks.gaps import fill, places, same_face
+from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
+from expportrait.estimators.landmarks.quality import before_face, longest_run, outside, unsure
+from expportrait.estimators.mediapipe_models import HandDetector
+from expportrait.points478 import CHIN, head_roll, head_turn
 from expportrait.progress import say
 from expportrait.settings.config import Landmarks
 from expportrait.settings.weights import points_file
@@ -33,14 +27,13 @@ from expportrait.video.margins import Margins
 
 WAITING = 8  # frames read, and searched for hands, ahead
 IDENTITY_EVERY = 10  # frames
-CHIN = BROW_TO_CHIN[1]
 AXES = {"yaw": "turned", "pitch": "turned up or down", "roll": "lying on its side, rolled"}
 
 
 def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
     options, sapiens = settings.landmarks, None
     if options.detector == "sapiens":
-        from expportrait.estimators.sapiens_points import SapiensLandmarks  # loads torch
+        from expportrait.estimators.landmarks.sapiens_points import SapiensLandmarks  # loads torch
 
         sapiens = SapiensLandmarks(points_file(options), device)
         say(f"landmarks.model: {options.model}, sha256 {sapiens.files['model']}, on {device}")

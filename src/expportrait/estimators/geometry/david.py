@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from expportrait.estimators.dense import DenseEstimator, resized
+from expportrait.estimators.geometry.dense import DenseEstimator, resized
 from expportrait.estimators.onnx_network import OnnxNetwork
 
 SIDE = 512

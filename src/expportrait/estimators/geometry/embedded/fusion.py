@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from expportrait.estimators import shading, silhouette
+from expportrait.estimators.geometry.embedded import shading, silhouette
+from expportrait.estimators.landmarks.areas import open_mouth, polygon, skin
 from expportrait.video.margins import NONE, Margins
 
 # The pull towards the fitted head a face height squared: it gives way over 1/sqrt(weight) face heights.
@@ -21,8 +22,6 @@ ANCHOR = 1e-6  # pull of all depths towards the face's, a cell: for parts that h
 STEP = 0.03  # depth step between neighbouring cells, in face heights, that tears the surface
 TORN = 0.01  # weight of a torn link
 EDGE, FEATHER = 0.043, 0.014  # the face oval's rim that is left to the silhouette, and its soft edge, in face heights
-FOREHEAD, CHIN = 10, 152  # of MediaPipe's points
-INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 FOCAL, FACE_METRES = 3.0, 0.12  # image sizes and m: where no head is fitted
 AT_OUTLINE, FAR_INSIDE, ON_TORSO = 0.5, 0.25, 0.35  # confidence
 ON_NECK = 0.1  # share of it left on the neck, which collars and hair hide: a fit would fold the chin over it
@@ -63,25 +62,6 @@ class Cells:
 
     def spread(self, grid: np.ndarray) -> np.ndarray:
         return cv2.resize(grid, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
-
-
-def polygon(points: np.ndarray, size: int) -> np.ndarray:
-    """Pixels inside the closed polygon ``points`` (n,2) px, (size,size) bool."""
-    canvas = np.zeros((size, size), np.uint8)
-    # fillPoly takes pixel (0,0)'s centre as the origin; 4 fractional bits keep slow motion smooth.
-    cv2.fillPoly(canvas, [np.round((points[:, :2] - 0.5) * 16).astype(np.int32)], 1, shift=4)
-    return canvas > 0
-
-
-def open_mouth(points: np.ndarray, size: int) -> np.ndarray:
-    """(size,size) bool between the inner lips; empty where they touch."""
-    lips = polygon(points[list(INNER_LIPS)], size).astype(np.uint8)
-    return cv2.erode(lips, np.ones((3, 3), np.uint8)) > 0  # a filled polygon has a line's width even when it is closed
-
-
-def face_height(points: np.ndarray) -> np.ndarray:
-    """(T,) px, forehead to chin in three dimensions, so that a nod does not shorten it."""
-    return np.linalg.norm(points[:, FOREHEAD] - points[:, CHIN], axis=-1)
 
 
 def face_weight(points: np.ndarray, oval: np.ndarray, maps: HeadMaps, height: float) -> np.ndarray:
@@ -220,7 +200,7 @@ def frame_geometry(
         normals /= np.sqrt(normals[..., 0] ** 2 + normals[..., 1] ** 2 + normals[..., 2] ** 2)[..., None]
         log_depth += prior.face * (np.log(np.where(maps.depth > 0, maps.depth, prior.distance)) - log_depth)
         if frame is not None:
-            lit = shading.skin(prior.face > 0.5, points) & (mask > 0.5) & margins.inside(size)
+            lit = skin(prior.face > 0.5, points) & (mask > 0.5) & margins.inside(size)
             tilt, raised = shading.relief(frame, normals, lit, height)
             normals[..., :2] += tilt
             normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from expportrait.estimators.silhouette import (
+from expportrait.estimators.geometry.embedded.silhouette import (
     from_view,
     integrate,
     ray_directions,

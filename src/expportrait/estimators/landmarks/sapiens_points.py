@@ -22,33 +22,52 @@ import numpy as np
 import torch
 
 from expportrait.errors import UserError
-from expportrait.estimators.sapiens import DEVIATION, HEIGHT, MEAN, WIDTH, load_network, run_network
+from expportrait.estimators.sapiens_network import HEIGHT, WIDTH, load_network, normalized, run_network
 from expportrait.files import sha256
+from expportrait.points478 import (
+    CHIN,
+    LEFT_BROW,
+    LEFT_IRIS,
+    LEFT_LOWER_LID,
+    LEFT_UPPER_LID,
+    LOWER_LIP_INNER,
+    LOWER_LIP_OUTER,
+    RIGHT_BROW,
+    RIGHT_IRIS,
+    RIGHT_LOWER_LID,
+    RIGHT_UPPER_LID,
+    UPPER_LIP_INNER,
+    UPPER_LIP_OUTER,
+)
 
 KEYPOINTS, ROWS, COLUMNS = 308, 256, 192
 BATCH = 4  # 60 MB of heat maps a frame
 MARGIN = 1.25  # the box over the face's own, as the published code pads
 WINDOW = 2  # cells to each side of a peak, to which a paraboloid is fitted
-SINGLE = {2: 179, 9: 70, 152: 77, 468: 281, 473: 272}  # MediaPipe's: Sapiens'
-IRISES = ((468, (469, 470, 471, 472), 281, range(282, 290)), (473, (474, 475, 476, 477), 272, range(273, 281)))
+SINGLE = {2: 179, 9: 70, CHIN: 77, RIGHT_IRIS[0]: 281, LEFT_IRIS[0]: 272}  # MediaPipe's: Sapiens'
+IRISES = (  # MediaPipe's five points; Sapiens' centre and border
+    (RIGHT_IRIS, 281, range(282, 290)),
+    (LEFT_IRIS, 272, range(273, 281)),
+)
 CURVES = (  # MediaPipe's points in order; Sapiens' first and last, and those between in any order
-    ((33, 246, 161, 160, 159, 158, 157, 173, 133), 121, 120, range(122, 129)),  # right upper lid, outer to inner
-    ((33, 7, 163, 144, 145, 153, 154, 155, 133), 162, 161, range(163, 170)),
-    ((263, 466, 388, 387, 386, 385, 384, 398, 362), 97, 96, range(98, 105)),
-    ((263, 249, 390, 373, 374, 380, 381, 382, 362), 145, 144, range(146, 153)),
-    ((61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291), 188, 189, (190, 192, 193, *range(196, 200))),  # outer lips
-    ((61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291), 188, 189, (191, 194, 195, *range(200, 204))),
-    ((78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308), 204, 205, (206, 208, 209, *range(212, 216))),  # inner lips
-    ((78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308), 204, 205, (207, 210, 211, *range(216, 220))),
-    ((107, 66, 105, 63, 70), 78, 80, (81, 83, 84)),  # right brow, inner to outer
-    ((55, 65, 52, 53, 46), 79, 80, (82, 85, 86)),
-    ((336, 296, 334, 293, 300), 87, 89, (90, 92, 93)),
-    ((285, 295, 282, 283, 276), 88, 89, (91, 94, 95)),
+    (RIGHT_UPPER_LID, 121, 120, range(122, 129)),
+    (RIGHT_LOWER_LID, 162, 161, range(163, 170)),
+    (LEFT_UPPER_LID, 97, 96, range(98, 105)),
+    (LEFT_LOWER_LID, 145, 144, range(146, 153)),
+    (UPPER_LIP_OUTER, 188, 189, (190, 192, 193, *range(196, 200))),
+    (LOWER_LIP_OUTER, 188, 189, (191, 194, 195, *range(200, 204))),
+    (UPPER_LIP_INNER, 204, 205, (206, 208, 209, *range(212, 216))),
+    (LOWER_LIP_INNER, 204, 205, (207, 210, 211, *range(216, 220))),
+    (RIGHT_BROW[0], 78, 80, (81, 83, 84)),
+    (RIGHT_BROW[1], 79, 80, (82, 85, 86)),
+    (LEFT_BROW[0], 87, 89, (90, 92, 93)),
+    (LEFT_BROW[1], 88, 89, (91, 94, 95)),
     ((168, 6, 197, 195, 5, 4), 71, 178, (72, 73, 74, 75)),  # the nose's ridge
 )
-TAILS = {70, 46, 300, 276}  # of the brows: one point with Sapiens, two with MediaPipe, so neither is taken
+# Of the brows: one point with Sapiens, two with MediaPipe, so neither is taken.
+TAILS = {edge[-1] for brow in (RIGHT_BROW, LEFT_BROW) for edge in brow}
 GIVEN = sorted(
-    {*SINGLE, *(p for _, ring, _, _ in IRISES for p in ring), *(p for ids, *_ in CURVES for p in ids)} - TAILS
+    {*SINGLE, *(p for iris, _, _ in IRISES for p in iris[1:]), *(p for ids, *_ in CURVES for p in ids)} - TAILS
 )
 
 
@@ -88,9 +107,8 @@ class SapiensLandmarks:
     @torch.inference_mode()
     def keypoints(self, frames: list[np.ndarray], boxes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(B,308,2) px and scores (B,308) 0..1 in boxes (4,): x0 y0 x1 y1 px, of frames (H,W,3) u8 RGB."""
-        images = torch.from_numpy(np.stack([cut(*each) for each in zip(frames, boxes, strict=True)])).to(self.device)
-        mean, deviation = (torch.tensor(v, device=self.device)[:, None, None] for v in (MEAN, DEVIATION))
-        images = (images.permute(0, 3, 1, 2).contiguous().float() - mean) / deviation
+        pictures = np.stack([cut(*each) for each in zip(frames, boxes, strict=True)])
+        images = normalized(pictures, self.device)
         maps = run_network(self.network, images, "landmarks.model", self.path)
         shape = tuple(getattr(maps, "shape", ()))
         if shape != (len(frames), KEYPOINTS, ROWS, COLUMNS):
@@ -158,12 +176,12 @@ def in_places(points: np.ndarray, keypoints: np.ndarray, score: np.ndarray) -> t
         sure[ids] += confidence
 
     put(list(SINGLE), keypoints[list(SINGLE.values())], score[list(SINGLE.values())])
-    for middle, ring, centre, border in IRISES:
+    for (middle, *ring), centre, border in IRISES:
         border = np.array(border)
-        away, wanted = keypoints[border] - keypoints[centre], points[list(ring)] - points[middle]
+        away, wanted = keypoints[border] - keypoints[centre], points[ring] - points[middle]
         away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
         chosen = border[(wanted @ away.T).argmax(1)]  # by direction: whose three o'clock is meant is not said
-        put(list(ring), keypoints[chosen], score[chosen])
+        put(ring, keypoints[chosen], score[chosen])
     for ids, first, last, between in CURVES:
         between = np.array(between)
         axis = keypoints[last] - keypoints[first]

@@ -24,21 +24,6 @@ GAMMA = 2.2
 ROBUST = 0.15  # of the mean brightness: residual that is half believed when the light is fitted
 DARKEST = 0.25  # of the mean brightness, to which the light's own shading is cut
 FEW = 100  # cells below which there is no face to speak of
-FEATURES = (  # of MediaPipe's points: eyes, brows and lips are not skin
-    (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173),
-    (263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398),
-    (46, 53, 52, 65, 55, 107, 66, 105, 63, 70),
-    (276, 283, 282, 295, 285, 336, 296, 334, 293, 300),
-    (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409),
-)
-
-
-def skin(face: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The face (H,W) bool without eyes, brows and lips of points (478,3) px."""
-    out = face.astype(np.uint8)
-    for feature in FEATURES:
-        cv2.fillConvexPoly(out, cv2.convexHull(np.round(points[list(feature), :2]).astype(np.int32)), 0)
-    return out > 0
 
 
 def find_light(normals: np.ndarray, brightness: np.ndarray) -> np.ndarray:

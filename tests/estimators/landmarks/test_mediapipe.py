@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expportrait.estimators.mediapipe import LEFT_EYE, RIGHT_EYE, FaceDetector, LandmarkDetector, SelfieSegmenter
+from expportrait.estimators.landmarks.mediapipe import FaceDetector, LandmarkDetector
+from expportrait.points478 import CHIN, LEFT_IRIS, OUTER_EYES, RIGHT_IRIS
+from tests.video import make
 
-from ..video import make
-
-MOUTH, LEFT_IRIS, RIGHT_IRIS, CHIN = slice(11, 18), slice(473, 478), slice(468, 473), 152
+MOUTH = slice(11, 18)
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +64,12 @@ def test_no_face_is_no_face(faces, landmarks):
 
 
 def test_the_points_are_on_the_face(portrait_points):
-    right, left, mouth = (portrait_points[where, :2].mean(0) for where in (RIGHT_IRIS, LEFT_IRIS, MOUTH))
+    right, left, mouth = (portrait_points[where, :2].mean(0) for where in (list(RIGHT_IRIS), list(LEFT_IRIS), MOUTH))
     np.testing.assert_allclose(right, [127, 105], atol=4)  # px, read off the photograph
     np.testing.assert_allclose(left, [171, 107], atol=4)
     np.testing.assert_allclose(mouth, [149, 150], atol=6)
-    assert portrait_points[RIGHT_EYE, 0] < portrait_points[LEFT_EYE, 0]
+    right, left = OUTER_EYES
+    assert portrait_points[right, 0] < portrait_points[left, 0]
     nose, chin, ear = portrait_points[[1, CHIN, 234], 2]
     assert nose < chin < ear  # z goes away from the viewer
 
@@ -129,44 +130,20 @@ def test_confidence_falls_where_the_face_is_covered(landmarks):
     assert confidence_covered[0, mouth].mean() < 0.8 * confidence_covered[0, eyes].mean()
 
 
-def test_the_person_is_told_from_the_wall():
-    segmenter = SelfieSegmenter()
-    frame = make.scene(512, 512, (100, 150, 1.2))
-    mask = segmenter.segment(frame)
-    assert mask.shape == (512, 512) and mask.dtype == np.float32
-    assert mask.min() >= 0 and mask.max() <= 1
-    assert mask[250:400, 230:330].mean() > 0.9  # the face
-    assert mask[:100].mean() < 0.1
-    segmenter.segment(make.wall(512, 512))
-    np.testing.assert_array_equal(segmenter.segment(frame), mask)  # each frame by itself
-
-
 def test_nothing_is_written_on_the_terminal():
     code = (
         "import numpy as np\n"
-        "from expportrait.estimators.mediapipe import LandmarkDetector, SelfieSegmenter\n"
+        "from expportrait.estimators.landmarks.mediapipe import LandmarkDetector\n"
+        "from expportrait.estimators.mediapipe_models import SelfieSegmenter\n"
         "from tests.video import make\n"
         "assert LandmarkDetector().detect([make.portrait()])[1].all()\n"
         "SelfieSegmenter().segment(make.portrait())\n"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(root)!r}, {str(root / 'src')!r}]\n{code}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert (done.stdout, done.stderr) == ("", "")
-
-
-def test_a_failure_while_loading_shows_what_was_hidden(capfd):
-    import os
-
-    from expportrait.estimators.mediapipe import _quiet
-
-    with pytest.raises(RuntimeError), _quiet():
-        os.write(2, b"model file is damaged\n")
-        raise RuntimeError
-    with _quiet():
-        os.write(2, b"harmless\n")
-    assert capfd.readouterr().err == "model file is damaged\n"
 
 
 def test_the_face_is_followed_that_is_where_it_is_known_to_be(landmarks, portrait_points):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from expportrait.estimators.mediapipe import LEFT_EYE, RIGHT_EYE
+from expportrait.points478 import OUTER_EYES
 
 STEP = 0.5  # of the face's size: farthest that it moves from one frame to the next
 GROWTH = 1.5  # factor on its size
@@ -19,7 +19,7 @@ def same_face(points: np.ndarray, found: np.ndarray) -> np.ndarray:
     """
     low, high = points[..., :2].min(1), points[..., :2].max(1)
     centre, size = (low + high) / 2, np.maximum((high - low).max(1), 1e-3)
-    eyes = points[:, LEFT_EYE, :2] - points[:, RIGHT_EYE, :2]
+    eyes = points[:, OUTER_EYES[1], :2] - points[:, OUTER_EYES[0], :2]
     roll = np.arctan2(eyes[:, 1], eyes[:, 0])
 
     def close(a: int, b: int) -> bool:

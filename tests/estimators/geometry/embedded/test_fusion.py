@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from expportrait.estimators.fusion import Cells, HeadMaps, frame_geometry, polygon, torn_links
+from expportrait.estimators.geometry.embedded.fusion import Cells, HeadMaps, frame_geometry, torn_links
+from expportrait.estimators.landmarks.areas import polygon
 
 SIZE, FOCAL, BALL, DISTANCE = 192, 576.0, 0.1, 1.5
 OVAL = list(range(420, 456))

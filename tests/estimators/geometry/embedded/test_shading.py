@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expportrait.estimators.shading import find_light, relief, skin
+from expportrait.estimators.geometry.embedded.shading import find_light, relief
+from expportrait.estimators.landmarks.areas import skin
 
 SIZE, RADIUS = 128, 56
 

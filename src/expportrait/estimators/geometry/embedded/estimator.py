@@ -6,23 +6,27 @@ hat brims, hair in front of the shoulder, strands and folds are not there: those
 """
 
 from collections.abc import Iterator
+from typing import Self
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from expportrait.estimators.fusion import HeadMaps, face_height, frame_geometry, polygon
-from expportrait.estimators.geometry import Geometry, GeometryEstimator
-from expportrait.estimators.matte import one_person, refine, steady
-from expportrait.estimators.mediapipe import SelfieSegmenter, shipped
+from expportrait.estimators.geometry.base import Geometry, GeometryEstimator
+from expportrait.estimators.geometry.embedded.fusion import HeadMaps, frame_geometry
+from expportrait.estimators.geometry.embedded.matte import one_person, refine, steady
+from expportrait.estimators.head_landmarks import load_head
+from expportrait.estimators.landmarks.areas import polygon
+from expportrait.estimators.mediapipe_models import SelfieSegmenter, shipped
 from expportrait.fit.growth import grow
 from expportrait.fit.landmarks import fit_landmarks, landmark_error, project_landmarks
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.turned import settle_turns
 from expportrait.head import Head
+from expportrait.points478 import face_height
 from expportrait.render import render
-from expportrait.settings.config import Proxy
+from expportrait.settings.config import GeometrySettings, HeadSettings, Proxy
 from expportrait.video.margins import NONE, Margins
 
 IN_FACE = 0.9  # confidence of a well fitted face
@@ -77,6 +81,12 @@ class EmbeddedEstimator(GeometryEstimator):
         self.distance = torch.cdist(head.coarse.template, head.landmarks.template)
         self.segmenter = SelfieSegmenter()
         self.files, self.runs_on = shipped(*SelfieSegmenter.FILES), str(head.faces.device)
+
+    @classmethod
+    def load(cls, head: HeadSettings, settings: GeometrySettings, device: str) -> Self:
+        """With the head model that the section ``head`` names, at the grid of the section ``geometry``."""
+        loaded = load_head(head.file, head.subdivisions, head.shape_components, head.expression_components)
+        return cls(loaded.to(device), settings.grid)
 
     def _part(self, *names: str) -> Tensor:
         """(n_c,) bool: coarse vertices of these regions. A dense mesh's first vertices are the coarse ones."""

@@ -1,13 +1,13 @@
-"""What an estimator of normals, depth, mask and confidence gives, and how one is chosen by name."""
+"""What an estimator of normals, depth, mask and confidence takes and gives."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from expportrait.settings.config import GeometrySettings, HeadSettings
-from expportrait.settings.weights import geometry_files
 from expportrait.video.margins import NONE, Margins
 
 
@@ -32,7 +32,7 @@ class Geometry:
 
 
 class GeometryEstimator(ABC):
-    """One estimator, loaded once a shard. A subclass gives ``batches`` and the facts that go into the store."""
+    """One estimator, loaded once a shard. A subclass gives ``load``, ``batches`` and the facts for the store."""
 
     name: str
     version: int
@@ -40,6 +40,12 @@ class GeometryEstimator(ABC):
     statement: str  # what the maps are worth, one or two sentences, for whoever opens the store
     files: dict[str, str]  # sha256 of the models' files: by the setting that names one, else by its name
     runs_on: str  # device, or onnxruntime's provider
+
+    @classmethod
+    @abstractmethod
+    def load(cls, head: HeadSettings, settings: GeometrySettings, device: str) -> Self:
+        """The estimator as the sections ``head`` and ``geometry`` ask for it. Raises UserError where a file is missing
+        or of another kind."""
 
     @abstractmethod
     def batches(
@@ -61,27 +67,3 @@ class GeometryEstimator(ABC):
         parts = list(self.batches(frames, points, interpolated, certainty, margins))
         maps = ("normals", "depth", "mask", "confidence")
         return Geometry(*(np.concatenate([getattr(part, name) for part in parts]) for name in maps), self.depth_space)
-
-
-def load_estimator(name: str, head: HeadSettings, settings: GeometrySettings, device: str) -> GeometryEstimator:
-    """The estimator of that name.
-
-    A new one takes a subclass in its own module, a branch here, its name among ``GeometrySettings.estimator``, and in
-    weights.py its files: by setting in ``geometry_files``, which refuses other names, and in ``KNOWN``.
-    """
-    if name == "embedded":
-        from expportrait.estimators.embedded import EmbeddedEstimator
-        from expportrait.estimators.head_landmarks import load_head
-
-        loaded = load_head(head.file, head.subdivisions, head.shape_components, head.expression_components)
-        return EmbeddedEstimator(loaded.to(device), settings.grid)
-    files = geometry_files(name, settings)
-    if name == "david":
-        from expportrait.estimators.david import DavidEstimator
-
-        return DavidEstimator(files, device)
-    if name == "sapiens":
-        from expportrait.estimators.sapiens import SapiensEstimator
-
-        return SapiensEstimator(files, device)
-    raise ValueError(f"no branch for the estimator {name!r}")

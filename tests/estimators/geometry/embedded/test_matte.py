@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from expportrait.estimators.matte import one_person, refine, steady
+from expportrait.estimators.geometry.embedded.matte import one_person, refine, steady
 
 
 def blob(x: int, y: int, radius: int, size: int = 128) -> np.ndarray:

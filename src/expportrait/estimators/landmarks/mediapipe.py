@@ -1,24 +1,16 @@
-"""Face boxes, 478 face landmarks and a person mask, from the weights inside the mediapipe 0.10.14 wheel.
+"""Face boxes and 478 face landmarks, from the weights inside the mediapipe 0.10.14 wheel.
 
 The landmark model is run on a region of interest that is given to it, so what is carried from frame to frame stands in
 plain sight below, and nothing is left over from one clip to the next.
 """
 
-import contextlib
-import os
-import warnings
-from collections.abc import Iterable, Iterator
-from importlib.util import find_spec
-from pathlib import Path
-from threading import Lock
+from collections.abc import Iterable
 
 import numpy as np
 
-from expportrait.estimators.quality import head_roll
-from expportrait.files import sha256, temporary_file
+from expportrait.estimators.mediapipe_models import quiet
+from expportrait.points478 import OUTER_EYES, POINTS, head_roll
 
-POINTS = 478
-RIGHT_EYE, LEFT_EYE = 33, 263  # outer corners of the subject's eyes: the roll of the region of interest
 REGION_SCALE = 1.5  # side of the region of interest over the larger side of the box, as the model was trained
 # of the region: shift x y over its side, factor on the side, roll in rad
 REGION_VARIATIONS = ((0, 0, 1, 0), (0.03, 0.02, 0.87, 0.1), (-0.03, -0.02, 1.15, -0.1))
@@ -43,25 +35,6 @@ node {
 """
 PRESENCE = "facelandmarkcpu__face_presence_score"  # a stream inside FaceLandmarkCpu: the model's own face probability
 
-warnings.filterwarnings("ignore", message=r"SymbolDatabase\.GetPrototype", category=UserWarning)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the C++ start-up messages, which no Python setting reaches, off the terminal; show them on failure."""
-    with temporary_file() as spool:
-        saved = os.dup(2)
-        os.dup2(spool.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            spool.seek(0)
-            os.write(saved, spool.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union of one box (4,) with others (n,4)."""
@@ -78,7 +51,7 @@ class FaceDetector:
     """
 
     def __init__(self, min_score: float = 0.5) -> None:
-        with _quiet():
+        with quiet():
             from mediapipe.python.solutions.face_detection import FaceDetection
 
             self._models = [FaceDetection(min_score, selection) for selection in (0, 1)]
@@ -117,7 +90,7 @@ class LandmarkDetector:
 
     def __init__(self, detector: FaceDetector | None = None) -> None:
         self._detector = detector or FaceDetector()
-        with _quiet():
+        with quiet():
             from google.protobuf import text_format
             from mediapipe.calculators.core import constant_side_packet_calculator_pb2  # noqa: F401  (the graph names it)
             from mediapipe.framework import calculator_pb2
@@ -252,49 +225,5 @@ def _is_there(points: np.ndarray, place: np.ndarray | None) -> bool:
 def _region(points: np.ndarray) -> np.ndarray:
     """Region of interest around points (478,3) px: centre x y, side px, roll rad."""
     low, high = points[:, :2].min(0), points[:, :2].max(0)
-    eyes = points[LEFT_EYE, :2] - points[RIGHT_EYE, :2]
+    eyes = points[OUTER_EYES[1], :2] - points[OUTER_EYES[0], :2]
     return np.array([*(low + high) / 2, REGION_SCALE * (high - low).max(), np.arctan2(eyes[1], eyes[0])])
-
-
-def shipped(*files: str) -> dict[str, str]:
-    """sha256 of models inside the mediapipe package, by name; ``files``: paths in its folder modules."""
-    folder = Path(find_spec("mediapipe").submodule_search_locations[0]) / "modules"
-    return {Path(file).name: sha256(folder / file) for file in files}
-
-
-class SelfieSegmenter:
-    """Which pixels show a person: MediaPipe's selfie segmentation, a 256 x 256 model; each frame by itself."""
-
-    FILES = ("selfie_segmentation/selfie_segmentation.tflite",)
-
-    def __init__(self) -> None:
-        with _quiet():
-            from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
-
-            self._model = SelfieSegmentation(model_selection=0)
-            self._model.process(np.zeros((64, 64, 3), np.uint8))
-
-    def segment(self, frame: np.ndarray) -> np.ndarray:
-        """frame (H,W,3) u8 RGB -> probability (H,W) f32, 0..1."""
-        return np.array(self._model.process(np.ascontiguousarray(frame)).segmentation_mask, np.float32)
-
-
-class HandDetector:
-    """MediaPipe's hands, up to two; each frame by itself. Two clips may use it at the same time."""
-
-    FILES = ("palm_detection/palm_detection_full.tflite", "hand_landmark/hand_landmark_full.tflite")
-
-    def __init__(self) -> None:
-        with _quiet():
-            from mediapipe.python.solutions.hands import Hands
-
-            # the lighter model takes chins for hands now and then
-            self._model, self._lock = Hands(static_image_mode=True, max_num_hands=2, model_complexity=1), Lock()
-            self._model.process(np.zeros((64, 64, 3), np.uint8))
-
-    def detect(self, frame: np.ndarray) -> np.ndarray:
-        """frame (H,W,3) u8 RGB -> (n,21,2) f32: x y px."""
-        with self._lock:
-            found = self._model.process(np.ascontiguousarray(frame)).multi_hand_landmarks or ()
-        hands = [[(p.x * frame.shape[1], p.y * frame.shape[0]) for p in hand.landmark] for hand in found]
-        return np.array(hands, np.float32).reshape(-1, 21, 2)

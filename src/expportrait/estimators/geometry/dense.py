@@ -2,16 +2,19 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import cv2
 import numpy as np
 
 from expportrait.engine.prefetch import ahead
 from expportrait.errors import ClipError
-from expportrait.estimators.fusion import polygon
-from expportrait.estimators.geometry import Geometry, GeometryEstimator
-from expportrait.head.regions import FACE_OVAL
+from expportrait.estimators.geometry.base import Geometry, GeometryEstimator
+from expportrait.estimators.landmarks.areas import polygon
+from expportrait.points478 import FACE_OVAL
+from expportrait.settings.config import GeometrySettings, HeadSettings
+from expportrait.settings.weights import geometry_files
 from expportrait.video.margins import NONE, Margins
 
 BATCH = 8  # frames a call
@@ -27,6 +30,15 @@ class DenseEstimator(GeometryEstimator):
     Reading and ``inputs``, ``raw``, and what follows it run in a thread each, a few batches apart: the device waits for
     the slowest of them only.
     """
+
+    @abstractmethod
+    def __init__(self, files: dict[str, Path], device: str = "cpu"):
+        """``files``: by the setting that names one. Raises UserError for files that are missing or others."""
+
+    @classmethod
+    def load(cls, head: HeadSettings, settings: GeometrySettings, device: str) -> Self:
+        """The networks in the files that the section ``geometry`` names."""
+        return cls(geometry_files(cls.name, settings), device)
 
     @abstractmethod
     def inputs(self, frames: np.ndarray) -> Any:

@@ -5,14 +5,13 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks import stand_in_networks as networks
 from expportrait.errors import ClipError, UserError
-from expportrait.estimators.david import DavidEstimator
-from expportrait.estimators.dense import BATCH
-from expportrait.estimators.geometry import load_estimator
-from expportrait.estimators.sapiens import SapiensEstimator
+from expportrait.estimators.geometry.david import DavidEstimator
+from expportrait.estimators.geometry.dense import BATCH
+from expportrait.estimators.geometry.registry import load_estimator
+from expportrait.estimators.geometry.sapiens import SapiensEstimator
 from expportrait.settings.config import GeometrySettings, HeadSettings
-
-from . import networks
 
 SIZE = 256
 

@@ -17,11 +17,10 @@ import numpy as np
 import torch
 
 from expportrait.errors import UserError
-from expportrait.estimators.dense import DenseEstimator
+from expportrait.estimators.geometry.dense import DenseEstimator
+from expportrait.estimators.sapiens_network import HEIGHT, WIDTH, load_network, normalized, run_network
 from expportrait.files import sha256
 
-HEIGHT, WIDTH = 1024, 768
-MEAN, DEVIATION = (123.5, 116.5, 103.5), (58.5, 57.0, 57.5)
 CHANNELS = {"normals": 3, "depth": 1, "mask": 28}
 
 
@@ -49,9 +48,7 @@ class SapiensEstimator(DenseEstimator):
 
     @torch.inference_mode()
     def raw(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2).contiguous().float()
-        mean, deviation = (torch.tensor(v, device=self.device)[:, None, None] for v in (MEAN, DEVIATION))
-        images = (images - mean) / deviation
+        images = normalized(inputs, self.device)
         normals, depth, parts = (self._run(name, images) for name in ("normals", "depth", "mask"))
         mask = (parts[:, 1:].logsumexp(1) - parts[:, 0]).sigmoid()  # 1 - softmax's share of the background
         return tuple(x.float().cpu().numpy() for x in (normals.permute(0, 2, 3, 1), depth[:, 0], mask))
@@ -65,26 +62,3 @@ class SapiensEstimator(DenseEstimator):
                 f"geometry.{name}: {self.paths[name]} gives {found}, not {wanted}, so it is not Sapiens' for {name}"
             )
         return out
-
-
-def load_network(file: Path, key: str, device: str) -> torch.jit.ScriptModule:
-    if not file.is_file():
-        raise UserError(f"{key}: {file} is no file")
-    try:
-        return torch.jit.load(str(file), map_location=device).eval()
-    except (RuntimeError, ValueError) as error:
-        text = str(error).strip().splitlines() or ["?"]
-        if "memory" in text[0].lower():
-            raise
-        raise UserError(f"{key}: {file} is not a TorchScript file: {text[0]}") from None
-
-
-def run_network(network: torch.jit.ScriptModule, images: torch.Tensor, key: str, file: Path) -> torch.Tensor:
-    """Raises UserError where the file that the setting ``key`` names does not take such images."""
-    try:
-        return network(images)
-    except RuntimeError as error:
-        text = str(error).strip().splitlines()[-1]
-        if "memory" in text.lower():
-            raise
-        raise UserError(f"{key}: {file} does not run: {text}") from None

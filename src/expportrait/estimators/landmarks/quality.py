@@ -5,35 +5,8 @@ import numpy as np
 
 from expportrait.video.margins import Margins
 
-TEMPLES = ((234, 93, 132, 33), (454, 323, 361, 263))  # outline and eye corner, the subject's right and left
-BROW_TO_CHIN = 10, 152
-EYES = 33, 263  # outer corners, the subject's right and left
-# the landmark model flattens: a true turn of 15 degrees reads as 10 (the demo's clips, whose motion is known)
-DEPTH = 1.5
 FINGER = 2  # points of a hand; a single one may be an error at the outline
 UNSURE, MANY = 0.3, 0.25  # confidence below which a point is unsure; share of such points that spoils a frame
-
-
-def head_turn(points: np.ndarray) -> np.ndarray:
-    """Yaw to the subject's left and pitch down, degrees, (T,2), from points (T,478,3) px. Rough: off by some degrees.
-
-    Pitch is that of the line from forehead to chin, which is not 0 in everybody who looks straight ahead.
-    """
-    right, left = (points[:, list(side)].mean(1) for side in TEMPLES)
-    down = points[:, BROW_TO_CHIN[1]] - points[:, BROW_TO_CHIN[0]]
-    turns = [np.arctan2(DEPTH * axis[:, 2], np.linalg.norm(axis[:, :2], axis=1)) for axis in (left - right, down)]
-    return np.degrees(np.stack(turns, 1))
-
-
-def head_roll(points: np.ndarray) -> np.ndarray:
-    """Degrees by which faces (...,478,2+) px are rolled clockwise in the picture, -180 to 180, (...).
-
-    From the eyes' line and the line from forehead to chin, of which the longer one counts more: the one shrinks as the
-    head turns to the side, the other one as it nods.
-    """
-    across = points[..., EYES[1], :2] - points[..., EYES[0], :2]
-    down = points[..., BROW_TO_CHIN[1], :2] - points[..., BROW_TO_CHIN[0], :2]
-    return np.degrees(np.arctan2(across[..., 1] - down[..., 0], across[..., 0] + down[..., 1]))
 
 
 def unsure(confidence: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from expportrait.estimators.gaps import fill, places, same_face
+from expportrait.estimators.landmarks.gaps import fill, places, same_face
 
 SHAPE = np.random.default_rng(0).uniform(-60, 60, (478, 3)).astype(np.float32)
 SHAPE[33], SHAPE[263] = (-40, 0, 0), (40, 0, 0)

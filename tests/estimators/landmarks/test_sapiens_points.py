@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import stand_in_networks as networks
 from expportrait.errors import UserError
-from expportrait.estimators.sapiens_points import (
+from expportrait.estimators.landmarks.sapiens_points import (
     CURVES,
     GIVEN,
     KEYPOINTS,
@@ -18,8 +19,6 @@ from expportrait.estimators.sapiens_points import (
 from expportrait.head import Head
 from expportrait.settings.config import Landmarks
 from expportrait.settings.weights import points_file
-
-from . import networks
 
 SIZE = 256
 
