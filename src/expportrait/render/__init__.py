@@ -1,10 +1,10 @@
 """Differentiable rendering of a dense mesh: normals, depth, coverage, vertex attributes. Conventions in
 docs/render.md."""
 
-from .camera import Camera
-from .edges import Edges, edge_grad, find_edges
-from .raster import face_ids, interpolate, rasterize
-from .shade import Fragments, Maps, fragments, render, vertex_normals
+from expportrait.render.camera import Camera
+from expportrait.render.edges import Edges, edge_grad, find_edges
+from expportrait.render.raster import face_ids, interpolate, rasterize
+from expportrait.render.shade import Fragments, Maps, fragments, render, vertex_normals
 
 __all__ = [
     "Camera",

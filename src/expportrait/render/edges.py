@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .raster import FacePlanes
+from expportrait.render.raster import FacePlanes
 
 # Metres between two surfaces that count as an occlusion. 2 to 8 mm act alike; below 1 mm, bumps of the skin count too.
 GAP = 0.004

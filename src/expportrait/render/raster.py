@@ -8,8 +8,8 @@ here, so that both backends share one shading code.
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from . import raster_nvdiffrast, raster_torch
+from expportrait.errors import UserError
+from expportrait.render import raster_nvdiffrast, raster_torch
 
 BACKENDS = ("auto", "torch", "nvdiffrast")
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from expportrait.errors import UserError
 
 INSTALL = (
     "Install it with `pip install git+https://github.com/NVlabs/nvdiffrast --no-build-isolation` (needs the CUDA "

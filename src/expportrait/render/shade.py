@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .camera import Camera
-from .edges import edge_grad, find_edges
-from .raster import FacePlanes, choose_backend, covered, cross, face_ids, flat_corners
+from expportrait.render.camera import Camera
+from expportrait.render.edges import edge_grad, find_edges
+from expportrait.render.raster import FacePlanes, choose_backend, covered, cross, face_ids, flat_corners
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
