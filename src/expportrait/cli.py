@@ -241,7 +241,7 @@ def _head() -> None:
 
 if sys.argv[1:2] == ["head"]:  # importing the head loads torch
     for _name in ("info", "check", "export", "bust", "convert"):
-        head.command(_name)(getattr(import_module("expportrait.show.commands"), _name))
+        head.command(_name)(getattr(import_module("expportrait.show.head_commands"), _name))
 
 app.add_typer(importing, name="import")
 app.command("fetch-weights")(fetch_weights)

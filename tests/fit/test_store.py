@@ -11,7 +11,7 @@ from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFit
 from expportrait.fit.store import load_proxy, save_proxy
 from expportrait.head import Head
-from expportrait.show.commands import bust
+from expportrait.show.head_commands import bust
 from expportrait.store import Store, StoreWriter
 
 PAGE = Path(__file__).parents[2] / "docs" / "artifacts.md"

@@ -15,7 +15,7 @@ from expportrait.head import Head, embedding
 from expportrait.head.topology import components, edges_of
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
-from expportrait.show.commands import check, info
+from expportrait.show.head_commands import check, info
 from expportrait.show.proxy import show_proxy
 from expportrait.stages import control, proxy
 from expportrait.store import Store, StoreWriter, encode_normals
