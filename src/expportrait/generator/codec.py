@@ -4,7 +4,6 @@ The first latent stands for the first frame alone, each further one for the next
 (B, 3, T, H, W), RGB in -1..1; latents (B, C, 1 + (T-1)/time, H/space, W/space), about unit variance.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from expportrait.errors import UserError
+from expportrait.files import sha256
 from expportrait.settings.config import Latents
 from expportrait.settings.weights import vae_file
 from expportrait.store import videocodec
@@ -158,8 +158,7 @@ class WanCodec:
         # the VAE itself does not normalise
         statistics = config.latents_mean, config.latents_std
         self._mean, self._std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in statistics)
-        with weights.open("rb") as file:
-            self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        self._sha256 = sha256(weights)
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:

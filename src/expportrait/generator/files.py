@@ -5,7 +5,6 @@ encoders.safetensors
 generator.json       model, codec, window, size, control maps, key, and figures of the training
 """
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from expportrait.errors import UserError
+from expportrait.files import sha256
 from expportrait.generator.model import LORA_LAYERS, PRESETS, ModelConfig, PortraitTransformer
 
 
@@ -123,11 +123,7 @@ def weight_files(base: Path | None) -> list[str]:
             names |= set(json.loads(base.read_text("utf-8"))["weight_map"].values())
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise UserError(f"generator.base: {base} is not an index of safetensors files ({error})") from None
-    sums = []
-    for name in sorted(names):
-        try:
-            with (base.parent / name).open("rb") as file:
-                sums.append(hashlib.file_digest(file, "sha256").hexdigest())
-        except OSError as error:
-            raise UserError(f"generator.base: {base.parent / name} cannot be read: {error.strerror}") from None
-    return sums
+    try:
+        return [sha256(base.parent / name) for name in sorted(names)]
+    except UserError as error:
+        raise UserError(f"generator.base: {error}") from None
