@@ -13,38 +13,11 @@ from torch import Tensor
 
 from expportrait.head import Head
 from expportrait.head.rotation import axis_angle_to_matrix
+from expportrait.points478 import BROWS, LEFT_IRIS, OUTER_LIPS, RIGHT_IRIS
 from expportrait.render import Camera, render, vertex_normals
 
-LIPS = (
-    61,
-    146,
-    91,
-    181,
-    84,
-    17,
-    314,
-    405,
-    321,
-    375,
-    291,
-    409,
-    270,
-    269,
-    267,
-    0,
-    37,
-    39,
-    40,
-    185,
-    78,
-    13,
-    14,
-    308,
-    82,
-    312,
-)
-BROWS = (46, 53, 52, 65, 55, 70, 63, 105, 66, 107, 276, 283, 282, 295, 285, 300, 293, 334, 296, 336)
-IRISES = (468, 473)
+LIPS = (*OUTER_LIPS, 78, 82, 13, 312, 308, 14)
+PUPILS = (RIGHT_IRIS[0], LEFT_IRIS[0])
 EXPRESSIONS = (
     ({}, 0.0),
     ({"smile": 0.7}, 0.05),
@@ -164,7 +137,7 @@ def paint(head, canonical, normals, inside, region, hair, cloth, random) -> np.n
     colour[near(LIPS, 0.005)] = np.array([190, 90, 90]) * tone
     colour[near(BROWS, 0.0055)] = 60 * tone
     colour[region == head.REGIONS.index("eye")] = 235
-    colour[near(IRISES, 0.0062) & (region == head.REGIONS.index("eye"))] = 45
+    colour[near(PUPILS, 0.0062) & (region == head.REGIONS.index("eye"))] = 45
     colour[region == head.REGIONS.index("teeth")] = 230
     colour[hair] = random.uniform(30, 150) * np.array([1, 0.75, 0.5])
     stripes = 1 + 0.25 * np.sign(np.sin(220 * canonical[..., 0] + 60 * canonical[..., 1]))[..., None]

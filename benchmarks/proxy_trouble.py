@@ -41,6 +41,7 @@ from expportrait.estimators.landmarks.gaps import fill
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.fit.proxy import fit_proxy
 from expportrait.fit.targets import Targets
+from expportrait.points478 import INNER_EYES, OUTER_EYES
 from expportrait.progress import progress
 from expportrait.settings.config import Proxy
 from expportrait.video.margins import Margins
@@ -117,10 +118,10 @@ def glasses(clip: Clip, seen: Observed, random: np.random.Generator) -> Observed
     area = np.zeros(clip.mask.shape, np.uint8)
     for t, unit in enumerate(interocular(clip.landmarks)):
         points = clip.landmarks[t, :, :2]
-        for inner, outer in ((133, 33), (362, 263)):
+        for inner, outer in zip(INNER_EYES, OUTER_EYES, strict=True):
             x, y = (points[inner] + points[outer]) / 2
             cv2.ellipse(area[t], (int(x), int(y)), (int(0.27 * unit), int(0.2 * unit)), 0, 0, 360, 1, -1)
-        a, b = (tuple(points[i].astype(int).tolist()) for i in (133, 362))
+        a, b = (tuple(points[i].astype(int).tolist()) for i in INNER_EYES)
         cv2.line(area[t], a, b, 1, max(1, int(0.04 * unit)))
     cover(clip, seen, (area > 0) & clip.mask, GLASSES, (0, 0, 1))
     return seen

@@ -7,13 +7,14 @@ strands, patterns and stubble that are colour and no shape, a highlight, and no 
 import cv2
 import numpy as np
 import torch
-from benchmarks.geometry_scenes import BROWS, IRISES, LIPS
+from benchmarks.geometry_scenes import LIPS, PUPILS
 from benchmarks.truth_clips import Clip, with_hair
 from benchmarks.truth_hair import strands
 from benchmarks.truth_person import make_person, waves
 from scipy.spatial import cKDTree
 
 from expportrait.head import Head
+from expportrait.points478 import BROWS
 from expportrait.render import render
 from expportrait.store import decode_normals
 
@@ -62,7 +63,7 @@ def paint(head: Head, person: int) -> np.ndarray:
     cloth = (region == "body")[:, None]
     out = np.where(cloth, random.uniform(0.05, 0.6, 3) * pattern, out)
     out[region == "eye"] = 0.75
-    eyes = np.linalg.norm(points[:, None] - marks[list(IRISES)], axis=-1).min(1) < 0.0062
+    eyes = np.linalg.norm(points[:, None] - marks[list(PUPILS)], axis=-1).min(1) < 0.0062
     out[eyes & (region == "eye")] = 0.05
     out[region == "teeth"] = 0.7
     return out.clip(0.01, 1)

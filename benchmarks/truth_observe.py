@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtr
 
 from expportrait.fit.targets import Targets
+from expportrait.points478 import OUTER_EYES
 from expportrait.store import decode_normals, encode_normals
 
 LANDMARK, DROPPED = 0.01, 0.05  # of the inter-ocular distance, rms; of the frames
@@ -43,7 +44,8 @@ def observe(clip: Clip, seed: tuple[int, int], noisy: bool) -> tuple[Targets, to
 
 def interocular(points: np.ndarray) -> np.ndarray:
     """(T,) px: the outer eye corners' distance in space, so that a turn does not shorten it."""
-    return np.linalg.norm(points[:, 33] - points[:, 263], axis=-1)
+    right, left = OUTER_EYES
+    return np.linalg.norm(points[:, right] - points[:, left], axis=-1)
 
 
 def noisy_landmarks(points: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ import torch
 from scipy import sparse
 
 from expportrait.head import Head
+from expportrait.points478 import EARS, FOREHEAD
 
 HAIR_RMS = (0.011, 0.0185)  # m, by person; 15 mm over all
 FACE_RMS = 0.002  # m
@@ -141,7 +142,7 @@ def rms(field: np.ndarray, weight: np.ndarray) -> float:
 
 def hair_field(g: Ground, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Hair (n,3) m and how much of a vertex is hair (n,): volume by style, locks some 40 mm apart, a parting."""
-    p, forehead, ear = g.points, g.landmarks[10], g.landmarks[454]
+    p, forehead, ear = g.points, g.landmarks[FOREHEAD], g.landmarks[EARS[1]]
     back = (forehead[2] - p[:, 2]) / (forehead[2] - ear[2])  # 0 at the forehead, 1 at the ears, 2 to 3 at the nape
     line = forehead[1] + random.uniform(-0.006, 0.008) - np.interp(back, [0, 0.5, 1, 2.4], [0, 0.012, 0.075, 0.12])
     grown = g.scalp * step(0, random.uniform(0.018, 0.03), p[:, 1] - line)

@@ -14,10 +14,11 @@ import torch
 from expportrait.demo.clip import draw, prepare
 from expportrait.demo.motion import CLIPS, LOOP, motion_of, turn, turn_angles
 from expportrait.demo.portrait import load_portrait
-from expportrait.demo.topology import oval, polygon_mask
+from expportrait.demo.topology import polygon_mask
 from expportrait.engine.record import content_key, source_key
 from expportrait.errors import UserError
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
+from expportrait.points478 import FACE_OVAL
 from expportrait.settings.config import Config
 from expportrait.stages import demo
 
@@ -115,7 +116,10 @@ def test_no_tear_shows_the_background_through_the_face(name):
     clip.animator.scene, before = green, clip.animator.scene
     try:
         for frame, points in clip.frames():
-            face = cv2.erode(polygon_mask(points[oval()], frame.shape[:2]).astype(np.uint8), np.ones((31, 31))) > 0
+            face = (
+                cv2.erode(polygon_mask(points[list(FACE_OVAL)], frame.shape[:2]).astype(np.uint8), np.ones((31, 31)))
+                > 0
+            )
             assert not (face & (frame[..., 1] > frame[..., 0] + 100.0)).any()
     finally:
         clip.animator.scene = before
@@ -161,7 +165,7 @@ def test_frames_are_the_same_bytes_every_time_also_at_another_size():
 
 def test_portraits_are_cut_out_along_hat_and_hair():
     portrait = load_portrait("hopper", 512)
-    face = polygon_mask(portrait.points[oval(), :2], portrait.alpha.shape).astype(np.uint8)
+    face = polygon_mask(portrait.points[list(FACE_OVAL), :2], portrait.alpha.shape).astype(np.uint8)
     assert portrait.alpha[cv2.erode(face, np.ones((21, 21))) > 0].min() == 1  # the oval itself runs beside the jaw
     corners = portrait.alpha[[5, 5, 200, 200], [5, 506, 20, 490]]
     assert (corners == 0).all()

@@ -9,18 +9,19 @@ from expportrait.demo.animate import close_lids, part_lips
 from expportrait.demo.cutout import fill
 from expportrait.demo.interior import Canvas
 from expportrait.demo.layers import CURVATURE, inflate, lift, project
-from expportrait.demo.topology import LIDS, LOWER_LIP, MESH_POINTS, UPPER_LIP, oval, polygon_mask, triangles
+from expportrait.demo.topology import LIDS, polygon_mask, triangles
+from expportrait.points478 import FACE_OVAL, LOWER_LIP_INNER, SKIN_POINTS, UPPER_LIP_INNER
 
 
 def test_the_face_mesh_has_four_edges_only():
     faces = triangles()
-    assert set(faces.ravel()) == set(range(MESH_POINTS))
+    assert set(faces.ravel()) == set(range(SKIN_POINTS))
     edges = Counter(edge for face in faces for edge in combinations(sorted(face.tolist()), 2))
     assert max(edges.values()) == 2
     border = {point for edge, count in edges.items() if count == 1 for point in edge}
-    holes = {point for upper, lower, _ in LIDS for point in (*upper, *lower)} | {*UPPER_LIP, *LOWER_LIP}
-    assert border == holes | set(oval().tolist())
-    assert len(faces) - len(edges) + MESH_POINTS == 1 - 3  # Euler: a disc with three holes
+    holes = {point for upper, lower, _ in LIDS for point in (*upper, *lower)} | {*UPPER_LIP_INNER, *LOWER_LIP_INNER}
+    assert border == holes | {*FACE_OVAL}
+    assert len(faces) - len(edges) + SKIN_POINTS == 1 - 3  # Euler: a disc with three holes
 
 
 def test_a_disc_becomes_a_ball():
@@ -82,9 +83,9 @@ def test_a_blink_closes_the_eyes_and_leaves_the_corners():
 
 def test_lips_never_cross():
     points = np.zeros((478, 3))
-    points[list(UPPER_LIP), 1], points[list(LOWER_LIP), 1] = -0.002, 0.001
+    points[list(UPPER_LIP_INNER), 1], points[list(LOWER_LIP_INNER), 1] = -0.002, 0.001
     part_lips(points)
-    assert (points[list(UPPER_LIP[1:-1]), 1] >= points[list(LOWER_LIP[1:-1]), 1]).all()
+    assert (points[list(UPPER_LIP_INNER[1:-1]), 1] >= points[list(LOWER_LIP_INNER[1:-1]), 1]).all()
 
 
 def test_polygon_mask_covers_the_polygon():

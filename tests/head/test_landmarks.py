@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from expportrait.estimators import head_landmarks
-from expportrait.head import REGIONS, Head, embedding
-from expportrait.head.embedding import closest, intersect
+from expportrait.head import REGIONS, Head, triangulation
 from expportrait.head.regions import signed_distance
 from expportrait.head.topology import clip, edges_of, subdivide
+from expportrait.head.triangulation import closest, intersect
 from expportrait.points478 import LEFT_EYELIDS, RIGHT_EYELIDS
 
 
@@ -41,7 +41,7 @@ def test_inner_lips_follow_their_own_lip(head):
     rest = torch.zeros(2, head.n_expression)
     points = head.pose(head.landmarks, torch.zeros(head.n_shape), rest, pose, torch.zeros(2, 3))
     drop = 1000 * (points[0] - points[1])[:, 1]
-    assert (drop[embedding.INNER_LOWER] > 4).all() and (drop[embedding.INNER_UPPER] < 4).all()
+    assert (drop[triangulation.INNER_LOWER] > 4).all() and (drop[triangulation.INNER_UPPER] < 4).all()
 
 
 def test_landmark_faces_and_surface_agree(head):

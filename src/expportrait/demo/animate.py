@@ -9,10 +9,11 @@ import torch
 from expportrait.demo.interior import Canvas, Eye, Mouth, build_eyes, build_mouth
 from expportrait.demo.layers import Scene, project
 from expportrait.demo.motion import GAZE, UNIT_NAMES, Motion, turn
-from expportrait.demo.topology import IRISES, LIDS, LOWER_LIP, LOWER_RED, MESH_POINTS, UPPER_LIP, UPPER_RED, oval
+from expportrait.demo.topology import LIDS, LOWER_RED, UPPER_RED
 from expportrait.fit.parameters import HeadParameters
 from expportrait.head import JOINTS, Head
 from expportrait.head.rotation import axis_angle_to_matrix
+from expportrait.points478 import FACE_OVAL, LEFT_IRIS, LOWER_LIP_INNER, RIGHT_IRIS, SKIN_POINTS, UPPER_LIP_INNER
 from expportrait.render import face_ids
 
 SUPERSAMPLING = 2
@@ -38,7 +39,7 @@ def expression_shifts(head: Head, fit: HeadParameters, motion: Motion) -> np.nda
     rest = head.pose(head.landmarks, fit.shape, fit.expression, fit.matrices(), fit.translation())
     shifts = (moved - rest).double().numpy()
     # On a closed mouth the inner edges of both lips are one line, and a landmark may sit on the head's other lip.
-    for edge, red in ((UPPER_LIP, UPPER_RED), (LOWER_LIP, LOWER_RED)):
+    for edge, red in ((UPPER_LIP_INNER, UPPER_RED), (LOWER_LIP_INNER, LOWER_RED)):
         shifts[:, edge] = shifts[:, red]
     return shifts
 
@@ -54,7 +55,7 @@ def close_lids(points: np.ndarray, rest: np.ndarray, blink: float) -> None:
 
 def part_lips(points: np.ndarray) -> None:
     """Where the lower lip's inner edge lies above the upper one's, let both meet half way; in place, (478,3)."""
-    upper, lower = list(UPPER_LIP[1:-1]), list(LOWER_LIP[1:-1])
+    upper, lower = list(UPPER_LIP_INNER[1:-1]), list(LOWER_LIP_INNER[1:-1])
     crossed = (points[upper, 1] < points[lower, 1])[:, None]
     middle = (points[upper] + points[lower]) / 2
     points[upper] = np.where(crossed, middle, points[upper])
@@ -85,7 +86,7 @@ class Animator:
         points = scene.points + shift
         close_lids(points, scene.points, blink)
         part_lips(points)
-        for iris in IRISES:
+        for iris in (RIGHT_IRIS, LEFT_IRIS):
             points[list(iris)] = scene.points[list(iris)] + GAZE * np.array([*gaze, 0.0])
         rotation = turn(*angles)
         truth, skull = (
@@ -117,9 +118,9 @@ class Animator:
 
     def _turned(self, points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
         """All vertices (V,3) m for moved landmarks (478,3) and a head turn (3,3), which fades out down the neck."""
-        scene, ring = self.scene, oval()
-        sheet = scene.vertices[MESH_POINTS:] + scene.oval_share @ (points[ring] - scene.points[ring])
-        vertices = np.concatenate([points[:MESH_POINTS], sheet]) - scene.pivot
+        scene, ring = self.scene, list(FACE_OVAL)
+        sheet = scene.vertices[SKIN_POINTS:] + scene.oval_share @ (points[ring] - scene.points[ring])
+        vertices = np.concatenate([points[:SKIN_POINTS], sheet]) - scene.pivot
         axis, _ = cv2.Rodrigues(rotation)
         turns = axis_angle_to_matrix(torch.from_numpy(scene.head_share[:, None] * axis[:, 0])).numpy()
         return (turns @ vertices[:, :, None])[:, :, 0] + scene.pivot

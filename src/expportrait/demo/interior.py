@@ -10,7 +10,8 @@ import numpy as np
 
 from expportrait.demo.cutout import fill
 from expportrait.demo.layers import Scene
-from expportrait.demo.topology import IRISES, LIDS, LOWER_LIP, UPPER_LIP, polygon_mask
+from expportrait.demo.topology import LIDS, polygon_mask
+from expportrait.points478 import LEFT_IRIS, LOWER_LIP_INNER, RIGHT_IRIS, UPPER_LIP_INNER
 
 FINE = 2  # patch pixels a portrait pixel
 SPILL = 4  # px of the canvas painted around a hole, so that no seam shows at the edge of the face mesh
@@ -104,7 +105,7 @@ class Eye:
 def build_eyes(scene: Scene, pixels: np.ndarray) -> list[Eye]:
     """Both eyes of a portrait with landmarks ``pixels`` (478,2)."""
     eyes = []
-    for (upper, lower, _), ring in zip(LIDS, IRISES, strict=True):
+    for (upper, lower, _), ring in zip(LIDS, (RIGHT_IRIS, LEFT_IRIS), strict=True):
         patch = Patch.around(scene, pixels, [*upper, *lower[-2:0:-1]], (0.04, 0))
         image = patch.cut(scene.image)
         inside = cv2.erode(polygon_mask(patch.rest, patch.shape).astype(np.uint8), np.ones((3, 3))) > 0
@@ -139,7 +140,7 @@ class Mouth:
         """Paint the mouth behind the lips of ``points`` (478,2) px; ``skull`` as in `Eye.paint`."""
         transform = self.patch.transform(skull)
         back = cv2.invertAffineTransform(transform)
-        upper, lower = (points[list(lip)] @ back[:, :2].T + back[:, 2] for lip in (UPPER_LIP, LOWER_LIP))
+        upper, lower = (points[list(lip)] @ back[:, :2].T + back[:, 2] for lip in (UPPER_LIP_INNER, LOWER_LIP_INNER))
         opening = polygon_mask(np.concatenate([upper, lower[-2:0:-1]]), self.patch.shape)
         depth = cv2.distanceTransform(opening.astype(np.uint8), cv2.DIST_L2, 5) / (0.03 * self.face_height)
         light = cv2.GaussianBlur(0.45 + 0.55 * np.clip(depth, 0, 1), (0, 0), 0.01 * self.face_height)[..., None]
@@ -159,12 +160,12 @@ class Mouth:
 
 def build_mouth(scene: Scene, pixels: np.ndarray) -> Mouth:
     """The mouth of a portrait with landmarks ``pixels`` (478,2); teeth are drawn where the photo shows none."""
-    patch = Patch.around(scene, pixels, [*UPPER_LIP, *LOWER_LIP[-2:0:-1]], (0.09, 0.16))
+    patch = Patch.around(scene, pixels, [*UPPER_LIP_INNER, *LOWER_LIP_INNER[-2:0:-1]], (0.09, 0.16))
     height = scene.face_height * FINE
     photo = patch.cut(scene.image)
-    gap = np.linalg.norm(pixels[UPPER_LIP[5]] - pixels[LOWER_LIP[5]])
+    gap = np.linalg.norm(pixels[UPPER_LIP_INNER[5]] - pixels[LOWER_LIP_INNER[5]])
     if gap < OPEN_GAP * scene.face_height:
-        return Mouth(patch, photo, *draw_teeth(patch.shape, patch.rest[: len(UPPER_LIP)], height), True, height)
+        return Mouth(patch, photo, *draw_teeth(patch.shape, patch.rest[: len(UPPER_LIP_INNER)], height), True, height)
     inner = cv2.erode(polygon_mask(patch.rest, patch.shape).astype(np.uint8), np.ones((3, 3)))
     teeth = fill(photo, inner.astype(np.float32))
     # The upper lip may rise over them, so they go on above it; below, they reach the resting lip without a gap.

@@ -14,7 +14,8 @@ from scipy.spatial import Delaunay, cKDTree
 
 from expportrait.demo.cutout import bare_lids, behind, own_colour
 from expportrait.demo.portrait import REFERENCE_SIZE, Portrait
-from expportrait.demo.topology import CHIN, EARS, FOREHEAD, MESH_POINTS, UPPER_LIP, oval, polygon_mask, triangles
+from expportrait.demo.topology import polygon_mask, triangles
+from expportrait.points478 import CHIN, EARS, FACE_OVAL, FOREHEAD, SKIN_POINTS, UPPER_LIP_INNER
 
 CURVATURE = 3.2  # -Laplacian of the squared height; a ball has 4
 COARSE = 4  # px: the step at which the heights are solved
@@ -93,11 +94,11 @@ def depth_sheet(portrait: Portrait, depth: np.ndarray, base: float, focal: float
     """(S,S) m: height of the person over the plane at depth ``base``, from the outline and the depths (468,) m of the
     face's landmarks."""
     size = len(portrait.image)
-    points = portrait.points[:MESH_POINTS, :2]
+    points = portrait.points[:SKIN_POINTS, :2]
     small = (size // COARSE, size // COARSE)
     centres = (np.mgrid[: small[0], : small[1]][::-1].transpose(1, 2, 0) + 0.5) * COARSE
     face = LinearNDInterpolator(points, base - depth)(centres)
-    known = polygon_mask(points[oval()] / COARSE, small) & ~np.isnan(face)
+    known = polygon_mask(points[list(FACE_OVAL)] / COARSE, small) & ~np.isnan(face)
     inside = cv2.resize(portrait.alpha, small, interpolation=cv2.INTER_AREA) > 0.5
     height = inflate(inside | known, known, np.nan_to_num(face), COARSE * base / focal)
     height = cv2.resize(height, (size, size), interpolation=cv2.INTER_LINEAR)
@@ -124,8 +125,8 @@ def head_share_of(portrait: Portrait, grid: np.ndarray, face_height: float) -> n
     """(n,) 1 at grid points (n,2) px on head and hair, fading to 0 down the neck and towards the shoulders."""
     points = portrait.points[:, :2]
     head = portrait.alpha > 0.5
-    head[int(points[UPPER_LIP[5], 1]) :] = False  # below the mouth only the face itself
-    head |= polygon_mask(points[oval()], head.shape)
+    head[int(points[UPPER_LIP_INNER[5], 1]) :] = False  # below the mouth only the face itself
+    head |= polygon_mask(points[list(FACE_OVAL)], head.shape)
     stretch = np.array([1 / SIDEWAYS, 1.0])
     nearest = cKDTree((np.argwhere(head)[::3, ::-1] + 0.5) * stretch)
     return 1 - smoothstep(nearest.query(grid * stretch)[0] / (FALLOFF * face_height))
@@ -138,15 +139,15 @@ def build_scene(portrait: Portrait, fitted: np.ndarray, focal: float) -> Scene:
     points = lift(pixels, depth, focal, size)
     face_height = float(np.linalg.norm(pixels[FOREHEAD] - pixels[CHIN]))
     base = float(depth[list(EARS)].mean())
-    height = depth_sheet(portrait, depth[:MESH_POINTS], base, focal)
+    height = depth_sheet(portrait, depth[:SKIN_POINTS], base, focal)
 
-    ring = oval()
+    ring = list(FACE_OVAL)
     grid, sheet = sheet_grid(pixels[ring], size)
-    sheet = np.concatenate([ring, MESH_POINTS + np.arange(len(grid))])[sheet]
+    sheet = np.concatenate([ring, SKIN_POINTS + np.arange(len(grid))])[sheet]
     at = grid.clip(0, size - 1).astype(int)
-    vertices = np.concatenate([points[:MESH_POINTS], lift(grid, base - height[at[:, 1], at[:, 0]], focal, size)])
-    texture_points = np.concatenate([pixels[:MESH_POINTS], grid])
-    head_share = np.concatenate([np.ones(MESH_POINTS), head_share_of(portrait, grid, face_height)])
+    vertices = np.concatenate([points[:SKIN_POINTS], lift(grid, base - height[at[:, 1], at[:, 0]], focal, size)])
+    texture_points = np.concatenate([pixels[:SKIN_POINTS], grid])
+    head_share = np.concatenate([np.ones(SKIN_POINTS), head_share_of(portrait, grid, face_height)])
     gap = np.linalg.norm(grid[:, None] - pixels[ring], axis=-1)
     oval_share = gap**-3.0 / (gap**-3.0).sum(1, keepdims=True)
     oval_share *= np.exp(-((gap.min(1, keepdims=True) / (EXPRESSION_REACH * face_height)) ** 2))

@@ -8,8 +8,9 @@ import numpy as np
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.head import Head
 from expportrait.head.convert_makehuman import convert
-from expportrait.head.embedding import Embedding, embed, write_cache
+from expportrait.head.embedding import Embedding, write_cache
 from expportrait.head.layout import add_landmarks
+from expportrait.head.triangulation import embed
 
 
 def load_head(

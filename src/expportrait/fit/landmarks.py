@@ -13,15 +13,10 @@ from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.priors import numbers, prior_energies, temporal_energies
 from expportrait.head import Head
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd
+from expportrait.points478 import EYELIDS, IRISES, LIPS, OUTER_EYES
 from expportrait.settings.config import Proxy
 
-OUTER_EYES = (33, 263)  # MediaPipe's outer eye corners: their 3D-fitted distance is the unit of landmark errors
 ROBUST = 0.01  # Charbonnier scale of eq. (5), in inter-ocular distances
-IRISES = list(range(468, 478))
-LIDS = [33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173]
-LIDS += [263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398]
-LIPS = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409]
-LIPS += [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415]
 LOST = 0.05  # of a frame's usual weight, where no face was found: its points go straight from neighbour to neighbour
 OVAL_WEIGHT = 0.15  # the face oval slides along the cheek as the head turns
 BLOCK = 64  # frames whose gradients are in memory at a time
@@ -49,7 +44,7 @@ def point_weights(head: Head, points: Tensor, confidence: Tensor, s: Proxy) -> T
         weights[lost] = LOST * weights[~lost].mean(0)
     weights[:, head.landmark_oval] *= OVAL_WEIGHT
     weights[:, IRISES] *= s.iris_weight
-    weights[:, LIDS] *= s.lid_weight
+    weights[:, EYELIDS] *= s.lid_weight
     weights[:, LIPS] *= s.lip_weight
     left, right = points[:, 454, :2], points[:, 234, :2]  # the oval beside either ear
     nose = points[:, 1, :2]

@@ -3,7 +3,6 @@
 Key table of the format: ``docs/head.md``.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from expportrait.errors import UserError
+from expportrait.files import sha256
 
 OPEN_HEAD = Path(__file__).with_name("open_head.npz")
 SMPLX_JOINTS = 55
@@ -96,11 +96,6 @@ class BodyModel:
     landmarks: dict[str, np.ndarray] = field(default_factory=dict)  # the arrays of embedding.Embedding
 
 
-def digest(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def read_model(file: Path | None, shape_components: int, expression_components: int) -> BodyModel:
     """A user's SMPL-X file, or the open head where ``file`` is None; at most that many components, fewer if it has
     fewer. Raises UserError for a file that is not SMPL-X."""
@@ -163,7 +158,7 @@ def read_smplx(file: Path, shape_components: int, expression_components: int) ->
         pose_basis=pose if pose.any() else None,
         joint_regressor=sparse.csr_matrix(regressor).astype(np.float64),
         weights=np.asarray(arrays["weights"], np.float32),
-        sha256=digest(file),
+        sha256=sha256(file),
         **own_keys(archive),
     )
 
@@ -254,6 +249,6 @@ def unpack_open_head(file: Path, shape_components: int, expression_components: i
         pose_basis=None,
         joint_regressor=regressor,
         weights=weights / weights.sum(1, keepdims=True),
-        sha256=digest(file),
+        sha256=sha256(file),
         **own_keys(packed),
     )

@@ -14,6 +14,7 @@ from expportrait.head import regions as regions_of
 from expportrait.head import topology
 from expportrait.head.embedding import Embedding, read_cache
 from expportrait.head.layout import NECK, PARENTS, PARTS, BodyModel, read_model
+from expportrait.points478 import FACE_OVAL
 
 JOINTS = (
     "global",
@@ -148,7 +149,7 @@ class Head:
 
     JOINTS = JOINTS
     REGIONS = regions_of.REGIONS
-    landmark_oval = regions_of.FACE_OVAL
+    landmark_oval = FACE_OVAL
 
     @classmethod
     def load(

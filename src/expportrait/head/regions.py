@@ -5,53 +5,19 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from expportrait.head import topology
+from expportrait.points478 import (
+    EARS,
+    EYELIDS,
+    FACE_OVAL,
+    INNER_LIPS,
+    LEFT_EYELIDS,
+    NOSE_TIP,
+    OUTER_LIPS,
+    RIGHT_EYELIDS,
+)
 
 REGIONS = ("face", "lips", "scalp", "neck", "body", "eye", "teeth", "tongue", "mouth")
 """``mouth``: skin that never shows, the mouth's inside and the eye sockets."""
-
-# Contours of MediaPipe's face mesh, each a closed loop. Right and left are the subject's.
-FACE_OVAL = (
-    10,
-    338,
-    297,
-    332,
-    284,
-    251,
-    389,
-    356,
-    454,
-    323,
-    361,
-    288,
-    397,
-    365,
-    379,
-    378,
-    400,
-    377,
-    152,
-    148,
-    176,
-    149,
-    150,
-    136,
-    172,
-    58,
-    132,
-    93,
-    234,
-    127,
-    162,
-    21,
-    54,
-    103,
-    67,
-    109,
-)
-OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
-INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
-RIGHT_EYELIDS = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
-LEFT_EYELIDS = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
 
 OVAL_FADE = (-0.015, 0.005)  # m: m_d rises from 0 to 1 from 15 mm outside the face oval to 5 mm inside it
 LID_FADE = (0.002, 0.007)  # m: no offset within 2 mm of the eye opening, so that lids are not pushed through eyeballs
@@ -86,7 +52,7 @@ def find(
     from_oval = signed_distance(flat, flat_landmarks[list(FACE_OVAL)])
     facial = smoothstep(*OVAL_FADE, from_oval) * skin
     lids = np.maximum(*(signed_distance(flat, flat_landmarks[list(loop)]) for loop in (RIGHT_EYELIDS, LEFT_EYELIDS)))
-    openings = landmarks[list(INNER_LIPS + RIGHT_EYELIDS + LEFT_EYELIDS)]
+    openings = landmarks[list(INNER_LIPS + EYELIDS)]
     hidden = pockets(template, faces, skin & ~visible, openings)
     free = skin * smoothstep(*LID_FADE, -lids) * (1 - soften(hidden, faces))
 
@@ -107,7 +73,8 @@ def find(
 def unroll(points: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points and landmarks on a plane (n,2), (478,2), in metres: the azimuthal equidistant map about the +z axis
     through a centre between the ears, scaled by the face's mean radius."""
-    centre = np.array([landmarks[[234, 454], 0].mean(), landmarks[4, 1], landmarks[[234, 454], 2].mean() - 0.02])
+    ears = landmarks[list(EARS)]
+    centre = np.array([ears[:, 0].mean(), landmarks[NOSE_TIP, 1], ears[:, 2].mean() - 0.02])
     radius = np.linalg.norm(landmarks[list(FACE_OVAL)] - centre, axis=1).mean()
 
     def flatten(x: np.ndarray) -> np.ndarray:

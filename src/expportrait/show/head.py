@@ -11,8 +11,9 @@ from torch import Tensor
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.head import Head, topology
-from expportrait.head.embedding import DISTANCE, FOCAL, IRIS, SIZE, centre_of, photograph
 from expportrait.head.smplx import rotations
+from expportrait.head.triangulation import DISTANCE, FOCAL, SIZE, centre_of, photograph
+from expportrait.points478 import CHIN, FOREHEAD, LEFT_IRIS, NOSE_TIP, RIGHT_IRIS
 from expportrait.render import Camera, render
 from expportrait.render.picture import shade_image, turntable
 from expportrait.show import panels
@@ -20,7 +21,6 @@ from expportrait.show.proxy import COLOURS
 from expportrait.show.sheet import Sheet
 
 JAW, LEFT_EYE, RIGHT_EYE = 3, 4, 5  # of Head.JOINTS
-NOSE, CHIN, FOREHEAD = 4, 152, 10  # MediaPipe's landmarks
 TILE = 360  # px
 TURNS = (-90, -45, 0, 45, 90, 180)  # degrees
 
@@ -66,10 +66,10 @@ def _anatomy(head: Head) -> list[Finding]:
     apart = 1000 * float((left - right).norm())
     tall = 1000 * float((points[FOREHEAD] - points[CHIN]).norm())
     middle = (left + right) / 2
-    ahead = 1000 * float(points[NOSE, 2] - middle[2])
+    ahead = 1000 * float(points[NOSE_TIP, 2] - middle[2])
     jaw = joints[JAW]
     off = [1000 * float((points[list(iris), :2].mean(0) - eye[:2]).norm())
-           for iris, eye in ((IRIS[5:], left), (IRIS[:5], right))]  # fmt: skip
+           for iris, eye in ((list(LEFT_IRIS), left), (list(RIGHT_IRIS), right))]  # fmt: skip
     widest = float((head.dense.weights.sum(1) - 1).abs().max())
     return [
         Finding("eye joints", f"{apart:.0f} mm apart", 50 < apart < 80),
@@ -95,7 +95,7 @@ def _landmarks(head: Head) -> list[Finding]:
     centre = torch.from_numpy(centre_of(head)).float()
     posed = head.landmarks.template - centre - torch.tensor([0.0, 0.0, DISTANCE])
     drawn = Camera(FOCAL, SIZE / 2, SIZE / 2, SIZE, SIZE).project(posed).numpy()
-    eyes = np.linalg.norm(drawn[IRIS[:5]].mean(0) - drawn[IRIS[5:]].mean(0))
+    eyes = np.linalg.norm(drawn[list(RIGHT_IRIS)].mean(0) - drawn[list(LEFT_IRIS)].mean(0))
     error = float(np.linalg.norm(drawn - seen[0, :, :2], axis=1).mean() / eyes)
     return [Finding("landmarks", f"478, off by {error:.1%} of the eyes' distance from the front", error < 0.05)]
 

@@ -15,12 +15,12 @@ from torch import Tensor
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.store import FittedHead, load_proxy
 from expportrait.head import Head
+from expportrait.points478 import SKIN_POINTS
 from expportrait.render import Camera, render
 from expportrait.render.picture import shade_image, turntable
 from expportrait.settings.config import HeadSettings
 from expportrait.store import Store
 
-IRISES = slice(468, 478)
 TURN = 40.0  # degrees to either side of the front
 ERROR_TOP = 45.0  # degrees, the end of the error's colours
 ONE_SIDED = 110  # grey
@@ -55,7 +55,7 @@ def landmarks(frame: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
     image = resize(frame, size)
     for number, (x, y) in enumerate(points[:, :2] * scale):
         if math.isfinite(x + y):
-            colour = (255, 196, 0) if number >= IRISES.start else (60, 240, 150)
+            colour = (255, 196, 0) if number >= SKIN_POINTS else (60, 240, 150)
             # drawn in 1/16 px; the centre of pixel 0 is at 0.5 here, at 0 there
             centre = (round((x - 0.5) * 16), round((y - 0.5) * 16))
             cv2.circle(image, centre, round(size / 400 * 16), colour, -1, cv2.LINE_AA, shift=4)
