@@ -13,7 +13,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.fit.make import make_truth
+from benchmarks.made_heads import make_truth
 
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.landmarks import fit_landmarks

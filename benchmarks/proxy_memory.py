@@ -31,7 +31,7 @@ PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
 
 def write_stores(results: Path, frames: int) -> None:
     """The parents of the stage, ``frames`` long."""
-    from tests.fit.make import make_truth
+    from benchmarks.made_heads import make_truth
 
     from expportrait.estimators.head_landmarks import load_head
 

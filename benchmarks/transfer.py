@@ -1,6 +1,6 @@
 """Transfer against copying, where the truth is known: ``python benchmarks/transfer.py``.
 
-24 random heads whose wrinkles follow each face's own geometry (tests/transfer/make.py); 20 of them train, the other 4
+24 random heads whose wrinkles follow each face's own geometry (made_people.py); 20 of them train, the other 4
 are driven by them. Mean error of the mean-free offsets, mm, and the seconds of training.
 """
 
@@ -13,8 +13,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.transfer import make
-
+from benchmarks import made_people as make
 from expportrait.fit.store import load_proxy
 from expportrait.head import Head
 from expportrait.store import Store

@@ -1,9 +1,9 @@
 import pytest
 import torch
+from benchmarks.made_heads import Truth, make_truth
 
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.head import Head
-from tests.fit.make import Truth, make_truth
 
 
 @pytest.fixture(scope="session")

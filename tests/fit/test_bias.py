@@ -1,5 +1,6 @@
 import torch
 import torch.nn.functional as F
+from benchmarks.made_heads import Truth
 
 from expportrait.fit.bias import NormalBias, unbiased
 from expportrait.fit.proxy import ProxyFitter
@@ -7,7 +8,6 @@ from expportrait.fit.targets import Targets
 from expportrait.head import Head
 from expportrait.render import render
 from expportrait.settings.config import Proxy
-from tests.fit.make import Truth
 
 QUICK = Proxy(coarse_size=64, fine_size=128, dynamic_passes=0, final_passes=0)
 REACH = 0.05  # m

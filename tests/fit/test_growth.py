@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from benchmarks.made_heads import Truth
 from scipy import sparse
 
 from expportrait.fit.growth import closed, ears, grow
 from expportrait.fit.targets import StoredTargets, TargetFile, Targets, target_files
 from expportrait.head import Head
 from expportrait.store import Store, StoreWriter
-from tests.fit.make import Truth
 
 
 def test_an_ear_is_held_with_its_hollow(head: Head) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from benchmarks.made_heads import Truth, make_truth, mirrored_truth, mirrored_vertices
 
 from expportrait.estimators.geometry.embedded.estimator import EmbeddedEstimator
 from expportrait.fit.bias import NormalBias
@@ -13,7 +14,6 @@ from expportrait.fit.targets import TargetFile, Targets, target_files
 from expportrait.head import Head
 from expportrait.render import render, vertex_normals
 from expportrait.settings.config import Proxy
-from tests.fit.make import Truth, make_truth, mirrored_truth, mirrored_vertices
 
 QUICK = Proxy(coarse_size=64, fine_size=128, min_steps=5)
 FRAMES = 5

@@ -1,10 +1,10 @@
 import torch
+from benchmarks.made_heads import Truth, make_truth
 
 from expportrait.fit.landmarks import fit_landmarks, interocular, landmark_error
 from expportrait.fit.parameters import HeadParameters
 from expportrait.head import Head
 from expportrait.settings.config import Proxy
-from tests.fit.make import Truth, make_truth
 
 
 def projected(head: Head, p: HeadParameters) -> torch.Tensor:

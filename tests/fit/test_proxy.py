@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from benchmarks.made_heads import Truth, make_truth
 
 from expportrait.errors import ClipError
 from expportrait.fit.clip_model import hem
@@ -18,7 +19,6 @@ from expportrait.head import Head
 from expportrait.head.smplx import to_smplx
 from expportrait.settings.config import Proxy
 from expportrait.store import Store, StoreWriter
-from tests.fit.make import Truth, make_truth
 
 COARSE = ("landmark", "depth", "focal")  # weights of the same terms in Gauss-Newton's stages
 QUICK = Proxy(coarse_size=64, fine_size=128, min_steps=5)

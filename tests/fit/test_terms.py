@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from benchmarks.made_heads import Truth
 
 from expportrait.fit.coarse_equations import CoarseEquations
 from expportrait.fit.integrate import Integrator, System
@@ -16,7 +17,6 @@ from expportrait.fit.store import TERMS
 from expportrait.head import Head
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_sixd, sixd_to_matrix
 from expportrait.settings.config import Proxy
-from tests.fit.make import Truth
 
 FRAMES, SIZE = 6, 128
 OF_COARSE = [

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from benchmarks.made_heads import Truth, make_truth
 
 from expportrait.errors import ClipError
 from expportrait.fit.landmarks import fit_landmarks
@@ -13,7 +14,6 @@ from expportrait.head import Head
 from expportrait.render import render
 from expportrait.settings.config import Proxy
 from expportrait.store import Store, StoreWriter
-from tests.fit.make import Truth, make_truth
 
 FRAMES, FAR, SAID = 17, 80.0, 35.0
 FLAT = 1.5  # the detector's depth is flatter by this

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from benchmarks.made_heads import make_truth
 from typer.testing import CliRunner
 
 from expportrait.engine.stage import run
@@ -19,7 +20,6 @@ from expportrait.show.head_commands import check, info
 from expportrait.show.proxy import show_proxy
 from expportrait.stages import control, proxy
 from expportrait.store import Store, StoreWriter, encode_normals
-from tests.fit.make import make_truth
 from tests.head.real_sizes import EYEBALL, FACES, SKIN, VERTICES
 
 SIZE, FRAMES = 96, 3

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import made_people as make
 from expportrait.engine.record import write_json
 from expportrait.engine.stage import run as run_stage
 from expportrait.fit.store import Offsets
@@ -9,7 +10,6 @@ from expportrait.head import Head
 from expportrait.manifest.pairs import read_pairs
 from expportrait.stages import control, drive, transfer
 from expportrait.store import Store
-from tests.transfer import make
 
 torch.set_num_threads(1)
 PEOPLE = {"ann-1": ("ann", "test"), "bob-1": ("bob", "train")}

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
+from benchmarks import made_people as make
 from expportrait.head import Head
-
-from . import make
 
 torch.set_num_threads(1)
 

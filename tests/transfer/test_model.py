@@ -3,12 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmarks import made_people as make
 from expportrait.errors import UserError
 from expportrait.transfer.data import Batch, FittedClips
 from expportrait.transfer.model import Transfer, TransferConfig, face_rows, motion_of, vertex_features
 from expportrait.transfer.train import losses, mean_free
-
-from . import make
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks import made_people as make
 from expportrait.engine.heartbeat import read_heartbeat
 from expportrait.errors import UserError
 from expportrait.fit.store import load_proxy
@@ -17,8 +18,6 @@ from expportrait.transfer.data import FittedClips
 from expportrait.transfer.drive import motion, transferred
 from expportrait.transfer.model import Transfer
 from expportrait.transfer.train import evaluate, mean_free, train
-
-from . import make
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +104,7 @@ def test_a_gradient_that_is_lost_at_a_saving_step_is_not_kept(fitted, head, tmp_
 RUN = """
 import sys, torch
 from pathlib import Path
-from tests.transfer import make
+from benchmarks import made_people as make
 from expportrait.fit.store import load_proxy
 from expportrait.stages import transfer
 torch.set_num_threads(1)
