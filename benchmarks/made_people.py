@@ -9,7 +9,7 @@ from expportrait.fit.store import load_proxy
 from expportrait.head import Head
 from expportrait.manifest.clips import Row
 from expportrait.render import render, vertex_normals
-from expportrait.rng import dice
+from expportrait.rng import random_generator
 from expportrait.settings.config import Config
 from expportrait.store import Store, StoreWriter, encode_normals
 from expportrait.transfer.model import face_rows
@@ -48,10 +48,10 @@ def rule(head: Head, neutral: torch.Tensor, expression: torch.Tensor) -> torch.T
 
 def proxy_store(results: Path, head: Head, clip: str, frames: int = FRAMES, key: str = "") -> None:
     """A person and a motion that depend on the clip's name alone."""
-    rng = dice(0, "transfer", "person", clip.split("-")[0])
+    rng = random_generator(0, "transfer", "person", clip.split("-")[0])
     shape = 0.8 * torch.randn(head.n_shape, generator=rng) * (torch.arange(head.n_shape) < 10)
     static = 1e-3 * torch.randn(3, generator=rng) * head.static_mask(1.0)[:, None]
-    rng = dice(0, "transfer", "motion", clip)
+    rng = random_generator(0, "transfer", "motion", clip)
     t = torch.arange(frames)[:, None] / 8
     expression = torch.sin(t + 6 * torch.rand(head.n_expression, generator=rng)) * (torch.arange(head.n_expression) < 2)
     pose = torch.zeros(frames, 10, 3)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from expportrait.demo.clip import draw, prepare
-from expportrait.demo.motion import CLIPS, LOOP, motion_of, turn, turn_angles
+from expportrait.demo.motion import CLIPS, LOOP, motion_of, turn
 from expportrait.demo.portrait import load_portrait
 from expportrait.demo.topology import polygon_mask
 from expportrait.engine.record import content_key, source_key
@@ -21,6 +21,7 @@ from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.points478 import FACE_OVAL
 from expportrait.settings.config import Config
 from expportrait.stages import demo
+from tests.demo.angles import turn_angles
 
 RIGID = [33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 45, 275, 10, 127, 356, 234, 454]  # move with the skull alone
 ROOT = Path(__file__).parents[2]

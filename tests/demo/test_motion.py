@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from expportrait.demo.motion import CLIPS, FPS, LOOP, eyelids, motion_of, turn, turn_angles
+from expportrait.demo.motion import CLIPS, FPS, LOOP, eyelids, motion_of, turn
+from tests.demo.angles import turn_angles
 
 FRAMES = np.arange(round(LOOP * FPS)) / FPS
 

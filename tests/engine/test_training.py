@@ -8,7 +8,7 @@ from torch import nn
 
 from expportrait.engine.training import Course, descend, read_log
 from expportrait.errors import UserError
-from expportrait.rng import dice
+from expportrait.rng import random_generator
 
 STEPS = 8
 
@@ -22,7 +22,7 @@ def fresh():
 
 def samples(step, number=0, of=1):
     """A part of the step's eight samples, (8, 4): three inputs and what is to come out."""
-    inputs = torch.randn(8, 3, generator=dice(0, "test", step))
+    inputs = torch.randn(8, 3, generator=random_generator(0, "test", step))
     return torch.cat([inputs, inputs.sum(1, keepdim=True)], 1).chunk(of)[number]
 
 

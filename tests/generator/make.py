@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from expportrait.engine.stage import run
 from expportrait.manifest.clips import Row
@@ -81,3 +83,8 @@ def latent_stores(results: Path, settings: Config) -> list[Row]:
     index = run(latents.STAGE, rows, settings)
     assert {outcome.status for outcome in index.values()} == {"ok"}
     return rows
+
+
+def to_frames(video: Tensor) -> np.ndarray:
+    """(1, 3, T, H, W) in -1..1 to (T, H, W, 3) u8 RGB."""
+    return ((video[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()

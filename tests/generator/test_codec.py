@@ -16,13 +16,14 @@ from expportrait.generator.codec import (
     check_grid,
     load_codec,
     reference_frames,
-    to_frames,
     to_tensor,
     window_starts,
 )
 from expportrait.settings.config import Latents
 from expportrait.settings.files import read_config
 from expportrait.store.videocodec import FRAMES
+
+from . import make
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_linear_codec_gives_the_frames_back(panning, space, channels, expected):
     codec = LinearCodec(channels, 4, space)
     latents = codec.encode(to_tensor(panning))
     assert latents.shape == (1, channels, 3, 64 // space, 64 // space)
-    back = to_frames(codec.decode(latents))
+    back = make.to_frames(codec.decode(latents))
     assert back.shape == panning.shape
     assert psnr(back, panning) > expected
 

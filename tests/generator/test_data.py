@@ -8,7 +8,7 @@ from expportrait.errors import UserError
 from expportrait.generator.codec import resize
 from expportrait.generator.data import Windows, as_channels, control_maps, stored_maps, training_batch
 from expportrait.head import Head
-from expportrait.rng import dice
+from expportrait.rng import random_generator
 from expportrait.store import Store, StoreWriter
 
 from . import make
@@ -17,22 +17,24 @@ OPTIONS = {"shift": 3.0, "drop_reference": 0.0, "drop_control": 0.0, "drop_both"
 
 
 def draw(*what):
-    return torch.rand(4, generator=dice(*what)).tolist()
+    return torch.rand(4, generator=random_generator(*what)).tolist()
 
 
-def test_dice_repeat_and_no_two_choices_share_them():
+def test_random_numbers_repeat_and_no_two_choices_share_them():
     assert draw(0, "noise", 5, 1) == draw(0, "noise", 5, 1)
     drawn = [draw(*what) for what in ((0, "noise", 5, 1), (1, "noise", 5, 1), (0, "sigma", 5, 1), (0, "noise", 6, 1),
                                       (0, "noise", 5, 2), (0, "noise", 51), (0, "noise5", 1))]  # fmt: skip
     assert len({tuple(values) for values in drawn}) == len(drawn)
 
 
-def test_every_choice_of_a_step_has_dice_of_its_own(windows, monkeypatch):
-    thrown = []
-    monkeypatch.setattr("expportrait.generator.data.dice", lambda *what: thrown.append(what) or dice(*what))
+def test_every_choice_of_a_step_has_a_generator_of_its_own(windows, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "expportrait.generator.data.random_generator", lambda *what: drawn.append(what) or random_generator(*what)
+    )
     for step in range(3):
         training_batch(windows, 11, step, 2, **OPTIONS)
-    assert len(thrown) >= 3 * 2 * 4 and len(set(thrown)) == len(thrown)
+    assert len(drawn) >= 3 * 2 * 4 and len(set(drawn)) == len(drawn)
 
 
 def test_noise_is_not_the_data_of_another_draw(windows):
@@ -109,7 +111,7 @@ def test_a_batch_is_its_samples_one_beside_the_other(windows, prepared, monkeypa
     monkeypatch.setattr("expportrait.generator.data.CACHE_BYTES", cache)
     paths = [{clip: prepared / stage / f"{clip}.zarr" for clip in make.CLIPS} for stage in ("latents", "control")]
     some = Windows(*paths, windows.maps)
-    noises = [dice(0, "noise", 0, i) for i in range(3)]
+    noises = [random_generator(0, "noise", 0, i) for i in range(3)]
     batch = some.batch([4, 0, 4], torch.zeros(3), noises, [0, 1, 1], torch.ones(3, 2))
     for k, (index, reference) in enumerate(((4, 0), (0, 1), (4, 1))):
         latents, control, image, image_control, image_latent = windows.sample(index, reference)

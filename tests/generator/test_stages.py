@@ -13,7 +13,7 @@ from expportrait.engine.heartbeat import read_heartbeat
 from expportrait.engine.record import state
 from expportrait.engine.stage import run
 from expportrait.errors import UserError
-from expportrait.generator.codec import LinearCodec, resize, to_frames, to_tensor
+from expportrait.generator.codec import LinearCodec, resize, to_tensor
 from expportrait.manifest.clips import Row
 from expportrait.stages import generator, latents, reenact
 from expportrait.store import Store, StoreWriter
@@ -42,7 +42,7 @@ def test_latents_are_those_of_the_clips_windows(done):
         expected = codec.encode(to_tensor(frames[start : start + 5]))[0].numpy()
         np.testing.assert_allclose(store["windows"][i], expected, atol=1 / 128 + 1e-3)
     assert min(map(cv2.PSNR, store["reference_images"], frames[[0, 11]])) >= 45
-    back = to_frames(codec.decode(codec.encode(to_tensor(frames[:1]))))
+    back = make.to_frames(codec.decode(codec.encode(to_tensor(frames[:1]))))
     assert np.abs(back.astype(int) - frames[0]).mean() < 12
 
 

@@ -132,10 +132,3 @@ def turn(yaw: float, pitch: float, roll: float) -> np.ndarray:
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     return about_y @ about_x @ about_z
-
-
-def turn_angles(rotation: np.ndarray) -> tuple[float, float, float]:
-    """Yaw, pitch, roll in rad of a rotation (3,3): the inverse of `turn`."""
-    yaw = np.arctan2(rotation[0, 2], rotation[2, 2])
-    pitch = np.arcsin(np.clip(-rotation[1, 2], -1, 1))
-    return float(yaw), float(pitch), float(np.arctan2(rotation[1, 0], rotation[1, 1]))

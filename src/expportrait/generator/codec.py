@@ -78,11 +78,6 @@ def to_tensor(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
 
 
-def to_frames(video: Tensor) -> np.ndarray:
-    """(1, 3, T, H, W) in -1..1 to (T, H, W, 3) u8 RGB."""
-    return ((video[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
-
-
 class LinearCodec:
     """The strongest ``channels`` coefficients of a cosine transform of time x space x space blocks: needs no weights.
 

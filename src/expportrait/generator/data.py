@@ -19,7 +19,7 @@ from expportrait.errors import UserError
 from expportrait.generator.codec import resize
 from expportrait.generator.encoders import Condition
 from expportrait.head import Head
-from expportrait.rng import dice
+from expportrait.rng import random_generator
 from expportrait.store import Store, StoreError
 
 # Channels of each control map, in the order in which a model sees them.
@@ -265,10 +265,10 @@ def training_batch(
     for i in range(batch) if places is None else places:
         epoch, place = divmod(step * batch + i, n)
         indices.append(int(_order(seed, epoch, n)[place]))
-        sigmas.append(torch.rand((), generator=dice(seed, "sigma", step, i)))
-        noises.append(dice(seed, "noise", step, i))
-        references.append(int(torch.randint(1 << 30, (), generator=dice(seed, "reference", step, i))))
-        u = float(torch.rand((), generator=dice(seed, "drop", step, i)))
+        sigmas.append(torch.rand((), generator=random_generator(seed, "sigma", step, i)))
+        noises.append(random_generator(seed, "noise", step, i))
+        references.append(int(torch.randint(1 << 30, (), generator=random_generator(seed, "reference", step, i))))
+        u = float(torch.rand((), generator=random_generator(seed, "drop", step, i)))
         both, reference = drop_both, drop_both + drop_reference
         kept.append([float(not (u < both or reference <= u < reference + drop_control)), float(u >= reference)])
     return windows.batch(indices, shifted(torch.stack(sigmas), shift), noises, references, torch.tensor(kept))
@@ -276,4 +276,4 @@ def training_batch(
 
 @lru_cache(4)
 def _order(seed: int, epoch: int, n: int) -> Tensor:
-    return torch.randperm(n, generator=dice(seed, "order", epoch))
+    return torch.randperm(n, generator=random_generator(seed, "order", epoch))

@@ -18,9 +18,6 @@ class Condition:
     control_kept: Tensor  # (B,)
     reference_kept: Tensor  # (B,)
 
-    def to(self, device: str | torch.device) -> "Condition":
-        return Condition(**{name: value.to(device) for name, value in vars(self).items()})
-
 
 class PoseEncoder(nn.Module):
     """3D convolutions over the control video (B, in_channels, T, H, W) to (B, features, t, h, w).

@@ -11,7 +11,7 @@ from torch import Tensor
 from expportrait.generator.codec import Codec, window_starts
 from expportrait.generator.encoders import Condition
 from expportrait.generator.model import PortraitTransformer
-from expportrait.rng import dice
+from expportrait.rng import random_generator
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def generate(
         if maps.shape[1] < window:  # a clip shorter than a window: hold its last frame
             maps = torch.cat([maps, maps[:, -1:].expand(-1, window - maps.shape[1], -1, -1)], 1)
         given = Condition(maps[None].to(device), image[None], image_control[None], image_latent, one, one)
-        noise = torch.randn(shape, generator=dice(seed, "sample", start)).to(device)
+        noise = torch.randn(shape, generator=random_generator(seed, "sample", start)).to(device)
         video = codec.decode(sampler.latents(model, noise, given))[0].float().permute(1, 2, 3, 0).cpu().numpy()
         sums, weights, done = sums + video * weight, weights + weight, following - start
         yield np.rint((np.clip(sums[:done] / weights[:done], -1, 1) + 1) * 127.5).astype(np.uint8)

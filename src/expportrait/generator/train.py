@@ -13,7 +13,7 @@ from expportrait.engine.training import Course, descend, trainable
 from expportrait.errors import UserError
 from expportrait.generator.data import Batch, Windows, shifted, training_batch
 from expportrait.generator.model import PortraitTransformer
-from expportrait.rng import dice
+from expportrait.rng import random_generator
 from expportrait.settings.config import Generator
 
 WEIGHTS = {
@@ -135,11 +135,12 @@ def control_sensitivity(
         others = others or [i for i in range(n) if i != index]
         if not others:
             return {}
-        sigma = shifted(torch.rand(1, generator=dice(settings.seed, "sensitivity", k)), settings.shift)
-        noise = dice(settings.seed, "sensitivity noise", k)
+        sigma = shifted(torch.rand(1, generator=random_generator(settings.seed, "sensitivity", k)), settings.shift)
+        noise = random_generator(settings.seed, "sensitivity noise", k)
         batch = windows.batch([index], sigma, [noise], [0], torch.ones(1, 2)).to(device)
         right.append(float(flow_losses(model, batch, settings.loss_weight, settings.precision)))
-        other = others[int(torch.randint(len(others), (), generator=dice(settings.seed, "sensitivity other", k)))]
+        rng = random_generator(settings.seed, "sensitivity other", k)
+        other = others[int(torch.randint(len(others), (), generator=rng))]
         batch.control = {name: values[None].to(device) for name, values in windows.sample(other, 0)[1].items()}
         wrong.append(float(flow_losses(model, batch, settings.loss_weight, settings.precision)))
     means = sum(right) / len(right), sum(wrong) / len(wrong)

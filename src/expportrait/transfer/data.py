@@ -16,7 +16,7 @@ from torch import Tensor
 from expportrait.errors import ClipError, UserError
 from expportrait.fit.store import load_proxy
 from expportrait.head import Head
-from expportrait.rng import dice
+from expportrait.rng import random_generator
 from expportrait.settings.config import Transfer as Settings
 from expportrait.store import Store
 from expportrait.transfer.model import JAW, face_rows, motion_of, person_features, shared_features
@@ -93,13 +93,14 @@ class FittedClips:
         """The samples of a step; all clips come by once in an epoch, in another order each time."""
         count = min(s.clips, len(self.names))
         names = [self._name(step * count + i, s.seed) for i in range(count)]
-        vertices = torch.randperm(len(self.rows), generator=dice(s.seed, "transfer", "vertices", step))[: s.vertices]
+        rng = random_generator(s.seed, "transfer", "vertices", step)
+        vertices = torch.randperm(len(self.rows), generator=rng)[: s.vertices]
         parts = [self._sample(name, step, i, vertices, s) for i, name in enumerate(names)]
         motion, frames, features, target = (torch.stack(column) for column in zip(*parts, strict=True))
         return Batch(motion, frames, features, target, self.mask[vertices])
 
     def _sample(self, name: str, step: int, i: int, vertices: Tensor, s: Settings) -> tuple[Tensor, ...]:
-        clip, rng = self.clips[name], dice(s.seed, "transfer", "frames", step, i)
+        clip, rng = self.clips[name], random_generator(s.seed, "transfer", "frames", step, i)
         length = min(s.window, clip.frames)
         start = int(torch.randint(clip.frames - length + 1, (), generator=rng))
         pairs = torch.randint(length - 1, (s.frames // 2,), generator=rng)
@@ -111,4 +112,5 @@ class FittedClips:
 
     def _name(self, count: int, seed: int) -> str:
         epoch, place = divmod(count, len(self.names))
-        return self.names[int(torch.randperm(len(self.names), generator=dice(seed, "transfer", "order", epoch))[place])]
+        rng = random_generator(seed, "transfer", "order", epoch)
+        return self.names[int(torch.randperm(len(self.names), generator=rng)[place])]
