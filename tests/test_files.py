@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from expportrait.engine.stage import Stage, run
+from expportrait.engine.loop import run
+from expportrait.engine.stage import Stage
 from expportrait.errors import MachineFault
 from expportrait.files import replace_file, temporary_file
 from expportrait.fit.frames import FrameFile

@@ -73,8 +73,7 @@ def load_estimator(name: str, head: HeadSettings, settings: GeometrySettings, de
         from expportrait.estimators.embedded import EmbeddedEstimator
         from expportrait.estimators.head_landmarks import load_head
 
-        loaded = load_head(head.file, head.subdivisions, head.shape_components, head.expression_components)
-        return EmbeddedEstimator(loaded.to(device), settings.grid)
+        return EmbeddedEstimator(load_head(head).to(device), settings.grid)
     files = geometry_files(name, settings)
     if name == "david":
         from expportrait.estimators.david import DavidEstimator
