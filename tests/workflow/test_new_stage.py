@@ -101,7 +101,7 @@ def test_a_stage_that_is_added_by_the_book_is_run_and_seen_by_all(grown):
 
 
 def test_every_file_that_the_recipe_names_is_there():
-    named = re.findall(r"`([^`\s]+(?:/|\.\w+)|Snakefile)`", recipe()[0])
+    named = re.findall(r"`([^`\s]+(?:/|\.(?:py|md|smk|yaml))|Snakefile)`", recipe()[0])
     named = [path.replace("<stage>", "latents").replace("brightness", "latents") for path in named]
     assert len(named) > 10 and not [path for path in named if not (ROOT / path).exists()]
 
