@@ -14,7 +14,7 @@ from expportrait.settings.config import Config
 
 
 class Keys:
-    """The keys of what a stage makes at these settings, which are hashed once."""
+    """This makes the keys of a stage's results at these settings, which are hashed once."""
 
     def __init__(self, stage: Stage, config: Config):
         self.stage, self.config = stage, config

@@ -20,8 +20,8 @@ LOG_FILE = "loss.csv"  # of a training
 def usable(
     stage: Stage, rows: Iterable[Row], key_of: Callable[[str, str], str | None]
 ) -> dict[str, str | dict[str, str]]:
-    """Clip -> keys of its parents, or the key where there is one parent: of the clips that have all of them, by name.
-    ``key_of(parent, clip)``: None where there is no such result."""
+    """The clips that a model can be made of, by name: clip -> keys of its parents, or the key where there is only one.
+    ``key_of(parent, clip)`` is None where there is no such result."""
     found = {}
     for clip in sorted(row.clip for row in rows):
         keys = {parent: key_of(parent, clip) for parent in stage.parents}
@@ -51,8 +51,11 @@ def there(stage: Stage, rows: Iterable[Row], results: Path) -> dict[str, dict[st
 
 
 class Model:
-    """The model of a stage at these settings, of the clips ``parts`` (``there``), on pretrained ``weights``, the
-    sha256 of their files: its key, and the folder with it and the checkpoints from which its training goes on."""
+    """A model knows its key and its folder, with the checkpoints from which its training goes on.
+
+    It is made at these settings of the clips ``parts`` (``there``), on pretrained ``weights``, the sha256 of their
+    files.
+    """
 
     def __init__(self, stage: Stage, config: Config, parts: Mapping[str, Any], weights: list[str] | None = None):
         self.parts, self.home = parts, stage.home(config.results)

@@ -23,23 +23,23 @@ RECORDS = (".failed.json", ".damaged")  # why there is no result, and why it is 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: what it reads, what its keys depend on and where its results lie; without its code a line of a list.
+    """A stage says what it reads, what its keys depend on and where its results lie. Its code may come later.
 
     ``kind`` says what it makes: a ``source`` that the workflow makes itself, a result of each ``clip`` or each
     ``pair``, one ``model`` of all clips, or a ``page`` on the whole run. Bump ``version`` when equal settings give
     another result, also when a default changes.
 
-    Its code are the functions of the module that has its name. Stages of clips and pairs have ``process(clip, out)``,
-    which makes one result or raises ClipError, and may have ``load(settings, device)``, which gets the models, once a
-    shard, ``needless(row, parents, settings)``, which says why nothing that follows needs the clip (empty where
-    something does) and is asked before any model is loaded, and ``finish(rows, index, config)``, which is called when
-    all of them are done. Other kinds have ``run``, with arguments of their own.
+    Its code is in the module that has its name. A stage of clips or pairs has ``process(clip, out)``, which makes one
+    result or raises ClipError. It may have ``load(settings, device)``, which gets the models once a shard;
+    ``needless(row, parents, settings)``, which says before that why nothing that follows needs the clip, and is empty
+    where something does; and ``finish(rows, index, config)``, which is called when all of them are done. Other kinds
+    have ``run``, with arguments of their own.
     """
 
     name: str
     version: int
-    sections: tuple[str, ...]  # of the settings
-    parents: tuple[str, ...]  # the stages whose results it reads
+    sections: tuple[str, ...]  # of the settings, that it reads
+    parents: tuple[str, ...]  # stages whose results it reads
     process: Callable[["Clip", Any], None] | None = None
     load: Callable[[Any, str], Any] | None = None
     kind: Literal["source", "clip", "pair", "model", "page"] = "clip"
@@ -107,7 +107,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Work:
-    """What moves while a clip is in work: how far its bars are, and whose turn it is to use the models."""
+    """What moves while a clip is in work is here: how far its bars are, and whose turn it is to use the models."""
 
     title: str = ""
     heard: Callable[[str], None] | None = None  # told how far the bars are
@@ -118,7 +118,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Clip:
-    """What ``process`` gets. ``settings`` has the stage's own sections only; ``tools`` is what ``load`` returned.
+    """This is what ``process`` gets. ``settings`` has the stage's own sections; ``tools`` is what ``load`` returned.
 
     ``device`` (cpu, cuda) and ``backend`` (of the rasteriser) do not change what comes out.
     """
