@@ -85,4 +85,5 @@ def main(heavy=()):
             code = {"run": {"source": source, "model": partial(train, stage), "page": page}[stage.kind]}
         if name not in heavy:
             PIPELINE[name] = replace(stage, **code)
+    os.environ["EXPPORTRAIT_DEVICE"] = "cpu"  # so that nobody loads torch to find out
     cli.main()

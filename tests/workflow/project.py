@@ -79,7 +79,7 @@ class Project:
         return [sys.executable, "-m", "snakemake", *arguments]
 
     def environment(self) -> dict[str, str]:
-        return os.environ | {"PYTHONPATH": str(self.source), "EXPPORTRAIT_DEVICE": "cpu"}
+        return os.environ | {"PYTHONPATH": str(self.source)}
 
     def run(self, *arguments: str) -> str:
         done = self.snakemake(*arguments)
