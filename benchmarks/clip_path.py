@@ -14,15 +14,16 @@ from types import SimpleNamespace
 import numpy as np
 from benchmarks.slow_networks import Busy
 
-from expportrait.engine.stage import Stage, run
+from expportrait.engine.loop import run
+from expportrait.engine.stage import Stage
 from expportrait.estimators.geometry.david import DavidEstimator
 from expportrait.estimators.occlusion import Occlusion
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
-from expportrait.stages import crop, geometry, landmarks
+from expportrait.stages import with_code
 from expportrait.video.write import write_mp4
 
-STAGES = {"crop": crop.STAGE, "landmarks": landmarks.STAGE, "geometry": geometry.STAGE}
+STAGES = {name: with_code(name) for name in ("crop", "landmarks", "geometry")}
 
 
 def films(pictures: np.ndarray, clips: int, folder: Path) -> list[Path]:
@@ -43,8 +44,7 @@ def prepared(name: str, config: Config, device: str, stand_in: tuple[Path, float
         loaded = SimpleNamespace(estimator=estimator, occlusion=Occlusion(config.geometry.hands_every))
         device = "cuda"
     else:
-        settings = SimpleNamespace(**{section: getattr(config, section) for section in stage.sections})
-        loaded = stage.load(settings, device)
+        loaded = stage.load(stage.settings(config), device)
     return replace(stage, load=lambda *_: loaded), device
 
 

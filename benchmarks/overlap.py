@@ -20,12 +20,13 @@ import numpy as np
 import skimage.data
 import torch
 
+from expportrait.engine import loop
 from expportrait.engine import prefetch as overlap
-from expportrait.engine import stage
+from expportrait.engine.stage import Clip, Stage
 from expportrait.estimators.geometry.base import Geometry
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config, Latents
-from expportrait.stages import control, geometry, latents
+from expportrait.stages import control, geometry, with_code
 from expportrait.store import StoreWriter, videocodec
 
 SIZE = 512
@@ -63,7 +64,7 @@ def maps_of(frames: np.ndarray) -> Geometry:
     return Geometry(normals * mask[..., None], grey * mask / 255, mask, mask, "depth")
 
 
-def geometry_stage(model: Model, made: Geometry) -> stage.Stage:
+def geometry_stage(model: Model, made: Geometry) -> Stage:
     """Stage geometry with a network that is no network; the frames are read ahead."""
 
     def compute(piece: tuple[slice, np.ndarray]) -> Geometry:
@@ -71,10 +72,10 @@ def geometry_stage(model: Model, made: Geometry) -> stage.Stage:
         model(len(frames))
         return Geometry(made.normals[part], made.depth[part], made.mask[part], made.confidence[part], "depth")
 
-    def process(clip: stage.Clip, out: StoreWriter) -> None:
+    def process(clip: Clip, out: StoreWriter) -> None:
         frames, streams = clip.parents["crop"].lazy("frames"), {}
         parts = [slice(first, min(len(made), first + BATCH)) for first in range(0, len(made), BATCH)]
-        read = overlap.ahead(((part, frames[part]) for part in parts), clip.overlap)
+        read = clip.ahead((part, frames[part]) for part in parts)
         for maps in clip.computed(map(compute, read)):
             for name, block in geometry.encode(maps).items():
                 if name not in streams:
@@ -82,10 +83,10 @@ def geometry_stage(model: Model, made: Geometry) -> stage.Stage:
                     streams[name] = out.stream(name, len(made), *kind)
                 streams[name].append(block)
 
-    return replace(geometry.STAGE, parents=("crop",), process=process, load=None, overlaps=True)
+    return replace(with_code("geometry"), parents=("crop",), process=process, load=None, overlaps=True)
 
 
-def latents_stage(model: Model) -> stage.Stage:
+def latents_stage(model: Model) -> Stage:
     """Stage latents with a codec that takes its time and gives noise of the right shape."""
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
@@ -93,11 +94,11 @@ def latents_stage(model: Model) -> stage.Stage:
         return torch.randn(1, 16, 1 + (pixels.shape[2] - 1) // 4, SIZE // 8, SIZE // 8)
 
     codec = SimpleNamespace(encode=encode, describe=dict)
-    return replace(latents.STAGE, load=lambda settings, device: codec)
+    return replace(with_code("latents"), load=lambda settings, device: codec)
 
 
 @contextmanager
-def control_stage(model: Model, made: Geometry) -> Iterator[stage.Stage]:
+def control_stage(model: Model, made: Geometry) -> Iterator[Stage]:
     """Stage control with a renderer that takes its time."""
 
     def render_maps(*_: object) -> Iterator[dict[str, np.ndarray]]:
@@ -110,28 +111,30 @@ def control_stage(model: Model, made: Geometry) -> Iterator[stage.Stage]:
     control.render_maps, control.load_proxy = render_maps, lambda *_: SimpleNamespace(frames=len(made))
     try:
         loaded = SimpleNamespace(REGIONS=())
-        yield replace(control.STAGE, parents=("crop",), load=lambda *_: loaded, process=with_proxy(control.process))
+        yield replace(
+            with_code("control"), parents=("crop",), load=lambda *_: loaded, process=with_proxy(control.process)
+        )
     finally:
         control.render_maps, control.load_proxy = before
 
 
 def with_proxy(process: object) -> object:
-    def wrapped(clip: stage.Clip, out: StoreWriter) -> None:
+    def wrapped(clip: Clip, out: StoreWriter) -> None:
         clip.parents["proxy"] = None
         process(clip, out)
 
     return wrapped
 
 
-def busy(made: stage.Stage, model: Model, results: Path, rows: list[Row], wanted: bool) -> tuple[float, float]:
+def busy(made: Stage, model: Model, results: Path, rows: list[Row], wanted: bool) -> tuple[float, float]:
     """Model time / wall time, and the latter in seconds."""
     config = Config(results=results, latents=Latents(size=SIZE))
-    before, stage.worthwhile, model.used = stage.worthwhile, lambda device: wanted, 0.0
+    before, loop.worthwhile, model.used = loop.worthwhile, lambda device: wanted, 0.0
     start = time.perf_counter()
     try:
-        index = stage.run(replace(made, version=100 + wanted), rows, config)
+        index = loop.run(replace(made, version=100 + wanted), rows, config)
     finally:
-        stage.worthwhile = before
+        loop.worthwhile = before
     seconds = time.perf_counter() - start
     assert {outcome.status for outcome in index.values()} == {"ok"}, index
     return model.used / seconds, seconds

@@ -18,10 +18,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from expportrait.engine.stage import run
+from expportrait.engine.loop import run
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
-from expportrait.stages import proxy
+from expportrait.stages import with_code
 from expportrait.store import Store, StoreWriter, encode_normals, videocodec
 
 MADE, SIZE, BLOCK = 50, 512, 16
@@ -60,7 +60,7 @@ def fit(results: Path) -> None:
     """Fit the clip of ``results`` and say what it took."""
     torch.set_num_threads(1)
     start = time.process_time()
-    outcome = run(proxy.STAGE, [Row(CLIP, "bench", CLIP, "")], Config(results=results))[CLIP]
+    outcome = run(with_code("proxy"), [Row(CLIP, "bench", CLIP, "")], Config(results=results))[CLIP]
     if outcome.status != "ok":
         sys.exit(outcome.why)
     seconds = time.process_time() - start

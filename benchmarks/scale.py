@@ -19,14 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from expportrait.engine.loop import run
 from expportrait.engine.record import Outcome, write_index, write_json
-from expportrait.engine.stage import run
 from expportrait.generator.data import Windows
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
 from expportrait.settings.files import read_config
-from expportrait.stages import latents
-from expportrait.stages.contracts import home_of
+from expportrait.stages import with_code
 from expportrait.status.survey import ALL, Survey, survey
 from expportrait.store import Store, StoreWriter, videocodec
 from expportrait.store.checksums import verify
@@ -62,7 +61,7 @@ def fabricate(seen: Survey) -> None:
             write_json(results / stage / "index.json", {"status": "ok", "key": cells[ALL].key, "why": ""})
         for shard, members in seen.shards(stage).items():
             index = {row.clip: Outcome("ok", cells[row.clip].key) for row in members}
-            write_index(home_of(results, stage) / f"{shard}.json", index)
+            write_index(seen.stages[stage].home(results) / f"{shard}.json", index)
     write_json(results / "evaluate" / "table.json", [])
     (results / "report").mkdir(parents=True, exist_ok=True)
     (results / "report" / "index.html").touch()
@@ -180,7 +179,7 @@ def training(results: Path, frames: int = 250) -> None:
                     there_and_back = np.concatenate([seen, seen[::-1]])
                     stream = out.stream(array, frames, seen.shape[1:], seen.dtype, packing)
                     stream.append(there_and_back[np.arange(frames) % len(there_and_back)])
-        stage = replace(latents.STAGE, load=lambda settings, device: WanShaped())
+        stage = replace(with_code("latents"), load=lambda settings, device: WanShaped())
         outcomes = run(stage, [Row(clip, "bench", clip, "")], config.model_copy(update={"results": folder}))
         assert outcomes[clip].status == "ok", outcomes
         path = folder / "latents" / f"{clip}.zarr"

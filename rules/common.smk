@@ -16,7 +16,7 @@ from expportrait.manifest.clips import digest, mixed_splits, read_manifest, shar
 from expportrait.engine.outputs import check_names
 from expportrait.manifest.pairs import pair_count, pair_shards, read_pairs
 from expportrait.planning import lighten
-from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, version
+from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE, STAGES
 from expportrait.settings.weights import check_given
 
 # A plan is hundreds of thousands of small objects that stay: looking through them again and again costs a sixth of it.
@@ -56,7 +56,13 @@ SHARD_OF = {row.clip: shard for shard, rows in SHARDS.items() for row in rows}
 PAIR_ROWS = checked(read_pairs, CONFIG.pairs, ROWS)
 PAIR_SHARDS = pair_shards(PAIR_ROWS, CONFIG.shards)
 PAIR_COUNT = pair_count(PAIR_ROWS, CONFIG.shards)
-checked(check_names, CONFIG.results, [row.clip for row in (*ROWS, *PAIR_ROWS)], [*SHARDS, *PAIR_SHARDS])
+checked(
+    check_names,
+    CONFIG.results,
+    [row.clip for row in (*ROWS, *PAIR_ROWS)],
+    [*SHARDS, *PAIR_SHARDS],
+    [ending for stage in PIPELINE.values() for ending in stage.endings],
+)
 # Snakemake does not track paths among params: results stay valid when the manifest moves.
 MANIFEST, RESULTS, PAIRS = CONFIG.manifest, CONFIG.results, CONFIG.pairs or Path()
 DIGESTS = {shard: digest(rows) for shard, rows in SHARDS.items()}
@@ -134,7 +140,7 @@ def indexes(*stages):
     return [
         f"{CONFIG.results}/{stage}/{shard}.json"
         for stage in stages
-        for shard in (PAIR_SHARDS if stage in PER_PAIR else SHARDS)
+        for shard in (PAIR_SHARDS if PIPELINE[stage].kind == "pair" else SHARDS)
     ]
 
 
@@ -155,8 +161,8 @@ def memory(megabytes):
 
 
 def stage_version(stage):
-    """Bumped in the stage's source when equal settings give another result."""
-    return f"{stage} {version(stage)}"
+    """Bumped in the list of stages when equal settings give another result."""
+    return f"{stage} {PIPELINE[stage].version}"
 
 
 def unwritable():

@@ -10,7 +10,7 @@ from expportrait import __version__, cli
 from expportrait.engine.stage import Stage
 from expportrait.errors import ClipError, MachineFault
 from expportrait.manifest.clips import Row, shards
-from expportrait.stages import STAGES
+from expportrait.stages import PIPELINE, STAGES
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def here(tmp_path, monkeypatch):
         out.array("x", np.ones(3))
 
     stage = Stage("crop", 1, ("crop",), (), process)
-    monkeypatch.setattr(cli, "load_stage", lambda name: SimpleNamespace(STAGE=stage))
+    monkeypatch.setitem(PIPELINE, "crop", stage)
     return SimpleNamespace(path=tmp_path, done=done)
 
 
@@ -151,8 +151,14 @@ def test_version_and_help_are_quick_and_plain():
     assert command("--version").stdout == f"expportrait {__version__}\n"
     text = command("--help").stdout
     assert all(f" {stage} " in text for stage in STAGES)
-    loaded = "import sys, expportrait.cli; sys.exit('torch' in sys.modules or 'mediapipe' in sys.modules)"
+    heavy = "{'torch', 'mediapipe', 'zarr', 'cv2', 'scipy'}"
+    loaded = f"import sys, expportrait.cli; sys.exit(bool({heavy} & {{*sys.modules}}))"
     assert subprocess.run([sys.executable, "-c", loaded]).returncode == 0, "heavy imports belong into the commands"
+
+
+def test_the_commands_of_heads_are_there_whatever_was_asked_for():
+    names = {command.callback.__name__ for command in cli.head.registered_commands}
+    assert names == {"info", "check", "export", "bust", "convert"}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,4 +1,4 @@
-"""Temporary files: where they are, and what is said when there is no room."""
+"""Files and folders, whole or not at all; temporary ones, and what is said when there is no room."""
 
 import re
 import resource
@@ -8,9 +8,10 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from expportrait.engine.stage import Stage, run
+from expportrait.engine.loop import run
+from expportrait.engine.stage import Stage
 from expportrait.errors import MachineFault
-from expportrait.files import replace_file, temporary_file
+from expportrait.files import beside, new_folder, replace_file, temporary_file
 from expportrait.fit.frames import FrameFile
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
@@ -64,3 +65,32 @@ def test_no_folder_at_all_that_can_be_written(folder):
 def test_a_full_disk_under_the_results_is_told_from_it(folder, tmp_path):
     with no_room(10), pytest.raises(OSError, match=rf"File too large: '{re.escape(str(tmp_path))}/results/a.json'"):
         replace_file(tmp_path / "results" / "a.json", b"x" * 100)
+
+
+def test_a_folder_takes_its_place_whole(tmp_path):
+    place = tmp_path / "results" / "model"
+    for content in ("one", "two"):
+        with new_folder(place) as made:
+            assert [*made.iterdir()] == []
+            (made / "weights").write_text(content)
+            assert not place.exists() or (place / "weights").read_text() == "one"
+        assert (place / "weights").read_text() == content and [*place.parent.iterdir()] == [place]
+
+
+def test_a_folder_that_is_not_finished_changes_nothing(tmp_path):
+    place = tmp_path / "model"
+    with new_folder(place) as made:
+        (made / "weights").write_text("one")
+    with pytest.raises(KeyboardInterrupt), new_folder(place) as made:
+        (made / "weights").write_text("half of")
+        raise KeyboardInterrupt
+    assert (place / "weights").read_text() == "one" and [*tmp_path.iterdir()] == [place]
+
+
+def test_what_a_killed_process_left_of_a_folder_goes(tmp_path):
+    left = beside(tmp_path / "model")  # of this process, as if its number had been another's
+    left.mkdir()
+    (left / "weights").touch()
+    with new_folder(tmp_path / "model"):
+        pass
+    assert [*(tmp_path / "model").iterdir()] == [] and not left.exists()

@@ -3,14 +3,13 @@
 import os
 import signal
 import sys
-from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
 
 import expportrait
+from expportrait.engine.stage import Stage
 from expportrait.errors import MachineFault, StageBroken, UserError
 from expportrait.importers.commands import app as importing
 from expportrait.manifest.clips import read_manifest, shards
@@ -33,7 +32,8 @@ from expportrait.options import (
 )
 from expportrait.settings.config import Config
 from expportrait.settings.weights import check_given, fetch_weights
-from expportrait.stages import PER_CLIP, PER_PAIR, STAGES, TRAINED
+from expportrait.show import head_commands
+from expportrait.stages import PIPELINE, job, with_code
 from expportrait.status import commands
 
 app = typer.Typer(
@@ -46,16 +46,13 @@ app = typer.Typer(
 )
 
 
-def load_stage(name: str) -> Any:
-    """The stage's module."""
-    return import_module(f"expportrait.stages.{name}")
-
-
 def _title(name: str) -> str:
     return (type(getattr(Config(), name)).__doc__ or "").strip()
 
 
-def _per_clip(name: str) -> None:
+def _per_clip(stage: Stage) -> None:
+    name = stage.name
+
     def command(
         manifest: Manifest = None,
         results: Results = None,
@@ -67,19 +64,21 @@ def _per_clip(name: str) -> None:
         device: Device = "auto",
         backend: Backend = "auto",
     ) -> None:
-        from expportrait.engine.stage import run
+        from expportrait.engine.loop import run
 
         config = configuration(manifest, results, settings, sets)
-        stage, where = load_stage(name).STAGE, choose_device(device)
+        coded, where = with_code(name), choose_device(device)
         check_given(config, stage.sections)
         for part, rows in select(config, shard, number, clip).items():
-            index = run(stage, rows, config, where, backend, "" if clip else part)
+            index = run(coded, rows, config, where, backend, "" if clip else part)
             _write(config.results / name / f"{part}.json", index, whole=not clip)
 
     app.command(name, help=f"{_title(name)} Writes RESULTS/{name}/CLIP.zarr.")(command)
 
 
-def _per_pair(name: str) -> None:
+def _per_pair(stage: Stage) -> None:
+    name = stage.name
+
     def command(
         manifest: Manifest = None,
         results: Results = None,
@@ -92,11 +91,14 @@ def _per_pair(name: str) -> None:
         device: Device = "auto",
         backend: Backend = "auto",
     ) -> None:
+        from expportrait.engine.loop import run
+
         config = configuration(manifest, results, settings, sets, pairs)
-        stage, where = load_stage(name), choose_device(device)
+        coded, where = job(name, config), choose_device(device)
         clips = read_manifest(config.manifest)
         for part, rows in select_pairs(config, shard, number, pair).items():
-            index = stage.run(rows, clips, config, where, backend, "" if pair else part)
+            for one in coded:
+                index = run(one, one.members(clips, rows), config, where, backend, "" if pair else part)
             _write(config.results / name / f"{part}.json", index, whole=not pair)
 
     app.command(name, help=f"{_title(name)} Writes RESULTS/{name}/TARGET__DRIVER.zarr.")(command)
@@ -110,7 +112,9 @@ def _write(file: Path, index: dict[str, Any], whole: bool) -> None:
         write_index(file, index if whole else read_index(file) | index)
 
 
-def _training(name: str) -> None:
+def _training(stage: Stage) -> None:
+    name = stage.name
+
     def command(
         manifest: Manifest = None,
         results: Results = None,
@@ -119,24 +123,31 @@ def _training(name: str) -> None:
         device: Device = "auto",
     ) -> None:
         config = configuration(manifest, results, settings, sets)
-        load_stage(name).run(read_manifest(config.manifest), config, choose_device(device))
+        with_code(name).run(read_manifest(config.manifest), config, choose_device(device))
 
     app.command(name, help=f"{_title(name)} Writes RESULTS/{name}/model.")(command)
 
 
-def _evaluate(
-    manifest: Manifest = None,
-    results: Results = None,
-    pairs: Pairs = None,
-    settings: Settings = None,
-    sets: Sets = None,
-    device: Device = "auto",
-) -> None:
-    config = configuration(manifest, results, settings, sets, pairs)
-    rows = [row for part in select_pairs(config).values() for row in part]
-    names = sorted((row.extra["target"], row.extra["driver"]) for row in rows)
-    table = load_stage("evaluate").run(names, config, choose_device(device))
-    typer.echo(f"wrote {table}")
+def _all_pairs(stage: Stage) -> None:
+    name = stage.name
+
+    def command(
+        manifest: Manifest = None,
+        results: Results = None,
+        pairs: Pairs = None,
+        settings: Settings = None,
+        sets: Sets = None,
+        device: Device = "auto",
+    ) -> None:
+        from expportrait.engine.loop import run
+
+        config = configuration(manifest, results, settings, sets, pairs)
+        rows = [row for part in select_pairs(config).values() for row in part]
+        rows.sort(key=lambda row: (row.extra["target"], row.extra["driver"]))
+        run(with_code(name), rows, config, choose_device(device))
+        typer.echo(f"wrote {config.results / stage.table}")
+
+    app.command(name, help=f"{_title(name)} Writes RESULTS/{stage.table}.")(command)
 
 
 def _demo(
@@ -148,22 +159,20 @@ def _demo(
     device: Device = "auto",
 ) -> None:
     """Make the demo's clips: two public-domain portraits animated with known motion."""
-    from expportrait.engine.record import content_key
+    from expportrait.engine.keys import Keys
 
     config = configuration(manifest, None, settings, sets)
     if out is not None and len(clip or ()) != 1:
         raise UserError("--out: say which clip it is, by one --clip")
     sources = {row.clip: row.path for row in read_manifest(config.manifest) if row.dataset == "demo"}
-    demo, where = load_stage("demo"), choose_device(device)
-    stage = demo.STAGE
+    stage, where = with_code("demo"), choose_device(device)
     for name in clip or sources:
         if name not in sources:
             raise UserError(f"{config.manifest} has no clip {name!r} of the data set demo, only {', '.join(sources)}")
         video = out or sources[name]
         video.parent.mkdir(parents=True, exist_ok=True)
-        demo.make(name, video, SimpleNamespace(**{s: getattr(config, s) for s in stage.sections}), where)
-        key = content_key("demo", stage.version, config.identity(stage.sections, name), {"clip": name})
-        Path(f"{video}.key").write_text(key + "\n", "utf-8")
+        stage.run(name, video, stage.settings(config), where)
+        Path(f"{video}.key").write_text(Keys(stage, config).of_source(name) + "\n", "utf-8")
 
 
 def _report(
@@ -176,23 +185,17 @@ def _report(
     """One HTML page on the whole run: what was made, what failed and why. Writes RESULTS/report/index.html."""
     config = configuration(manifest, results, settings, sets, pairs)
     rows = read_manifest(config.manifest)
-    report = load_stage("report")
-    settings_shown = SimpleNamespace(**{s: getattr(config, s) for s in report.STAGE.sections})
-    pairs = select_pairs(config)
-    page = report.build(rows, config.results, settings_shown, shards(rows, config.shards), pairs)
+    stage = with_code("report")
+    page = stage.run(rows, config.results, stage.settings(config), shards(rows, config.shards), select_pairs(config))
     typer.echo(f"wrote {page}")
     typer.echo(f"wrote {commands.last_page(config)}")
 
 
+_OF_KIND = {"clip": _per_clip, "pair": _per_pair, "model": _training}
 app.command("demo")(_demo)
-for _name in STAGES:
-    if _name in PER_CLIP:
-        _per_clip(_name)
-    elif _name in PER_PAIR:
-        _per_pair(_name)
-    elif _name in TRAINED:
-        _training(_name)
-app.command("evaluate", help=f"{_title('evaluate')} Writes RESULTS/evaluate/table.json.")(_evaluate)
+for _stage in PIPELINE.values():
+    if _stage.kind in _OF_KIND and not _stage.by:
+        (_all_pairs if _stage.table else _OF_KIND[_stage.kind])(_stage)
 app.command("report")(_report)
 for _name in ("status", "watch", "retry", "prune"):
     app.command(_name)(getattr(commands, _name))
@@ -239,9 +242,8 @@ def _head() -> None:
     pass
 
 
-if sys.argv[1:2] == ["head"]:  # importing the head loads torch
-    for _name in ("info", "check", "export", "bust", "convert"):
-        head.command(_name)(getattr(import_module("expportrait.show.head_commands"), _name))
+for _name in ("info", "check", "export", "bust", "convert"):
+    head.command(_name)(getattr(head_commands, _name))
 
 app.add_typer(importing, name="import")
 app.command("fetch-weights")(fetch_weights)

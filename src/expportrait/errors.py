@@ -17,10 +17,6 @@ class ClipError(Exception):
         self.reason, self.retry, self.quality = reason, retry, quality
 
 
-class NotNeeded(ClipError):
-    """Nothing has to be made of the clip here, and nothing is wrong with it. ``reason``: why."""
-
-
 class StageBroken(Exception):
     """Too many clips failed in ways nobody foresaw: it is the stage, not the clips. The job fails."""
 

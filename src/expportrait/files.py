@@ -1,16 +1,19 @@
 """Files: never seen half-written, and told apart by their sha256."""
 
+import errno
 import hashlib
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
 from expportrait.errors import MachineFault, UserError
+from expportrait.machine import alive
 
 
 def beside(path: Path) -> Path:
@@ -28,6 +31,45 @@ def leftovers(path: Path) -> Iterator[tuple[Path, int]]:
             number = sibling.name.removeprefix(prefix).removesuffix(".old").removesuffix(".tmp")
             if sibling.name.startswith(prefix) and ".tmp" in sibling.name and number.isdigit():
                 yield sibling, int(number)
+
+
+def remove_leftovers(path: Path) -> None:
+    """What processes of this machine that are dead, or this one, have left of ``beside(path)``."""
+    for leftover, pid in leftovers(path):
+        if pid == os.getpid() or not alive(pid):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def put_folder(made: Path, place: Path) -> None:
+    """Rename the folder ``made``, a sibling, to ``place``, and remove what was there; another process may put something
+    there in between."""
+    old = made.with_name(f"{made.name}.old")
+    while True:
+        with suppress(FileNotFoundError):
+            place.rename(old)
+        try:
+            made.rename(place)
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(place: Path) -> Iterator[Path]:
+    """An empty folder beside ``place`` to be filled, that takes its place when the block ends well, and is gone where
+    it does not."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(place)
+    folder = beside(place)
+    folder.mkdir()
+    try:
+        yield folder
+        put_folder(folder, place)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def temporary_file() -> IO[bytes]:

@@ -77,6 +77,8 @@ def _parse(text: str, where: str) -> Any:
 
 def choose_device(device: str) -> str:
     """Resolve auto. Raises MachineFault when a GPU is asked for and there is none."""
+    if device == "cpu":  # nothing is to be found out
+        return device
     import torch
 
     if device == "auto":

@@ -27,6 +27,7 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.growth import ears
 from expportrait.fit.proxy import ProxyFit
 from expportrait.head import Head
+from expportrait.settings.config import HeadSettings
 
 FRAMES = 6
 
@@ -34,7 +35,7 @@ FRAMES = 6
 @pytest.fixture(scope="module")
 def head() -> Head:
     torch.set_num_threads(1)
-    return load_head(None, 1, 20, 40)
+    return load_head(HeadSettings(shape_components=20, expression_components=40))
 
 
 @pytest.fixture(scope="module")

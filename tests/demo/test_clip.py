@@ -15,12 +15,12 @@ from expportrait.demo.clip import draw, prepare
 from expportrait.demo.motion import CLIPS, LOOP, motion_of, turn
 from expportrait.demo.portrait import load_portrait
 from expportrait.demo.topology import polygon_mask
-from expportrait.engine.record import content_key, source_key
+from expportrait.engine.keys import Keys, source_key
 from expportrait.errors import UserError
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.points478 import FACE_OVAL
 from expportrait.settings.config import Config
-from expportrait.stages import demo
+from expportrait.stages import PIPELINE, demo
 from tests.demo.angles import turn_angles
 
 RIGID = [33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 45, 275, 10, 127, 356, 234, 454]  # move with the skull alone
@@ -38,7 +38,7 @@ def short_clip(name):
 def tracked(name):
     """Truth and detected landmarks of the clip that the workflow made, or of a few moments of it."""
     video = ROOT / "data/demo" / f"{name}.mp4"
-    current = content_key("demo", demo.STAGE.version, Config().identity(demo.STAGE.sections, name), {"clip": name})
+    current = Keys(PIPELINE["demo"], Config()).of_source(name)
     if source_key(video) == current and video.exists():
         with av.open(str(video)) as container:
             frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
@@ -176,7 +176,7 @@ def test_portraits_are_cut_out_along_hat_and_hair():
 def test_the_stage_writes_video_and_truth(tmp_path):
     settings = SimpleNamespace(demo=SimpleNamespace(frames=3, size=128, yaw=10.0))
     video = tmp_path / "clip.mp4"
-    demo.make("astronaut-smile", video, settings, "cpu")
+    demo.run("astronaut-smile", video, settings, "cpu")
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
         assert (stream.height, stream.width, float(stream.average_rate)) == (128, 128, 25)
@@ -194,4 +194,4 @@ def test_the_stage_writes_video_and_truth(tmp_path):
 
 def test_an_unknown_clip_is_named(tmp_path):
     with pytest.raises(UserError, match="no clip 'astronaut-sing': choose one of astronaut-turn"):
-        demo.make("astronaut-sing", tmp_path / "x.mp4", SimpleNamespace(), "cpu")
+        demo.run("astronaut-sing", tmp_path / "x.mp4", SimpleNamespace(), "cpu")

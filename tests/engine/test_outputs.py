@@ -9,14 +9,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from expportrait.engine.heartbeat import Heartbeat
-from expportrait.engine.outputs import check_names, endings
+from expportrait.engine.outputs import check_names
 from expportrait.errors import UserError
 from expportrait.files import beside, replace_file
 from expportrait.manifest.clips import Row, read_manifest, shards
 from expportrait.manifest.pairs import default_pairs, pair_name, pair_row, pair_shards
+from expportrait.stages import PIPELINE
 from expportrait.store import Store, StoreWriter
 from expportrait.video.write import write_mp4
 
+ENDINGS = [ending for stage in PIPELINE.values() for ending in stage.endings]
 LONG = [letter * 100 for letter in "ab"]
 PARTS = ["a", "b", "_", "__", ".side", ".failed", ".zarr", ".mp4", ".json", ".damaged", "1", "__1", "-0000"]
 IDS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=5).map("".join).filter(lambda name: name[0] not in ".-")
@@ -31,7 +33,7 @@ def row(clip):
 @example([("ann", "talk"), ("ann", "talk.failed")], "evaluate")
 @example([("a", "b__c"), ("a__b", "c"), ("a", "_b"), ("a_", "b"), ("a", "b__c__1")], "drive")
 def test_no_two_pairs_have_a_file_of_one_name(pairs, stage):
-    names = [pair_name(*pair) + ending for pair in pairs for ending in endings(stage)]
+    names = [pair_name(*pair) + ending for pair in pairs for ending in PIPELINE[stage].endings]
     assert len({*names}) == len(names)
 
 
@@ -56,7 +58,7 @@ def test_the_longest_names_of_a_manifest_can_be_written_on_a_machine_with_a_long
     monkeypatch.setattr("expportrait.engine.heartbeat.HOST", "h" * 64)
     pair = pair_row(row(LONG[0]), row("_" + LONG[1][1:]))
     for stage in ("drive", "reenact", "evaluate"):
-        for ending in endings(stage):
+        for ending in PIPELINE[stage].endings:
             replace_file(tmp_path / stage / f"{pair.clip}{ending}0", b"x")  # a byte more than is needed
     home = tmp_path / "made"
     for key in ("1", "2"):
@@ -77,11 +79,11 @@ def test_what_the_manifest_allows_fits_where_names_have_255_bytes(tmp_path):
     file.write_text("clip,dataset,source,split\n" + "".join(f"{name},{name},x.mp4,test\n" for name in LONG))
     rows = read_manifest(file)
     pairs = default_pairs(rows)
-    check_names(tmp_path, [one.clip for one in (*rows, *pairs)], [*shards(rows, {}), *pair_shards(pairs, {})])
+    check_names(tmp_path, [one.clip for one in (*rows, *pairs)], [*shards(rows, {}), *pair_shards(pairs, {})], ENDINGS)
 
 
 def test_names_that_the_file_system_does_not_take_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pathconf", lambda *_: 143)  # as of a folder that eCryptfs encrypts
-    check_names(tmp_path / "new/results", ["a" * 100], ["d-0000"])
+    check_names(tmp_path / "new/results", ["a" * 100], ["d-0000"], ENDINGS)
     with pytest.raises(UserError, match=r"takes file names of 143 bytes, a{100}__b{100}\.failed\.json has 214"):
-        check_names(tmp_path / "new/results", [pair_name(*LONG)], ["d-0000"])
+        check_names(tmp_path / "new/results", [pair_name(*LONG)], ["d-0000"], ENDINGS)

@@ -6,10 +6,11 @@ import time
 import numpy as np
 import pytest
 
+from expportrait.engine.loop import run
 from expportrait.engine.prefetch import AHEAD, Stopped, Turns, ahead, in_order, worthwhile
-from expportrait.engine.stage import Stage, run
+from expportrait.engine.stage import Stage
 from expportrait.errors import ClipError, MachineFault
-from tests.engine.test_stage import Bench
+from tests.engine.test_loop import Bench
 
 
 @pytest.fixture

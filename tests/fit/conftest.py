@@ -4,12 +4,13 @@ from benchmarks.made_heads import Truth, make_truth
 
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.head import Head
+from expportrait.settings.config import HeadSettings
 
 
 @pytest.fixture(scope="session")
 def head() -> Head:
     torch.set_num_threads(1)
-    return load_head(None, 1, 20, 20)
+    return load_head(HeadSettings(shape_components=20, expression_components=20))
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expportrait.engine.stage import run
+from expportrait.engine.loop import run
 from expportrait.manifest.clips import Row
 from expportrait.manifest.pairs import pair_row
 from expportrait.settings.config import Config
-from expportrait.stages import latents
+from expportrait.stages import with_code
 from expportrait.store import StoreWriter, encode_normals
 
 # A run small enough for tests: 32 px, windows of 5 frames.
@@ -80,7 +80,7 @@ def drive_store(results: Path, target: str, driver: str, frames: int = 12) -> Ro
 def latent_stores(results: Path, settings: Config) -> list[Row]:
     """All that the generator trains on."""
     rows = clip_stores(results)
-    index = run(latents.STAGE, rows, settings)
+    index = run(with_code("latents"), rows, settings)
     assert {outcome.status for outcome in index.values()} == {"ok"}
     return rows
 

@@ -10,12 +10,12 @@ import pytest
 from diffusers import WanTransformer3DModel
 
 from expportrait.engine.heartbeat import read_heartbeat
+from expportrait.engine.loop import run
 from expportrait.engine.record import state
-from expportrait.engine.stage import run
 from expportrait.errors import UserError
 from expportrait.generator.codec import LinearCodec, resize, to_tensor
 from expportrait.manifest.clips import Row
-from expportrait.stages import generator, latents, reenact
+from expportrait.stages import generator, latents, reenact, with_code
 from expportrait.store import Store, StoreWriter
 
 from . import make
@@ -28,7 +28,7 @@ def done(tmp_path_factory):
     config = make.config(results)
     rows = make.latent_stores(results, config)
     generator.run(rows, config, "cpu")
-    index = run(reenact.STAGE, [make.drive_store(results, "a", "b")], config)
+    index = run(with_code("reenact"), [make.drive_store(results, "a", "b")], config)
     assert index["a__b"].status == "ok", index["a__b"].why
     return results
 
@@ -64,7 +64,7 @@ def test_of_a_long_clip_one_window_is_held(tmp_path, monkeypatch):
 
 def test_short_clips_are_told_so(tmp_path):
     rows = make.clip_stores(tmp_path, frames=4)
-    index = run(latents.STAGE, rows, make.config(tmp_path))
+    index = run(with_code("latents"), rows, make.config(tmp_path))
     assert {(outcome.status, outcome.why) for outcome in index.values()} == {
         ("failed", "the clip has 4 frames, fewer than a window (latents.window: 5)")
     }
@@ -77,7 +77,7 @@ def test_what_no_training_needs_is_skipped_and_not_failed(tmp_path, monkeypatch)
     monkeypatch.setattr(latents, "load_codec", none_loaded)
     short = [row._replace(split="test") for row in make.clip_stores(tmp_path, frames=4)]
     portrait = make.clip_stores(tmp_path / "portraits", frames=1)
-    stage = replace(latents.STAGE, load=latents.load)
+    stage = replace(with_code("latents"), load=latents.load)
     for rows, results, why in (
         (short, tmp_path, r"4 frames, fewer than a window \(latents.window: 5\), and only the split train"),
         (portrait, tmp_path / "portraits", "single picture"),
@@ -158,23 +158,23 @@ def test_a_pair_becomes_a_store_and_two_videos(done):
 def test_a_pair_is_remade_only_when_needed(done):
     config, row = make.config(done), make.drive_store(done, "a", "b")
     before = (done / "reenact" / "a__b.mp4").stat().st_mtime_ns
-    assert run(reenact.STAGE, [row], config)["a__b"].status == "ok"
+    assert run(with_code("reenact"), [row], config)["a__b"].status == "ok"
     assert (done / "reenact" / "a__b.mp4").stat().st_mtime_ns == before
-    assert run(reenact.STAGE, [row], make.config(done, reenact={"seed": 5}))["a__b"].status == "ok"
+    assert run(with_code("reenact"), [row], make.config(done, reenact={"seed": 5}))["a__b"].status == "ok"
     assert (done / "reenact" / "a__b.mp4").stat().st_mtime_ns > before
 
 
 def test_codec_and_model_that_do_not_match_are_refused(done):
     row = make.drive_store(done, "b", "a")
     with pytest.raises(UserError, match=r"trained on latents of .*'channels': 16.*'channels': 8"):
-        run(reenact.STAGE, [row], make.config(done, latents={"channels": 8}))
+        run(with_code("reenact"), [row], make.config(done, latents={"channels": 8}))
     with pytest.raises(UserError, match=r"reenact.overlap is 5, but the generator's window is 5"):
-        run(reenact.STAGE, [row], make.config(done, reenact={"overlap": 5}))
+        run(with_code("reenact"), [row], make.config(done, reenact={"overlap": 5}))
 
 
 def test_a_pair_without_generator_is_skipped(tmp_path):
     make.clip_stores(tmp_path)
-    outcome = run(reenact.STAGE, [make.drive_store(tmp_path, "a", "b")], make.config(tmp_path))["a__b"]
+    outcome = run(with_code("reenact"), [make.drive_store(tmp_path, "a", "b")], make.config(tmp_path))["a__b"]
     assert outcome.status == "skipped" and "expportrait generator" in outcome.why
 
 
@@ -191,7 +191,7 @@ def test_of_a_long_pair_one_block_is_held(done, monkeypatch):
 
     row, config = make.drive_store(done, "a", "b"), make.config(done, reenact={"seed": 6})
     monkeypatch.setattr(reenact, "generate", generate)
-    assert run(reenact.STAGE, [row], config)["a__b"].why == ""
+    assert run(with_code("reenact"), [row], config)["a__b"].why == ""
     frames = Store(done / "reenact" / "a__b.zarr")["frames"]
     assert len(blocks) > 2 and (frames == (20 * (np.arange(len(frames)) // 3 * 3))[:, None, None, None]).all()
     for name, size in (("a__b.mp4", (256, 256)), ("a__b.side.mp4", (256, 1024))):

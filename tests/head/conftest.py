@@ -8,6 +8,7 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.head import Head
 from expportrait.head.layout import read_model
 from expportrait.head.smplx import smplx_arrays
+from expportrait.settings.config import HeadSettings
 from tests.head.real_sizes import user_arrays
 
 
@@ -50,5 +51,5 @@ def users_cache(real_shape_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EXPPORTRAIT_CACHE", str(folder))
-        load_head(real_shape_file)
+        load_head(HeadSettings(file=real_shape_file))
     return folder

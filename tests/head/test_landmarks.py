@@ -12,6 +12,7 @@ from expportrait.head.regions import signed_distance
 from expportrait.head.topology import clip, edges_of, subdivide
 from expportrait.head.triangulation import closest, intersect
 from expportrait.points478 import LEFT_EYELIDS, RIGHT_EYELIDS
+from expportrait.settings.config import HeadSettings
 
 
 def test_landmarks_are_where_faces_have_them(head):
@@ -101,7 +102,7 @@ def test_users_file_gets_its_landmarks_once(real_shape_file, users_cache, head, 
     assert len(list(users_cache.iterdir())) == 1
 
     monkeypatch.setattr(head_landmarks, "find_landmarks", lambda _: pytest.fail("asked again"))
-    again = head_landmarks.load_head(real_shape_file)
+    again = head_landmarks.load_head(HeadSettings(file=real_shape_file))
     torch.testing.assert_close(again.landmarks.template, user.landmarks.template)
     assert Head.load(real_shape_file).landmarks is not None
 

@@ -10,7 +10,7 @@ import torch
 from benchmarks.made_heads import make_truth
 from typer.testing import CliRunner
 
-from expportrait.engine.stage import run
+from expportrait.engine.loop import run
 from expportrait.errors import UserError
 from expportrait.head import Head, embedding
 from expportrait.head.topology import components, edges_of
@@ -18,7 +18,7 @@ from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
 from expportrait.show.head_commands import check, info
 from expportrait.show.proxy import show_proxy
-from expportrait.stages import control, proxy
+from expportrait.stages import with_code
 from expportrait.store import Store, StoreWriter, encode_normals
 from tests.head.real_sizes import EYEBALL, FACES, SKIN, VERTICES
 
@@ -108,8 +108,8 @@ def test_fit_and_control_maps(users, real_shape_file, tmp_path):
     fit = short | {"min_steps": 4, "coarse_size": 64, "fine_size": SIZE, "landmark_steps": 60}
     config = Config(results=tmp_path, head={"file": real_shape_file}, proxy=fit, control={"maps": ["region", "eyes"]})
     row = Row("a", "d", "a.mp4", Path("a.mp4"))
-    for stage in (proxy, control):
-        outcome = run(stage.STAGE, [row], config)["a"]
+    for stage in ("proxy", "control"):
+        outcome = run(with_code(stage), [row], config)["a"]
         assert outcome.status == "ok", outcome.why
     found, maps = Store(tmp_path / "proxy/a.zarr"), Store(tmp_path / "control/a.zarr")
     assert found.attrs["head_sha256"] == users.sha256 and found["shape"].shape == (100,)

@@ -6,7 +6,6 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import unquote
 
 import av
@@ -23,8 +22,8 @@ from expportrait.manifest.clips import shards
 from expportrait.report import page as page_module
 from expportrait.report.run import Run, read_run
 from expportrait.settings.config import Config
-from expportrait.stages import PER_CLIP, PER_PAIR
-from expportrait.stages.report import STAGE, build
+from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE
+from expportrait.stages.report import run as build
 from expportrait.store import Store, decode_normals
 from tests.report.browser import look, needs_browser
 from tests.report.fabricate import HEAD, NO_FACE, failed_at, index_all, load_head, make_clip, make_proxy, row
@@ -65,9 +64,7 @@ def copy(stores, page, tmp_path):
 
 def report(results: Path, rows=ROWS, **given) -> Path:
     config = Config(report={"size": 96} | given, proxy={"batch": 8}, head=HEAD)
-    return build(
-        rows, results, SimpleNamespace(**{s: getattr(config, s) for s in STAGE.sections}), shards(rows, {}), {}
-    )
+    return build(rows, results, PIPELINE["report"].settings(config), shards(rows, {}), {})
 
 
 NO_PAIRS = Run({}, {}, PER_PAIR, {})

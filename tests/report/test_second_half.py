@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import unquote
 
 import av
@@ -18,8 +17,8 @@ from expportrait.manifest.pairs import pair_shards
 from expportrait.metrics import identity, perceptual, published
 from expportrait.report.training import read_trainings
 from expportrait.settings.config import Config
-from expportrait.stages import PER_CLIP
-from expportrait.stages.report import STAGE, build
+from expportrait.stages import PER_CLIP, PIPELINE
+from expportrait.stages.report import run as build
 from tests.report.browser import look, needs_browser
 from tests.report.fabricate import (
     index_all,
@@ -75,8 +74,8 @@ def html(stores):
 
 def report(results: Path, rows=ROWS, pairs=PAIRS, **given) -> str:
     config = Config(report={"size": 96} | given)
-    sections = SimpleNamespace(**{s: getattr(config, s) for s in STAGE.sections})
-    return build(rows, results, sections, shards(rows, {}), pair_shards(pairs, {})).read_text("utf-8")
+    settings = PIPELINE["report"].settings(config)
+    return build(rows, results, settings, shards(rows, {}), pair_shards(pairs, {})).read_text("utf-8")
 
 
 def plain(html: str) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from expportrait.engine.stage import run
+from expportrait.engine.loop import run
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFit
@@ -10,13 +10,13 @@ from expportrait.fit.store import save_proxy
 from expportrait.manifest.clips import Row
 from expportrait.render import render
 from expportrait.settings.config import Config
-from expportrait.stages.control import STAGE
+from expportrait.stages import with_code
 from expportrait.store import Store, StoreWriter, decode_normals
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    head = load_head(None, 1, 100, 100)
+    head = load_head()
     p = HeadParameters.neutral(head, 5, 96, 3 * 96)
     pose = torch.zeros(5, 10, 3)
     pose[:, 2, 1] = torch.linspace(-0.4, 0.4, 5)
@@ -33,7 +33,7 @@ def test_maps_are_the_render_of_the_stored_head(fitted, tmp_path) -> None:
         save_proxy(out, fit, head)
     config = Config(results=tmp_path, control={"maps": ["depth", "region", "eyes"]})
     row = Row(clip="a", dataset="d", source="a.mp4", place=tmp_path / "a.mp4")
-    outcome = run(STAGE, [row], config)["a"]
+    outcome = run(with_code("control"), [row], config)["a"]
     assert outcome.status == "ok", outcome.why
     store = Store(tmp_path / "control/a.zarr")
     p = fit.parameters
@@ -56,5 +56,5 @@ def test_a_changed_head_is_told_apart(fitted, tmp_path) -> None:
         save_proxy(out, fit, head)
         out.attrs(head_sha256="0" * 64)
     row = Row(clip="a", dataset="d", source="a.mp4", place=tmp_path / "a.mp4")
-    outcome = run(STAGE, [row], Config(results=tmp_path))["a"]
+    outcome = run(with_code("control"), [row], Config(results=tmp_path))["a"]
     assert outcome.status == "failed" and "head file" in outcome.why

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from expportrait.engine.stage import run
+from expportrait.engine.loop import run
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
-from expportrait.stages.crop import STAGE
+from expportrait.stages import with_code
 from expportrait.store import Store
 
 from ..video import make
@@ -38,7 +38,7 @@ def crop(tmp_path):
     def crop(source, start=None, end=None, box=None, fps=None, **settings):
         config = Config(results=tmp_path / "results", crop={"size": 256, **settings})
         row = Row("a", "test", source.name, source, start=start, end=end, box=box, fps=fps)
-        outcome = run(STAGE, [row], config)["a"]
+        outcome = run(with_code("crop"), [row], config)["a"]
         if outcome.status == "ok":
             return Store(tmp_path / "results" / "crop" / "a.zarr").check()
         assert "unforeseen" not in outcome.why and "\n" not in outcome.why
@@ -268,12 +268,12 @@ def test_links_that_lead_nowhere_do_not_stop_the_others(tmp_path):
             (folder / "f7.jpg").unlink()
             (folder / "f7.jpg").symlink_to("gone.jpg")
     config = Config(results=tmp_path / "results", crop={"size": 128})
-    index = run(STAGE, rows, config)
+    index = run(with_code("crop"), rows, config)
     assert {name: outcome.status for name, outcome in index.items()} == dict.fromkeys("abc", "failed") | {"d": "ok"}
     for name in "abc":
         assert f"{tmp_path / name}/f7.jpg is a link that leads nowhere" in index[name].why
     cv2.imwrite(str(tmp_path / "b" / "gone.jpg"), frame[..., ::-1])
-    again = run(STAGE, rows, config)
+    again = run(with_code("crop"), rows, config)
     assert [again[name].status for name in "abcd"] == ["failed", "ok", "failed", "ok"]
 
 

@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from benchmarks import made_people as make
+from expportrait.engine.loop import run as run_stage
 from expportrait.engine.record import write_json
-from expportrait.engine.stage import run as run_stage
 from expportrait.fit.store import Offsets
 from expportrait.head import Head
 from expportrait.manifest.pairs import read_pairs
-from expportrait.stages import control, drive, transfer
+from expportrait.stages import control, job, transfer, with_code
 from expportrait.store import Store
 
 torch.set_num_threads(1)
@@ -29,13 +29,16 @@ def results(tmp_path_factory):
 
 
 def run(results, pairs=PAIRS, maps=(), **settings):
-    return drive.run(pairs, ROWS, make.config(results, drive=settings, control={"maps": [*maps]}), "cpu")
+    config = make.config(results, drive=settings, control={"maps": [*maps]})
+    for stage in job("drive", config):
+        index = run_stage(stage, stage.members(ROWS, pairs), config)
+    return index
 
 
 def test_self_driving_from_the_clips_own_proxy_renders_its_control_maps(results):
     index = run(results, PAIRS[:1], target_proxy="clip", offsets="copy", reference=2, maps=["depth"])
     assert index[SELF].status == "ok"
-    run_stage(control.STAGE, ROWS[:1], make.config(results, control={"maps": ["depth"]}))
+    run_stage(with_code("control"), ROWS[:1], make.config(results, control={"maps": ["depth"]}))
     made, own = Store(results / "drive" / f"{SELF}.zarr"), Store(results / "control" / "ann-1.zarr")
     assert (made["normals"] != own["normals"]).any(-1).mean() < 0.01
     assert (made["coverage"] != own["coverage"]).mean() < 1e-3
@@ -50,7 +53,7 @@ def test_of_a_long_clips_offsets_a_block_of_frames_is_in_memory(results, monkeyp
     monkeypatch.setattr(Offsets, "__getitem__", lambda of, frames: asked.append(len(out := some(of, frames))) or out)
     index = run(results, PAIRS[1:], target_proxy="clip", offsets=offsets, reference=1)
     run_stage(
-        control.STAGE,
+        with_code("control"),
         ROWS[:1],
         make.config(results, control={"maps": [{"copy": "eyes", "transfer": "region"}[offsets]]}),
     )

@@ -5,13 +5,24 @@ import json
 import numpy as np
 import pytest
 
-from expportrait.errors import MachineFault
+from expportrait.engine.heartbeat import read_heartbeat
+from expportrait.engine.loop import run
+from expportrait.errors import ClipError, MachineFault
+from expportrait.manifest.clips import Row
+from expportrait.manifest.pairs import pair_row
 from expportrait.metrics.pair import METHODS, Scores
 from expportrait.settings.config import Config
-from expportrait.stages import evaluate
+from expportrait.stages import PIPELINE, evaluate, with_code
 from expportrait.store import StoreWriter
 
 PAIRS = [("ann", "ann"), ("ann", "bob")]
+
+
+def evaluated(config, pairs=PAIRS):
+    """The rows of the table."""
+    rows = [pair_row(*(Row(clip, "d", clip, clip, person=clip) for clip in pair)) for pair in pairs]
+    run(with_code("evaluate"), rows, config)
+    return json.loads((config.results / PIPELINE["evaluate"].table).read_text())
 
 
 def write(path, frames, seed=0, **attrs):
@@ -54,24 +65,24 @@ def test_a_damaged_store_is_marked_and_the_other_pairs_are_measured(config, dama
     results = config.results
     damage(results)
     with pytest.raises(MachineFault, match=r"crop/bob\.zarr .*Run snakemake again"):
-        evaluate.run([*reversed(PAIRS)], config, "cpu")
+        evaluated(config, PAIRS[::-1])
     assert (results / "crop/bob.damaged").exists() and not (results / "crop/ann.damaged").exists()
     assert [f.name for f in (results / "crop").glob("*.json")] == ["ann-0000.json"]
     assert [f.name for f in (results / "evaluate").rglob("*.json")] == ["ann__ann.json"]
     write(results / "crop/bob.zarr", 4)
-    assert [row["frames"] for row in json.loads(evaluate.run(PAIRS, config, "cpu").read_text())] == [4, 4, 4, 4]
+    assert [row["frames"] for row in evaluated(config)] == [4, 4, 4, 4]
 
 
 def test_a_pair_that_cannot_be_measured_is_recorded_until_it_can(config):
     results = config.results
     record = results / "evaluate/pairs/ann__bob.failed.json"
     write(results / "crop/bob.zarr", 3)
-    rows = json.loads(evaluate.run(PAIRS, config, "cpu").read_text())
+    rows = evaluated(config)
     assert [row["frames"] for row in rows] == [4, 4, None, None]
     known = json.loads(record.read_text())
     assert known["status"] == "failed" and "its driver 3" in known["why"] and known["key"]
     write(results / "crop/bob.zarr", 4)
-    evaluate.run(PAIRS, config, "cpu")
+    evaluated(config)
     assert not record.exists() and json.loads((record.parent / "ann__bob.json").read_text())["key"] == known["key"]
 
 
@@ -80,9 +91,50 @@ def test_a_portrait_that_drives_itself_need_not_be_measured(config):
     write(results / "crop/ann.zarr", 1)
     write(results / "reenact/ann__ann.zarr", 1, reference=0)
     write(results / "reenact/ann__bob.zarr", 4, reference=0)
-    rows = json.loads(evaluate.run(PAIRS, config, "cpu").read_text())
+    rows = evaluated(config)
     assert [row["frames"] for row in rows] == [None, None, 4, 4]
     record = json.loads((results / "evaluate/pairs/ann__ann.failed.json").read_text())
     assert record["status"] == "skipped" and record["key"]
     assert record["why"] == "not needed: the video is the portrait that the network was given and nothing else"
     assert {*rows[0]["reasons"].values()} == {record["why"]}
+
+
+def test_what_earlier_versions_measured_is_taken_where_it_lies(config, monkeypatch):
+    first = evaluated(config)
+    monkeypatch.setattr(evaluate, "measure", None)  # cannot be asked again
+    assert evaluated(config) == first
+    file = config.results / "evaluate/pairs/ann__bob.json"
+    assert json.loads(file.read_text()).keys() == {"key", "rows", "frames", "values"}
+    file.write_text("{")
+    assert [row["frames"] for row in evaluated(config)] == [4, 4, None, None]
+
+
+def test_a_failure_is_remembered_and_one_that_an_earlier_version_recorded_is_tried_again(config, monkeypatch):
+    def unusable(*_):
+        raise ClipError("no numbers")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "measure", unusable)
+        evaluated(config)
+    record = config.results / "evaluate/pairs/ann__bob.failed.json"
+    assert [row["frames"] for row in evaluated(config)] == [None] * 4
+    known = json.loads(record.read_text())
+    del known["retry"]
+    record.write_text(json.dumps(known))
+    assert [row["frames"] for row in evaluated(config)] == [None, None, 4, 4] and not record.exists()
+
+
+def test_a_pair_without_a_video_has_rows_with_the_reason(config):
+    record = {"status": "failed", "key": "k", "why": "no portrait"}
+    (config.results / "reenact/ann__bob.failed.json").write_text(json.dumps(record))
+    rows = evaluated(config)
+    assert [row["frames"] for row in rows] == [4, 4, None, None]
+    assert {*rows[2]["reasons"].values()} == {"reenact ann__bob: no portrait"}
+    assert [row["mode"] for row in rows] == ["self", "self", "cross", "cross"]
+
+
+def test_others_see_the_work_on_all_pairs_as_one_job(config):
+    evaluated(config)
+    beat = read_heartbeat(config.results / "logs/evaluate.progress.json")
+    assert (beat["stage"], beat["shard"], beat["unit"]) == ("evaluate", "", "pairs")
+    assert (beat["done"], beat["total"], beat["computed"], beat["ended"]) == (2, 2, 2, True)

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from expportrait.engine.prefetch import Stopped
-from expportrait.engine.stage import Clip
+from expportrait.engine.stage import Clip, Work
 from expportrait.errors import ClipError
 from expportrait.estimators.geometry.base import Geometry
 from expportrait.stages import geometry
@@ -61,7 +62,7 @@ def clip(tmp_path, monkeypatch):
         out.array("interpolated", np.zeros(FRAMES, bool))
         out.array("confidence", np.ones((FRAMES, 478), np.float32))
     parents = {name: Store(tmp_path / f"{name}.zarr") for name in ("crop", "landmarks")}
-    return Clip(None, parents, None, None, "cpu", overlap=True)
+    return Clip(None, parents, None, None, "cpu", work=Work(overlap=True))
 
 
 class Slow:
@@ -84,7 +85,7 @@ class Slow:
 
 
 def test_what_waits_is_counted_in_frames_and_all_of_them_are_stored(clip):
-    clip.tools = SimpleNamespace(estimator=Estimator(), occlusion=Fronts())
+    clip = replace(clip, tools=SimpleNamespace(estimator=Estimator(), occlusion=Fronts()))
     out = Slow(clip.tools.estimator, 0.5)
     geometry.process(clip, out)
     assert out.ahead <= geometry.AHEAD + 2 * BATCH
@@ -94,10 +95,10 @@ def test_what_waits_is_counted_in_frames_and_all_of_them_are_stored(clip):
 
 @pytest.mark.parametrize("fault", ["of the estimator", "before the clip's turn"])
 def test_nothing_goes_on_after_the_end(clip, fault):
-    clip.tools = SimpleNamespace(estimator=Estimator(ClipError("no numbers")), occlusion=Fronts(0.05))
+    clip = replace(clip, tools=SimpleNamespace(estimator=Estimator(ClipError("no numbers")), occlusion=Fronts(0.05)))
     before, kind, why = threading.active_count(), ClipError, "no numbers"
     if fault == "before the clip's turn":
-        clip.turns.stop()
+        clip.work.turns.stop()
         kind, why = Stopped, ""
     with pytest.raises(kind) as raised:
         geometry.process(clip, Slow(clip.tools.estimator))
@@ -119,7 +120,7 @@ def test_beyond_the_picture_there_is_nothing(tmp_path, clip):
             given.append(found[-1])
             yield from super().batches(frames, *found)
 
-    clip.tools = SimpleNamespace(estimator=Padded(), occlusion=Fronts())
+    clip = replace(clip, tools=SimpleNamespace(estimator=Padded(), occlusion=Fronts()))
     with StoreWriter(tmp_path / "geometry.zarr", {}) as out:
         geometry.process(clip, out)
     store = Store(tmp_path / "geometry.zarr")

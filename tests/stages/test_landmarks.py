@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from benchmarks import stand_in_networks as networks
-from expportrait.engine.stage import run
+from expportrait.engine.loop import run
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.estimators.landmarks.sapiens_points import GIVEN
 from expportrait.estimators.mediapipe_models import HandDetector
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
-from expportrait.stages.landmarks import STAGE
+from expportrait.stages import with_code
 from expportrait.store import Store, StoreWriter
 from expportrait.video.tracks import link
 
@@ -44,7 +44,8 @@ def landmarks(tmp_path, detector):
             out.array("frames", np.array(frames))
             out.array("track", track(frames, detector) if places is None else places)
             out.attrs(padded=list(padded))
-        outcome = run(STAGE, [Row("a", "test", "a", tmp_path)], Config(results=tmp_path, landmarks=settings))["a"]
+        config = Config(results=tmp_path, landmarks=settings)
+        outcome = run(with_code("landmarks"), [Row("a", "test", "a", tmp_path)], config)["a"]
         if outcome.status == "ok":
             return Store(tmp_path / "landmarks" / "a.zarr").check()
         assert "unforeseen" not in outcome.why and "\n" not in outcome.why

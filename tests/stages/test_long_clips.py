@@ -51,10 +51,10 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
 
 
 def main(source, home):
-    from expportrait.engine.stage import run
+    from expportrait.engine.loop import run
     from expportrait.manifest.clips import Row
     from expportrait.settings.config import Config
-    from expportrait.stages import crop
+    from expportrait.stages import crop, with_code
     from expportrait.store import write
 
     class Detector:  # where the face is does not matter here, and looking for it takes minutes
@@ -64,7 +64,7 @@ def main(source, home):
     write.SHARD_BYTES = 8 << 20  # so that a short video has many
     crop.LandmarkDetector = Detector
     config = Config(results=home, crop={"size": SIZE, "min_face": 20, "cut": 255})
-    run(crop.STAGE, [Row("a", "d", source.name, source)], config)
+    run(with_code("crop"), [Row("a", "d", source.name, source)], config)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps([peak, write.Store(home / "crop" / "a.zarr").lazy("frames").shape[0]]))
 

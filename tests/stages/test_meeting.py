@@ -4,11 +4,11 @@ here."""
 import numpy as np
 import pytest
 
-from expportrait.engine.stage import run
+from expportrait.engine.loop import run
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
-from expportrait.stages import crop, landmarks
+from expportrait.stages import with_code
 from expportrait.store import Store
 
 from ..video import make
@@ -48,7 +48,7 @@ def test_a_clip_has_frames_of_one_person(tmp_path, kind, speed, front):
     truth = ways(kind, speed, count)
     video = make.video(tmp_path / "v.mp4", make.meeting(count, *truth, front=front))
     config = Config(results=tmp_path, crop={"size": 256}, landmarks={"hands_every": 0})
-    for stage in (crop.STAGE, landmarks.STAGE):
+    for stage in (with_code("crop"), with_code("landmarks")):
         assert run(stage, [Row("a", "d", "v.mp4", video)], config)["a"].status == "ok"
     cropped, followed = Store(tmp_path / "crop" / "a.zarr"), Store(tmp_path / "landmarks" / "a.zarr")
     first, end = cropped.attrs["shot"]

@@ -8,11 +8,11 @@ import pytest
 from benchmarks.geometry_scenes import make_scene
 
 from benchmarks import stand_in_networks as networks
-from expportrait.engine.stage import run
+from expportrait.engine.loop import run
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
-from expportrait.stages import crop, geometry, landmarks, proxy
+from expportrait.stages import with_code
 from expportrait.store import Store, decode_normals
 
 SIZE, BOX, CROP, FRAMES = 320, (32, 16, 304, 288), 256, 3
@@ -75,7 +75,7 @@ def start(tmp_path_factory, scene):
     for t in range(FRAMES):
         cv2.imwrite(str(frames / f"{t:03}.png"), scene.frame[..., ::-1])
     row = Row("ann", "test", "ann", frames, box=BOX)
-    for stage in (crop, landmarks):
+    for stage in ("crop", "landmarks"):
         assert made(stage, row, folder / "results", {})
     return row, folder / "results"
 
@@ -87,13 +87,13 @@ def results(request, start, cropped, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     shutil.copytree(before, folder / "results")
     files = BACKENDS[request.param](folder, cropped)
-    assert made(geometry, row, folder / "results", files)
+    assert made("geometry", row, folder / "results", files)
     return request.param, folder / "results", row, files
 
 
 def made(stage, row, results, files):
     config = Config(results=results, crop={"size": CROP, "min_frames": FRAMES}, geometry=files, proxy=FIT)
-    outcome = run(stage.STAGE, [row], config)["ann"]
+    outcome = run(with_code(stage), [row], config)["ann"]
     assert outcome.status == "ok", outcome
     return outcome
 
@@ -119,7 +119,7 @@ def test_the_stored_maps_are_the_true_ones(results, cropped):
 
 def test_the_fit_follows_them(results):
     _, folder, row, files = results
-    assert made(proxy, row, folder, files)
+    assert made("proxy", row, folder, files)
     store = Store(folder / "proxy" / "ann.zarr")
     assert len(store["normal_error"]) == FRAMES
     assert store["normal_error"].mean() < 15

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expportrait.engine.stage import run
+from expportrait.engine.loop import run
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
-from expportrait.stages import control, crop, geometry, landmarks, proxy
+from expportrait.stages import with_code
 from expportrait.store import Store
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
@@ -22,8 +22,8 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     rows = [Row(clip, "real", name, CLIPS / name, start=2.0, end=2.4) for clip, name in NAMES.items()]
     config = Config(results=folder, geometry={"estimator": "embedded"})
-    for stage in (crop, landmarks, geometry, proxy, control):
-        index = run(stage.STAGE, rows, config)
+    for stage in ("crop", "landmarks", "geometry", "proxy", "control"):
+        index = run(with_code(stage), rows, config)
         assert {outcome.status for outcome in index.values()} == {"ok"}, index
     return folder
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expportrait.engine.stage import run
+from expportrait.engine.loop import run
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
-from expportrait.stages import crop, landmarks
+from expportrait.stages import with_code
 from expportrait.store import Store
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
@@ -29,7 +29,7 @@ def results(tmp_path_factory):
     ends = {name: end for name, (end, _) in SHOTS.items()} | {"small_face_640x480.mkv": None}
     rows = [Row(name, "real", name, CLIPS / name, end=end) for name, end in ends.items()]
     config = Config(results=folder, crop={"size": 256})
-    return folder, run(crop.STAGE, rows, config), run(landmarks.STAGE, rows, config)
+    return folder, run(with_code("crop"), rows, config), run(with_code("landmarks"), rows, config)
 
 
 @pytest.mark.parametrize("name", SHOTS)

@@ -10,8 +10,8 @@ import pytest
 
 from expportrait.errors import MachineFault
 from expportrait.store import Store, StoreError, StoreWriter, decode_normals, encode_normals
-from expportrait.store.write import layout
 from expportrait.store import write as module
+from expportrait.store.write import layout
 
 
 @pytest.fixture

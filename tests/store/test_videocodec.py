@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import zarr
@@ -6,6 +9,12 @@ from hypothesis import strategies as st
 from zarr.codecs import Crc32cCodec
 
 from expportrait.store import Store, StoreError, StoreWriter, decode_normals, encode_normals, videocodec
+
+
+def test_importing_starts_no_threads():
+    found = "import gc, sys, concurrent.futures as c, expportrait.store; " \
+            "sys.exit(any(isinstance(one, c.ThreadPoolExecutor) for one in gc.get_objects()))"  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", found]).returncode == 0
 
 
 def colours(frames, height, width, seed=0):

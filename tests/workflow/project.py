@@ -17,146 +17,47 @@ hopper-talk,demo,data/demo/hopper-talk.mp4,hopper,train
 """
 NO_FILES = "geometry: {estimator: embedded}\nlatents: {codec: linear}\n"  # settings that need no networks' files
 
+# What jobs run in place of the package that lies beside the rules: the real one, with code of no weight.
 LIGHT = """\
-import os
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
-sys.path[:] = ["@SRC@"] + [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).parents[1]]
+sys.path[:] = ["@SRC@", "@ROOT@"] + [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).parents[1]]
 del sys.modules["expportrait"]
 
-import numpy as np
-from expportrait import cli
-from expportrait.engine import record
-from expportrait.errors import ClipError
-from expportrait.engine import stage as loop
-from expportrait.settings.config import SECTIONS, Config
-from expportrait.stages import version
-from expportrait.stages.contracts import TARGETS, contracts, generator_key, transfer_key
+from tests.workflow import light
 
-STAGES = contracts(Config())
-
-
-class OutOfMemoryError(RuntimeError):
-    "As torch names it."
-
-
-def process(clip, out):
-    orders = Path("orders", clip.row.clip)
-    order = orders.read_text().split() if orders.exists() else []
-    if order[:1] == [clip.title.split()[0]]:
-        out.array("half", np.ones(3))
-        if order[1] == "wait":
-            Path("waiting").write_text(str(os.getpid()))
-            while not Path("go").exists():
-                time.sleep(0.1)
-        else:
-            memory = OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
-            raise {"reject": ClipError("ordered"), "crash": ValueError("ordered"), "gpu": memory,
-                   "full": OSError(28, "disk full")}[order[1]]
-    for parent in clip.parents.values():
-        assert parent["x"].sum() == 3
-    with open("work.log", "a") as log:
-        log.write(clip.title + "\\n")
-    out.array("x", np.ones(3))
-
-
-def make(clip, out, settings, device):
-    with open("work.log", "a") as log:
-        log.write("demo " + clip + "\\n")
-    out.write_text(str(settings))
-    out.with_suffix(".npz").write_text(clip)
-
-
-def train(name, rows, config):
-    home, log = config.results / name, Path("work.log")
-    keys = {}
-    for row in sorted(rows, key=lambda row: row.clip):
-        states = {parent: record.state(config.results / parent, row.clip) for parent in STAGES[name].parents}
-        if all(state.status == "ok" for state in states.values()):
-            keys[row.clip] = {parent: state.key for parent, state in states.items()}
-    train = {row.clip for row in rows if row.split == "train"}
-    done = {"status": "ok", "why": "", "clips": {clip: of for clip, of in keys.items() if clip in train}}
-    if name == "transfer":
-        done["clips"] = {clip: of["proxy"] for clip, of in done["clips"].items()}
-        done["evaluated"] = {clip: of["proxy"] for clip, of in keys.items() if clip not in train}
-        done["key"] = transfer_key(config, done["clips"])
-    else:
-        done["key"] = generator_key(config, done["clips"], [])
-    model = home / "model"
-    if not model.exists() or model.read_text() != done["key"]:
-        with log.open("a") as lines:
-            lines.write(name + "\\n")
-        home.mkdir(parents=True, exist_ok=True)
-        model.write_text(done["key"])
-    record.write_json(home / "index.json", done)
-
-
-def evaluate(pairs, config, device):
-    stage = STAGES["evaluate"]
-    for target, driver in pairs:
-        name = f"{target}__{driver}"
-        parents = stage.others(SimpleNamespace(clip=name, extra={"target": target, "driver": driver}))
-        keys = {who: record.state(config.results / home, clip).key for who, (home, clip) in parents.items()}
-        key = record.content_key("evaluate", stage.version, config.identity(stage.sections, ""), keys)
-        record.write_json(config.results / "evaluate" / "pairs" / f"{name}.json", {"key": key})
-    record.write_json(config.results / "evaluate" / "table.json", pairs)
-
-
-def drive(pairs, rows, config, *rest):
-    if config.drive.target_proxy == "image":
-        names = {pair.extra["target"] for pair in pairs}
-        only = config.model_copy(update={"drive": type(config.drive)(reference=config.drive.reference)})
-        heads = replace(STAGES[TARGETS], process=process)
-        loop.run(heads, [row for row in rows if row.clip in names], only, *rest)
-    return loop.run(replace(contracts(config)["drive"], process=process), pairs, config, *rest)
-
-
-def build(rows, results, settings, shards, pair_shards):
-    page = results / "report" / "index.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(" ".join(sorted(row.clip for row in rows)))
-    return page
-
-
-def load_stage(name):
-    stage = STAGES.get(name) or loop.Stage(name, version(name), sections[name], (), None)
-    stage = replace(stage, process=process)
-    run = {
-        "evaluate": evaluate,
-        "drive": drive,
-        "reenact": lambda pairs, rows, config, *rest: loop.run(stage, pairs, config, *rest),
-    }.get(name, lambda rows, config, device: train(name, rows, config))
-    return SimpleNamespace(STAGE=stage, make=make, build=build, run=run)
-
-
-sections = {"demo": ("demo",), "report": SECTIONS}
-cli.load_stage, cli.choose_device = load_stage, lambda device: "cpu"
-cli.main()
+light.main(heavy=@HEAVY@)
 """
 
 
 class Project:
     """A checkout in a temporary folder."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, source: Path = ROOT / "src"):
+        self.folder, self.source = folder, source
 
     @classmethod
     def create(cls, folder: Path) -> "Project":
+        """A new one, whose jobs run the source of this checkout."""
         for name in COPIED:
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
         (folder / "data_manifest.csv").write_text(MANIFEST)
         (folder / "data_manifest.yaml").write_text(f"shards: {{films: 1}}\n{NO_FILES}")
-        package = folder / "src" / "expportrait"
-        package.mkdir(parents=True)
-        (package / "__init__.py").touch()
-        (package / "__main__.py").write_text(LIGHT.replace("@SRC@", str(ROOT / "src")))
-        return cls(folder)
+        project = cls(folder)
+        project.write("src/expportrait/__init__.py", "")
+        project.use(ROOT / "src")
+        return project
+
+    def use(self, source: Path, heavy: tuple[str, ...] = ()) -> None:
+        """Have Snakemake and jobs run that source; the stages ``heavy`` with their own code."""
+        self.source = source
+        parts = {"@SRC@": str(source), "@ROOT@": str(ROOT), "@HEAVY@": repr(heavy)}
+        text = LIGHT
+        for name, value in parts.items():
+            text = text.replace(name, value)
+        self.write("src/expportrait/__main__.py", text)
 
     def copy(self, folder: Path) -> "Project":
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
@@ -178,7 +79,7 @@ class Project:
         return [sys.executable, "-m", "snakemake", *arguments]
 
     def environment(self) -> dict[str, str]:
-        return os.environ | {"PYTHONPATH": str(ROOT / "src")}
+        return os.environ | {"PYTHONPATH": str(self.source)}
 
     def run(self, *arguments: str) -> str:
         done = self.snakemake(*arguments)

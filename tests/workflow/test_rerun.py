@@ -1,12 +1,11 @@
 """What re-runs when: the promises of docs/workflow.md."""
 
-import os
 import re
 import shutil
 
 import pytest
 
-from tests.workflow.project import ROOT, Project
+from tests.workflow.project import ROOT
 
 HEAD = ["landmarks", "geometry", "proxy", "control"]
 PER_CLIP = ["crop", *HEAD, "latents"]
@@ -63,18 +62,24 @@ def test_writing_out_a_default_reruns_nothing(finished):
 @pytest.mark.parametrize(("stage", "until", "computed"), [
     ("proxy", "control", ["proxy", "control"]), ("drive", "drive", ["drive", "drive/targets"]),
 ])  # fmt: skip
-def test_a_bumped_version_reruns_the_stage_and_what_stands_on_it(project, stage, until, computed, monkeypatch):
+def test_a_bumped_version_reruns_the_stage_and_what_stands_on_it(project, stage, until, computed):
     edited = project.folder / "edited"
     shutil.copytree(ROOT / "src", edited, ignore=shutil.ignore_patterns("__pycache__"))
-    project.write("src/expportrait/__main__.py", project.read("src/expportrait/__main__.py").replace(
-        str(ROOT / "src"), str(edited)))  # fmt: skip
-    monkeypatch.setattr(Project, "environment", lambda self: os.environ | {"PYTHONPATH": str(edited)})
+    project.use(edited)
     assert project.plan() == {}
-    source = edited / "expportrait" / "stages" / f"{stage}.py"
-    source.write_text(re.sub(r"\bversion=(\d+)", lambda old: f"version={int(old[1]) + 1}", source.read_text()))
+    source = edited / "expportrait" / "stages" / "__init__.py"
+    text, numbers = re.subn(r"^PROXY, DRIVE = (\d+), (\d+)", lambda old: bumped(stage, *old.groups()),
+                            source.read_text(), flags=re.MULTILINE)  # fmt: skip
+    assert numbers == 1
+    source.write_text(text)
     assert project.plan() == jobs(CHANGES[stage][1], shards=2)
     project.run("--until", until)
     assert {line.split()[0] for line in project.work()} == set(computed)
+
+
+def bumped(stage, proxy, drive):
+    """The line with the versions of proxy and drive, with that of the stage one higher."""
+    return f"PROXY, DRIVE = {int(proxy) + (stage == 'proxy')}, {int(drive) + (stage == 'drive')}"
 
 
 def test_rows_reordered_or_spaced_or_with_another_column_rerun_nothing(project):

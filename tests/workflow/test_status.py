@@ -5,18 +5,21 @@ import os
 import shutil
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import typer
 
 from expportrait.engine.heartbeat import Heartbeat, at_work, training
+from expportrait.engine.loop import run
 from expportrait.errors import MachineFault, UserError
 from expportrait.options import configuration
-from expportrait.stages import PER_CLIP, STAGES, evaluate
+from expportrait.stages import PER_CLIP, PIPELINE
 from expportrait.status import commands
 from expportrait.status.survey import survey
 from expportrait.status.text import general, plan, table, todo
 from expportrait.store import StoreError
+from tests.workflow.light import measure
 
 TRAINED = {"transfer", "drive/targets", "drive", "generator", "reenact", "evaluate"}
 LANDMARKS = "results/landmarks/films-0000.json"
@@ -55,7 +58,7 @@ def fail(project, clip, why="no face in films/bob.mp4: 3 of 60 frames"):
 
 def test_a_finished_run_has_nothing_to_do(finished):
     seen = look(finished, deep=True)
-    assert [*seen.stages] == [s for s in [*STAGES[:8], "drive/targets", *STAGES[8:]] if s not in ("demo", "report")]
+    assert [*seen.stages] == [name for name in PIPELINE if name not in ("demo", "report")]
     assert {cell.status for cells in seen.cells.values() for cell in cells.values()} == {"ok"}
     assert plan(seen) == "A run would compute nothing."
 
@@ -188,16 +191,19 @@ def test_a_machine_that_cannot_read_finds_no_damage(project, say, monkeypatch):
         say("retry", deep=True)
 
 
-def test_coefficient_files_of_a_tracker_count_for_evaluate(finished, tmp_path):
+def test_coefficient_files_of_a_tracker_count_for_evaluate(project, tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("tracks")
     told = "evaluate.tracker=smirk", f"evaluate.tracks={tmp_path}"
-    missing = look(finished, *told).cells["evaluate"]["bob__bob"]
+    missing = look(project, *told).cells["evaluate"]["bob__bob"]
     assert missing.status == "failed" and "has neither bob.npz nor bob.mat" in missing.why
     for name in ("ann", "bob", "bob__bob", "bob__ann", "hopper-talk"):
         (tmp_path / f"{name}.npz").write_text(name)
-    seen = look(finished, *told)
-    for pair in seen.pairs:
-        names = pair.extra["target"], pair.extra["driver"]
-        assert seen.cells["evaluate"][pair.clip].key == evaluate._key(seen.config, pair.clip, *names)
+    seen = look(project, *told)
+    index = run(replace(PIPELINE["evaluate"], process=measure), seen.pairs, seen.config)
+    assert {name: cell.key for name, cell in seen.cells["evaluate"].items()} == {
+        name: outcome.key for name, outcome in index.items()
+    }
+    assert {outcome.status for outcome in index.values()} == {"ok"}
 
 
 def test_what_is_not_needed_is_counted_apart_and_not_tried_again(project, say):

@@ -106,9 +106,16 @@ def at_work(results: Path, stage: str, total: int, unit: str) -> Iterator[Heartb
     """Around what is one job for the whole run; waits for another process that is still at it. Of several processes,
     one a GPU, the first one tells. ``unit``: what ``total`` counts, such as steps."""
     file = results / "logs" / f"{stage}.progress.json" if os.getenv("RANK", "0") == "0" else None
+    with beating(file, stage, "", total, unit) as beat:
+        yield beat
+
+
+@contextmanager
+def beating(file: Path | None, stage: str, shard: str, total: int, unit: str) -> Iterator[Heartbeat]:
+    """The same in a file that is named, such as that of a shard; where it is None, nobody is told or waited for."""
     if file:
         wait_for_another(file)
-    beat, ended = Heartbeat(file, stage, "", total, unit), False
+    beat, ended = Heartbeat(file, stage, shard, total, unit), False
     try:
         yield beat
         ended = True

@@ -1,4 +1,4 @@
-"""What the files of a clip or pair are called in a stage's folder: its name, and one of these endings."""
+"""Whether the file system takes the names of what a run would write."""
 
 import os
 from collections.abc import Iterable
@@ -6,21 +6,15 @@ from pathlib import Path
 
 from expportrait.errors import UserError
 
-STORE = (".zarr", ".failed.json", ".damaged")
-OTHERS = {"reenact": (*STORE, ".mp4", ".side.mp4"), "evaluate": (".json", ".failed.json")}
 SHARD = ".progress.json"  # the longest ending of a shard's files
 
 
-def endings(stage: str) -> tuple[str, ...]:
-    """Of everything that a stage writes of one clip or pair."""
-    return OTHERS.get(stage, STORE)
-
-
-def check_names(results: Path, members: Iterable[str], shards: Iterable[str]) -> None:
-    """``members``: clips and pairs. Raises UserError where a file's name would be too long for the file system."""
+def check_names(results: Path, members: Iterable[str], shards: Iterable[str], endings: Iterable[str]) -> None:
+    """``members``: clips and pairs; ``endings``: of their files in all stages. Raises UserError where a file's name
+    would be too long for the file system."""
     place = next(folder for folder in (results, *results.absolute().parents) if folder.exists())
     most = os.pathconf(place, "PC_NAME_MAX")
-    behind = max((ending for one in (STORE, *OTHERS.values()) for ending in one), key=len)
+    behind = max(endings, key=len)
     names = [max((f"{name}{ending}" for name in all_of), key=len, default="")
              for all_of, ending in ((members, behind), (shards, SHARD))]  # fmt: skip
     longest = max(names, key=len)

@@ -3,7 +3,6 @@
 Beside the stores lie ``<clip>.failed.json``, why there is none, and one index a shard (docs/artifacts.md).
 """
 
-import hashlib
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -47,19 +46,6 @@ def unreadable(store: Path) -> str:
         if machine_fault(error):
             raise
         return str(error) if store.exists() or listed(store.parent, store.stem) else ""
-
-
-def content_key(stage: str, version: int, settings: dict, parents: dict) -> str:
-    """Key of what a stage makes from ``settings`` and from things with the keys ``parents``."""
-    text = json.dumps({"stage": stage, "version": version, "settings": settings, "parents": parents}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def source_key(source: Path) -> str | None:
-    """What made a source that the workflow itself makes, such as the demo's: the text of ``<source>.key``."""
-    with suppress(OSError):
-        return Path(f"{source}.key").read_text("utf-8").strip()
-    return None
 
 
 def state(home: Path, clip: str) -> Outcome:

@@ -21,12 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from expportrait.engine.heartbeat import Heartbeat
+from expportrait.engine.models import LOG_FILE
 from expportrait.engine.prefetch import ahead
 from expportrait.errors import UserError
-from expportrait.files import replace_file
+from expportrait.files import new_folder, replace_file
 from expportrait.progress import bar, say
 
-LOG_FILE = "loss.csv"
 Rows = list[dict[str, float]]
 
 
@@ -155,21 +155,15 @@ class Checkpoints:
 
     def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Those of later steps, which ``load`` has passed over, go: they must not outlive the whole ones."""
-        for leftover in self.folder.glob(".step-*"):
+        for leftover in self.folder.glob(".*.tmp*"):  # only one process writes here
             shutil.rmtree(leftover, ignore_errors=True)
-        temporary = self.folder / f".step-{step}.tmp"
-        temporary.mkdir()
-        save_file(
-            {name: value.detach().contiguous() for name, value in trainable(model).items()},
-            temporary / "weights.safetensors",
-        )
-        torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
-        for file in temporary.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())  # a rename may reach the disk before what it names
-        final = self.folder / f"step-{step}"
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
+        with new_folder(self.folder / f"step-{step}") as made:
+            weights = {name: value.detach().contiguous() for name, value in trainable(model).items()}
+            save_file(weights, made / "weights.safetensors")
+            torch.save(optimizer.state_dict(), made / "optimizer.pt")
+            for file in made.iterdir():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())  # a rename may reach the disk before what it names
         steps = self.steps()
         for other in {*steps} - {*[n for n in steps if n <= step][-self.keep :]}:
             shutil.rmtree(self.folder / f"step-{other}", ignore_errors=True)

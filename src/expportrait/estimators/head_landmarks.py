@@ -11,14 +11,14 @@ from expportrait.head.convert_makehuman import convert
 from expportrait.head.embedding import Embedding, write_cache
 from expportrait.head.layout import add_landmarks
 from expportrait.head.triangulation import embed
+from expportrait.settings.sections import HeadSettings
 
 
-def load_head(
-    file: Path | None = None, subdivisions: int = 1, shape_components: int = 100, expression_components: int = 100
-) -> Head:
-    """``Head.load``, with landmarks, regions and masks for any file: found at its first use (about 10 s), then cached
-    by the file's hash in $EXPPORTRAIT_CACHE, else ~/.cache/expportrait."""
-    arguments = (file, subdivisions, shape_components, expression_components)
+def load_head(settings: HeadSettings | None = None) -> Head:
+    """``Head.load`` of these settings (None: of the defaults), with landmarks, regions and masks for any file: found at
+    its first use (about 10 s), then cached by the file's hash in $EXPPORTRAIT_CACHE, else ~/.cache/expportrait."""
+    s = settings or HeadSettings()
+    arguments = (s.file, s.subdivisions, s.shape_components, s.expression_components)
     head = Head.load(*arguments)
     if head.landmarks is None:
         write_cache(head.sha256, find_landmarks(head))

@@ -4,7 +4,6 @@ The folder is made once and kept while the keys of the clip's stores stay the sa
 """
 
 import json
-import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from expportrait.engine.record import content_key, write_json
-from expportrait.files import beside
+from expportrait.engine.keys import content_key
+from expportrait.engine.record import write_json
+from expportrait.files import new_folder
 from expportrait.fit.store import TERMS
 from expportrait.render.picture import normals_to_rgb
 from expportrait.report import charts
@@ -72,17 +72,10 @@ def kept(folder: Path, key: str, draw: Callable[[Path], Card]) -> Card:
         card = Card(**json.loads((folder / FILE).read_text("utf-8")))
         if card.key == key:
             return card
-    temporary = beside(folder)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        card = draw(temporary)
+    with new_folder(folder) as made:
+        card = draw(made)
         card.key = key
-        write_json(temporary / FILE, vars(card))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_json(made / FILE, vars(card))
     return card
 
 

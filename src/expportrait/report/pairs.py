@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from expportrait.engine.record import content_key
+from expportrait.engine.keys import content_key
 from expportrait.manifest.clips import Row
 from expportrait.render.picture import normals_to_rgb
 from expportrait.report.card import Card, kept, recorded

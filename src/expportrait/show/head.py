@@ -16,6 +16,7 @@ from expportrait.head.triangulation import DISTANCE, FOCAL, SIZE, centre_of, pho
 from expportrait.points478 import CHIN, FOREHEAD, LEFT_IRIS, NOSE_TIP, RIGHT_IRIS
 from expportrait.render import Camera, render
 from expportrait.render.picture import shade_image, turntable
+from expportrait.settings.config import HeadSettings
 from expportrait.show import panels
 from expportrait.show.proxy import COLOURS
 from expportrait.show.sheet import Sheet
@@ -36,7 +37,7 @@ class Finding:
 
 def check_head(file: Path | None) -> tuple[Head, list[Finding]]:
     """Load a model (None: the open head), find its landmarks, and measure it. Raises UserError where it is none."""
-    head = load_head(file, subdivisions=1, shape_components=300, expression_components=100)
+    head = load_head(HeadSettings(file=file, shape_components=300))
     return head, [*_contents(head), *_anatomy(head), *_landmarks(head)]
 
 

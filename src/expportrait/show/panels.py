@@ -79,8 +79,7 @@ def load_fitted(store: Store) -> FittedHead:
 
 @cache
 def _head(settings: str) -> Head:
-    s = HeadSettings(**json.loads(settings))
-    return load_head(s.file, s.subdivisions, s.shape_components, s.expression_components)
+    return load_head(HeadSettings(**json.loads(settings)))
 
 
 @torch.no_grad()

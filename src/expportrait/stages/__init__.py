@@ -1,22 +1,98 @@
-"""The stages, one module each, named as the rule, the command and the section of the settings.
+"""The pipeline, said once: its stages in order, what each reads, and what its keys and results depend on.
 
-Stages of clips and of pairs export ``STAGE`` for the loop of ``engine.stage``; the others make one thing of the
-whole run, by their own ``run``.
+Rules, commands, the loop, ``status``, ``retry``, ``prune``, ``watch`` and the report take it from here. The code of a
+stage is the module of the same name, which may load torch: ``with_code`` imports it.
 """
 
-import re
-from importlib.resources import files
+from dataclasses import replace
+from importlib import import_module
 
-PER_CLIP = ("crop", "landmarks", "geometry", "proxy", "control", "latents")
-PER_PAIR = ("drive", "reenact")
-TRAINED = ("transfer", "generator")  # one model of all clips
-STAGES = ("demo", *PER_CLIP, "transfer", "drive", "generator", "reenact", "evaluate", "report")
+from expportrait.engine.stage import ALL, Stage
+from expportrait.manifest.clips import Row
+from expportrait.settings.config import SECTIONS, Config
+
+CODE = ("process", "load", "needless", "finish", "run")  # of a stage's module, as far as it has them
+PROXY, DRIVE = 10, 2  # versions of stages of which drive/targets is one more use
 
 
-def version(stage: str) -> int:
-    """The stage's version, read from its source: importing it would load torch at every start of Snakemake."""
-    source = files("expportrait.stages").joinpath(f"{stage}.py").read_text("utf-8")
-    found = re.search(r"\bversion=(\d+)", source)
-    if found is None:
-        raise ValueError(f"stages/{stage}.py does not say version=<number>")
-    return int(found[1])
+def _from_image(config: Config) -> bool:
+    return config.drive.target_proxy == "image"
+
+
+def _driving(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
+    fitted = "drive/targets" if _from_image(config) else "proxy"
+    trained = {"transfer": ("transfer", ALL)} if config.drive.offsets == "transfer" else {}
+    return {"target": (fitted, pair.extra["target"]), "driver": ("proxy", pair.extra["driver"])} | trained
+
+
+def _reenacting(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
+    crops = {name: ("crop", pair.extra[name]) for name in ("target", "driver")}
+    return {"drive": ("drive", pair.clip)} | crops | {"generator": ("generator", ALL)}
+
+
+def _measuring(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
+    crops = {f"crop {clip}": ("crop", clip) for clip in pair.extra.values()}
+    return {f"reenact {pair.clip}": ("reenact", pair.clip)} | crops
+
+
+def _tracks(pair: Row, config: Config) -> dict[str, str]:
+    """The coefficient files of target and driver; a pair's own file counts among the settings."""
+    if config.evaluate.tracks is None or config.evaluate.tracker == "own":
+        return {}
+    from expportrait.files import sha256
+    from expportrait.metrics.coefficients import file_of
+
+    return {f"tracks {clip}": sha256(file_of(config.evaluate.tracks, clip)) for clip in pair.extra.values()}
+
+
+# fmt: off
+PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
+    Stage("demo", 1, ("demo",), (), kind="source"),
+    Stage("crop", 3, ("crop",), (), overlaps=True),
+    Stage("landmarks", 4, ("landmarks",), ("crop",)),
+    Stage("geometry", 6, ("geometry", "head"), ("crop", "landmarks"), overlaps=True),
+    Stage("proxy", PROXY, ("proxy", "head"), ("crop", "landmarks", "geometry")),
+    Stage("control", 2, ("control", "head"), ("proxy",), overlaps=True),
+    Stage("latents", 4, ("latents",), ("crop",), overlaps=True),
+    Stage("transfer", 1, ("transfer", "head"), ("proxy",), kind="model", tested=True,
+          unkeyed=("head", "transfer.save_every")),
+    # the heads of the targets, each from one frame, which is all that matters of the section drive
+    Stage("drive/targets", 100 * DRIVE + PROXY, ("drive", "proxy", "head"), ("landmarks", "geometry"), by="drive",
+          when=_from_image, only=("drive.reference",)),
+    Stage("drive", DRIVE, ("drive", "control", "head"), ("drive/targets", "proxy", "transfer"), kind="pair",
+          others=_driving),
+    Stage("generator", 1, ("generator",), ("latents", "control"), kind="model", weights="generator.base",
+          unkeyed=("generator.base", "generator.micro", "generator.save_every", "generator.keep",
+                   "generator.checkpointing", "generator.attention")),
+    Stage("reenact", 1, ("latents", "reenact"), ("drive", "crop", "generator"), kind="pair", others=_reenacting,
+          media=(".mp4", ".side.mp4")),
+    Stage("evaluate", 3, ("evaluate",), ("reenact", "crop"), kind="pair", others=_measuring, files=_tracks,
+          form="json", folder="evaluate/pairs", table="evaluate/table.json"),
+    Stage("report", 2, SECTIONS, (), kind="page"),  # it shows all settings
+)}
+# fmt: on
+STAGES = tuple(name for name, stage in PIPELINE.items() if not stage.by)  # each has a rule and a command of its name
+PER_CLIP, PER_PAIR = (
+    tuple(name for name, stage in PIPELINE.items() if stage.kind == kind and stage.sharded) for kind in ("clip", "pair")
+)
+
+
+def with_code(name: str) -> Stage:
+    """The stage with the code of its module, where it has not been given any yet."""
+    stage = PIPELINE[name]
+    if stage.process or stage.run:
+        return stage
+    module = import_module(f"expportrait.stages.{name.replace('/', '_')}")
+    return replace(stage, **{part: getattr(module, part) for part in CODE if hasattr(module, part)})
+
+
+def job(name: str, config: Config) -> list[Stage]:
+    """What a job of that stage makes, one after the other: of the clips and pairs that are its ``members``."""
+    own = [stage.name for stage in recorded(config).values() if stage.by == name]
+    return [with_code(one) for one in (*own, name)]
+
+
+def recorded(config: Config) -> dict[str, Stage]:
+    """Name -> stage, of those that leave something of clips, of pairs or of all clips behind at these settings."""
+    kinds = ("clip", "pair", "model")
+    return {name: stage for name, stage in PIPELINE.items() if stage.kind in kinds and stage.when(config)}

@@ -1,7 +1,6 @@
 """Stage ``control``: each clip's fitted head rendered as control maps, registered to its frames (docs/control.md)."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,15 +11,13 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.store import FittedHead, load_proxy
 from expportrait.head import Head
 from expportrait.render import Maps, render
-from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter, encode_normals, videocodec
 
 BLOCK = 4  # frames rendered at once
 
 
 def load(settings: SimpleNamespace, device: str) -> Head:
-    h = settings.head
-    return load_head(h.file, h.subdivisions, h.shape_components, h.expression_components).to(device)
+    return load_head(settings.head).to(device)
 
 
 @torch.no_grad()
@@ -67,6 +64,3 @@ def process(clip: Clip, out: StoreWriter) -> None:
         registered_to="crop frames: same size, order and number",
         regions=["", *clip.tools.REGIONS],
     )
-
-
-STAGE = replace(contract("control"), version=2, process=process, load=load, overlaps=True)

@@ -2,19 +2,16 @@
 face."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
-from expportrait.engine.prefetch import ahead
 from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.settings.config import Crop
-from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter, videocodec
 from expportrait.video.framing import Box, cut_out, face_box, given_box, outside
 from expportrait.video.quality import Looks, company
@@ -67,7 +64,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
             looks.add(number, frame)
             yield cut_out(frame, box, options.size)
 
-    for picture in clip.progress(ahead(cut(), clip.overlap, WAITING), total=count, desc="cropping"):
+    for picture in clip.progress(clip.ahead(cut(), WAITING), total=count, desc="cropping"):
         frames.append(picture[None])
     figures = looks.figures() | company(track, looked.faces, box)
     if fault := _poor(figures, options):
@@ -107,14 +104,14 @@ def _look(clip: Clip, source: VideoReader | FolderReader) -> Looked:
         return rows
 
     def looked_at() -> Iterator[None]:
-        for number, (time, frame) in enumerate(ahead(read(), clip.overlap, WAITING)):
+        for number, (time, frame) in enumerate(clip.ahead(read(), WAITING)):
             if number % every == 0:
                 faces[number] = found(number, frame)
             times.append(time)
             yield
         if _surely_upright(clip, Turned(source, 0), Looked(np.array(times), finder.shots(times), faces, 0)):
             return
-        for number, (_, frame) in enumerate(ahead(source.frames(LOOK_AT), clip.overlap, WAITING)):
+        for number, (_, frame) in enumerate(clip.ahead(source.frames(LOOK_AT), WAITING)):
             if number % every == 0:
                 looks.append({turn: found(number, turned(frame, turn)) if turn else faces[number] for turn in TURNS})
             yield
@@ -219,6 +216,3 @@ def _poor(figures: dict[str, float], options: Crop) -> str:
         return (f"{figures['others']:.0%} of the frames looked at show another face in the box "
                 f"(crop.max_others: {options.max_others:.0%})")  # fmt: skip
     return ""
-
-
-STAGE = replace(contract("crop"), version=3, process=process, load=load, overlaps=True)

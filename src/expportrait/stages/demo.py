@@ -9,13 +9,12 @@ import torch
 
 from expportrait.demo.clip import draw, prepare, save_truth
 from expportrait.demo.motion import CLIPS, FPS
-from expportrait.engine.stage import Stage
 from expportrait.errors import UserError
 from expportrait.progress import progress
 from expportrait.video.write import write_mp4
 
 
-def make(clip: str, out: Path, settings: SimpleNamespace, device: str = "cpu") -> None:
+def run(clip: str, out: Path, settings: SimpleNamespace, device: str = "cpu") -> None:
     """Write the video ``out`` and its truth, the .npz beside it. ``device`` does not matter: all runs on the CPU."""
     if clip not in CLIPS:
         raise UserError(f"the demo has no clip {clip!r}: choose one of {', '.join(CLIPS)}")
@@ -25,6 +24,3 @@ def make(clip: str, out: Path, settings: SimpleNamespace, device: str = "cpu") -
     frames, points = draw(prepared, partial(progress, total=s.frames, desc=clip))
     save_truth(out.with_suffix(".npz"), prepared, points)
     write_mp4(out, frames, FPS)
-
-
-STAGE = Stage(name="demo", version=1, sections=("demo",), parents=(), process=None)

@@ -1,138 +1,92 @@
 """Stage ``evaluate``: each pair's video in numbers, beside the paper's published rows (docs/evaluate.md)."""
 
 import json
-import time
 from contextlib import suppress
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
-from expportrait.engine.damage import found_damaged, mark
-from expportrait.engine.heartbeat import Heartbeat, at_work
-from expportrait.engine.record import content_key, needless, state, unreadable, write_json
-from expportrait.errors import ClipError, NotNeeded
+from expportrait.engine.record import Outcome, write_json
+from expportrait.engine.results import JsonWriter
+from expportrait.engine.stage import Clip
+from expportrait.errors import ClipError
+from expportrait.files import replace_file
 from expportrait.generator.data import resize
-from expportrait.machine import machine_fault, writing
-from expportrait.manifest.pairs import pair_name
+from expportrait.machine import writing
+from expportrait.manifest.clips import Row
 from expportrait.metrics.pair import METHODS, METRICS, Tools, measure, read_tracks
 from expportrait.metrics.table import markdown
-from expportrait.progress import progress, say
 from expportrait.settings.config import Config
-from expportrait.stages.contracts import contract, tracks_of
-from expportrait.store import Store, StoreError
+from expportrait.stages import PIPELINE
+from expportrait.store import Store
 from expportrait.store.frames import Chosen, Frames
 
 KEPT = 64 << 20  # bytes of frames of a clip: measuring reads it twice, from its start to its end
 
-STAGE = replace(contract("evaluate"), version=3)
+
+def load(settings: SimpleNamespace, device: str) -> Tools:
+    return Tools.load(settings.evaluate, device)
 
 
-def run(pairs: list[tuple[str, str]], config: Config, device: str) -> Path:
-    """Measure the pairs (target, driver) and write results/evaluate/table.md and, last, table.json, which it returns.
-
-    A pair whose video is missing or unusable has rows without numbers and with the reason. Pairs that are done are kept
-    in pairs/<pair>.json and not measured again; pairs/<pair>.failed.json says why one could not be measured, or need
-    not be, and is tried again by every run. Raises UserError where the settings ask for what is not there, and
-    MachineFault, without a table, where stores are damaged: they are marked, and the other pairs are measured first.
-    """
-    with at_work(config.results, STAGE.name, len(pairs), "pairs") as beat:
-        return _run(pairs, config, device, beat)
+def needless(row: Row, parents: dict[str, Store], settings: SimpleNamespace) -> str:
+    """A portrait that drives itself is its own result."""
+    video = parents[f"reenact {row.clip}"]
+    if _measured_frames(row, video, settings.evaluate.stride):
+        return ""
+    return "the video is the portrait that the network was given and nothing else"
 
 
-def _run(pairs: list[tuple[str, str]], config: Config, device: str, beat: Heartbeat) -> Path:
-    home = config.results / STAGE.name
-    rows: list[dict] = []
-    damaged: list[str] = []
-    tools: Tools | None = None
-    for target, driver in progress(beat.each(pairs, lambda pair: pair_name(*pair)), len(pairs), STAGE.name):
-        name = pair_name(target, driver)
-        about = {"pair": name, "target": target, "driver": driver, "mode": "self" if target == driver else "cross"}
-        record, key = home / "pairs" / f"{name}.failed.json", None
-        try:
-            key = _key(config, name, target, driver)
-            done = _done(home / "pairs" / f"{name}.json", key)
-            if done is None:
-                tools, started = tools or Tools.load(config.evaluate, device), time.monotonic()
-                done = {"key": key, **_measured(tools, config, about)}
-                beat.took(time.monotonic() - started)
-                write_json(home / "pairs" / f"{name}.json", done)
-            with writing(record):
-                record.unlink(missing_ok=True)
-            rows += done["rows"]
-        except NotNeeded as error:
-            outcome = needless(key, error.reason)
-            write_json(record, asdict(outcome))
-            say(f"{STAGE.name} {name}: {outcome.status}: {outcome.why}")
-            rows += _without(about, outcome.why)
-        except (ClipError, StoreError) as error:
-            if machine_fault(error):
-                raise
-            say(f"{STAGE.name} {name}: {error}")
-            if isinstance(error, StoreError) and error.path is not None:
-                mark(error.path, str(error))
-                damaged.append(str(error))
-                continue
-            if key is not None:
-                write_json(record, {"status": "failed", "key": key, "why": str(error)})
-            rows += _without(about, str(error))
-    if damaged:
-        raise found_damaged(STAGE.name, damaged)
-    with writing(home / "table.md"):
-        home.mkdir(parents=True, exist_ok=True)
-        (home / "table.md").write_text(markdown(rows), "utf-8")
-    write_json(home / "table.json", rows)
-    return home / "table.json"
-
-
-def _key(config: Config, name: str, target: str, driver: str) -> str:
-    """Raises ClipError where one of the stores is not there, StoreError where it is damaged."""
-    parents = {}
-    for stage, clip in (("reenact", name), ("crop", target), ("crop", driver)):
-        found = state(config.results / stage, clip)
-        if found.status == "failed" and found.key is None:
-            store = config.results / stage / f"{clip}.zarr"
-            if why := unreadable(store):
-                raise StoreError(why, store)
-        if found.status != "ok":
-            raise ClipError(f"{stage} {clip}: {found.why}", retry=True)
-        parents[f"{stage} {clip}"] = found.key
-    parents |= tracks_of(config, target, driver)
-    return content_key(STAGE.name, STAGE.version, config.identity(STAGE.sections, name), parents)
-
-
-def _done(file: Path, key: str) -> dict | None:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(file.read_text("utf-8"))
-        return known if known["key"] == key else None
-    return None
-
-
-def _measured(tools: Tools, config: Config, about: dict) -> dict:
-    """A pair's rows, and its values frame by frame."""
-    results, own = config.results, about["mode"] == "self"
-    video = Store(results / "reenact" / f"{about['pair']}.zarr")
-    target, driver = (Store(results / "crop" / f"{about[name]}.zarr") for name in ("target", "driver"))
+def process(clip: Clip, out: JsonWriter) -> None:
+    """A pair's rows of the table, and its values frame by frame."""
+    s, about = clip.settings.evaluate, described(clip.row)
+    video = clip.parents[f"reenact {about['pair']}"]
+    target, driver = (clip.parents[f"crop {about[name]}"] for name in ("target", "driver"))
     made, driving = Frames(video, "frames", KEPT), Frames(driver, "frames", KEPT)
     reference, size = video.attrs["reference"], made.shape[1]
     if made.shape[0] > driving.shape[0]:
-        raise ClipError(f"the video has {made.shape[0]} frames, its driver {driving.shape[0]}: run reenact again")
-    # copying the portrait is perfect there, and the network was given the very picture
-    frames = [t for t in range(0, made.shape[0], config.evaluate.stride) if not (own and t == reference)]
-    if not frames:
-        raise NotNeeded("the video is the portrait that the network was given and nothing else")
-    pictures, truth = (Chosen(clip, frames, partial(resize, size=size)) for clip in (made, driving))
+        raise ClipError(f"the video has {made.shape[0]} frames, its driver {driving.shape[0]}: run reenact again",
+                        retry=True)  # fmt: skip
+    frames = _measured_frames(clip.row, video, s.stride)
+    pictures, truth = (Chosen(of, frames, partial(resize, size=size)) for of in (made, driving))
     portrait = resize(Frames(target, "frames")[[reference]], size)[0]
-    tracks = read_tracks(config.evaluate, about, frames, reference, made.shape[0])
-    scores = measure(tools, pictures, truth, portrait, own, tracks)
-    about = about | {"reference": reference, "size": size, "frames": len(frames)}
-    about["trained_on"] = _trained_on(results, about)
-    return {
-        "rows": [{"method": method} | about | one.fields() for method, one in scores.items()],
-        "frames": frames,
-        "values": {method: {name: _numbers(v) for name, v in one.values.items()} for method, one in scores.items()},
-    }
+    tracks = read_tracks(s, about, frames, reference, made.shape[0])
+    scores = measure(clip.tools, pictures, truth, portrait, about["mode"] == "self", tracks)
+    about |= {"reference": reference, "size": size, "frames": len(frames)}
+    about["trained_on"] = _trained_on(video.path.parents[1], about)
+    out.write(
+        rows=[{"method": method} | about | one.fields() for method, one in scores.items()],
+        frames=frames,
+        values={method: {name: _numbers(v) for name, v in one.values.items()} for method, one in scores.items()},
+    )
+
+
+def finish(pairs: list[Row], index: dict[str, Outcome], config: Config) -> None:
+    """Write results/evaluate/table.md and, last, table.json. A pair that was not measured has rows without numbers and
+    with the reason."""
+    stage, rows = PIPELINE["evaluate"], []
+    for pair in pairs:
+        outcome, file = index[pair.clip], stage.result(config.results, pair.clip)
+        measured = outcome.status == "ok"
+        rows += json.loads(file.read_text("utf-8"))["rows"] if measured else _without(described(pair), outcome.why)
+    table = config.results / stage.table
+    with writing(table):
+        replace_file(table.with_suffix(".md"), markdown(rows).encode())
+    write_json(table, rows)
+
+
+def described(pair: Row) -> dict[str, str]:
+    """What all rows say of a pair."""
+    target, driver = pair.extra["target"], pair.extra["driver"]
+    return {"pair": pair.clip, "target": target, "driver": driver, "mode": "self" if target == driver else "cross"}
+
+
+def _measured_frames(pair: Row, video: Store, stride: int) -> list[int]:
+    """Every so many frames of a pair's video. Where it drives itself, copying the portrait is perfect in the reference
+    frame, and the network was given the very picture."""
+    own, reference = pair.extra["target"] == pair.extra["driver"], video.attrs["reference"]
+    return [t for t in range(0, video.lazy("frames").shape[0], stride) if not (own and t == reference)]
 
 
 def _trained_on(results: Path, about: dict) -> list[str] | None:

@@ -2,19 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from expportrait.engine.prefetch import ahead
 from expportrait.engine.stage import Clip
 from expportrait.estimators.geometry.base import Geometry
 from expportrait.estimators.geometry.registry import load_estimator
 from expportrait.estimators.occlusion import Occlusion, hide, in_face
 from expportrait.progress import say
-from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter, encode_normals, videocodec
 from expportrait.store.frames import Frames
 from expportrait.video.margins import Margins
@@ -49,7 +46,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     crop = clip.parents["crop"].attrs
     margins = Margins.of(crop, frames.shape[1])
     finding = occlusion.find(frames, found[0], found[2], ~found[1]) if occlusion else ()
-    fronts = ahead(finding, clip.overlap, AHEAD)
+    fronts = clip.ahead(finding, AHEAD)
 
     def encoded() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
         """Frame by frame, however many an estimator gives at once: what waits is counted in frames."""
@@ -101,5 +98,3 @@ PACKING = {
     "mask": videocodec.TRUST,
     "confidence": videocodec.TRUST,
 }
-
-STAGE = replace(contract("geometry"), version=6, process=process, load=load, overlaps=True)

@@ -1,14 +1,12 @@
 """478 face landmarks in every cropped frame."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from expportrait.engine.prefetch import ahead
 from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
 from expportrait.estimators.arcface import ArcFace, likeness
@@ -20,7 +18,6 @@ from expportrait.points478 import CHIN, head_roll, head_turn
 from expportrait.progress import say
 from expportrait.settings.config import Landmarks
 from expportrait.settings.weights import points_file
-from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter
 from expportrait.store.frames import Frames
 from expportrait.video.margins import Margins
@@ -51,7 +48,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     margins = Margins.of(crop.attrs, size)
     known = places(crop["track"], count)
     hands: dict[int, np.ndarray] = {}
-    passing = ahead(_look_for_hands(frames, clip, hands), clip.overlap, WAITING)
+    passing = clip.ahead(_look_for_hands(frames, clip, hands), WAITING)
     points, found, confidence = clip.tools.face.detect(clip.progress(passing, total=count, desc="frames"), known)
     seen = same_face(points, found)
     if not found.any():
@@ -143,6 +140,3 @@ def _look_for_hands(frames: Frames, clip: Clip, hands: dict[int, np.ndarray]) ->
         if every and t % every == 0:
             hands[t] = clip.tools.hands.detect(frame)
         yield frame
-
-
-STAGE = replace(contract("landmarks"), version=4, process=process, load=load)

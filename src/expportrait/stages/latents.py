@@ -1,18 +1,15 @@
 """Stage ``latents``: each clip's windows and reference portraits through the video codec (docs/latents.md)."""
 
-from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
 from torch import Tensor
 
-from expportrait.engine.prefetch import ahead
 from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
 from expportrait.generator.codec import Codec, load_codec, reference_frames, resize, to_tensor, window_starts
 from expportrait.manifest.clips import Row
-from expportrait.stages.contracts import contract
 from expportrait.store import Store, StoreWriter, videocodec
 
 STEPS = 64  # latents have about unit variance: rounded 47 dB below it, they pack better
@@ -51,7 +48,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     starts = window_starts(count, s.window, s.stride)
     references = reference_frames(count, s.references)
     spans = [(start, s.window) for start in starts] + [(frame, 1) for frame in references]
-    passing = clip.computed(map(encode, ahead(map(read, spans), clip.overlap)))
+    passing = clip.computed(map(encode, clip.ahead(map(read, spans))))
     made = iter(clip.progress(passing, len(spans), "windows"))
     windows, axes = islice(made, len(starts)), "channel, time, y, x"
     out.array("windows", windows, frames=len(starts), axes=f"window, {axes}")
@@ -61,6 +58,3 @@ def process(clip: Clip, out: StoreWriter) -> None:
     for frame in references:
         images.append(resize(frames[frame : frame + 1], s.size))
     out.attrs(codec=codec.describe(), size=s.size, window=s.window, starts=starts, references=references, frames=count)
-
-
-STAGE = replace(contract("latents"), version=4, process=process, load=load, overlaps=True, needless=needless)

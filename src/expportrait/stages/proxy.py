@@ -2,7 +2,6 @@
 
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,13 +15,11 @@ from expportrait.fit.store import save_proxy
 from expportrait.fit.targets import StoredTargets
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
-from expportrait.stages.contracts import contract
 from expportrait.store import StoreWriter
 
 
 def load(settings: SimpleNamespace, device: str) -> Head:
-    h = settings.head
-    return load_head(h.file, h.subdivisions, h.shape_components, h.expression_components).to(device)
+    return load_head(settings.head).to(device)
 
 
 def process(clip: Clip, out: StoreWriter) -> None:
@@ -53,6 +50,3 @@ def process(clip: Clip, out: StoreWriter) -> None:
         raise ClipError("the fit diverged; look at the clip's landmarks and normals in the report")
     save_proxy(out, fit, head)
     out.attrs(seconds={name: round(value, 2) for name, value in seconds.items()})
-
-
-STAGE = replace(contract("proxy"), version=10, process=process, load=load)

@@ -1,7 +1,6 @@
 """Stage ``reenact``: the target's portrait moved by the driver's control maps, one video a pair (docs/reenact.md)."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,30 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expportrait.engine.record import Outcome, whole_state
+from expportrait.engine.record import whole_state
 from expportrait.engine.stage import Clip
-from expportrait.engine.stage import run as run_stage
 from expportrait.errors import UserError
 from expportrait.generator.codec import Codec, load_codec, resize, to_tensor
 from expportrait.generator.data import control_maps
 from expportrait.generator.files import load_generator
 from expportrait.generator.model import PortraitTransformer
 from expportrait.generator.sample import Sampler, generate
-from expportrait.manifest.clips import Row
 from expportrait.render.picture import normals_to_rgb
-from expportrait.settings.config import Config
-from expportrait.stages.contracts import contract
 from expportrait.store import Store, StoreWriter, decode_normals
 from expportrait.video.write import Mp4Writer
 
 PANEL = 256  # px, least side of the videos' pictures: smaller ones are enlarged, so that players show them
-
-
-def run(
-    pairs: list[Row], rows: list[Row], config: Config, device: str, backend: str = "auto", shard: str = ""
-) -> dict[str, Outcome]:
-    """Bring ``pairs`` (rows of ``pairs.read_pairs``) up to date; returns their index."""
-    return run_stage(STAGE, pairs, config, device, backend, shard)
 
 
 def load(settings: SimpleNamespace, device: str) -> Codec:
@@ -120,6 +108,3 @@ def side_by_side(
     for t, result in enumerate(made):
         colours = normals_to_rgb(decode_normals(normals[t]), coverage[t] / 255)
         yield np.hstack([panel(image) for image in (portrait, driving[t], colours, result)])
-
-
-STAGE = replace(contract("reenact"), version=1, process=process, load=load)

@@ -12,6 +12,7 @@ import typer
 from expportrait.errors import UserError
 from expportrait.options import Manifest, Pairs, Results, Sets, Settings, configuration
 from expportrait.settings.config import Config
+from expportrait.stages import recorded
 
 Stages = Annotated[list[str] | None, typer.Option("--stage", help="Only this stage; repeatable.")]
 Clips = Annotated[list[str] | None, typer.Option("--clip", help="Only this clip, and its pairs; repeatable.")]
@@ -38,14 +39,13 @@ def status(
 ) -> None:
     """How many clips are ok, failed, skipped, stale or missing in each stage, and what a run would do."""
     from expportrait.engine.heartbeat import read_heartbeats
-    from expportrait.stages.contracts import contracts
     from expportrait.status.story import story
     from expportrait.status.survey import survey
     from expportrait.status.text import as_data, overview
     from expportrait.status.watch import at_work_now
 
     config = configuration(manifest, results, settings, sets, pairs)
-    _known(stage, [*contracts(config)])
+    _known(stage, [*recorded(config)])
     seen = survey(config, deep, stage or ())
     if clip is not None:
         typer.echo(story(seen, clip))
@@ -117,7 +117,6 @@ def retry(
     sets: Sets = None,
 ) -> None:
     """Forget failures, so that the next run tries them again."""
-    from expportrait.stages.contracts import contracts
     from expportrait.status.survey import survey
     from expportrait.status.tidy import check_idle, to_retry
     from expportrait.status.tidy import retry as forget
@@ -125,7 +124,7 @@ def retry(
     if not (stage or reason or clip or everything or deep):
         raise UserError("retry: say which failures, by --stage, --reason or --clip, or --all")
     config = configuration(manifest, results, settings, sets, pairs)
-    _known(stage, [*contracts(config)])
+    _known(stage, [*recorded(config)])
     seen = survey(config, deep, stage or ())
     chosen = to_retry(seen, stage or (), reason or "", clip or ())
     counts = Counter(name for name, _, _ in chosen)

@@ -6,10 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from expportrait.engine.outputs import endings
 from expportrait.engine.stage import Stage
 from expportrait.errors import UserError
-from expportrait.stages.contracts import TARGETS, home_of, settings_of
 from expportrait.status.survey import Cell, Survey
 from expportrait.store import Store, StoreError
 
@@ -50,18 +48,18 @@ def story(survey: Survey, clip: str) -> str:
 
 
 def _stage(survey: Survey, stage: Stage, clip: str, cell: Cell) -> list[str]:
-    home = home_of(survey.config.results, stage.name)
+    home, result = stage.home(survey.config.results), stage.result(survey.config.results, clip)
     lines = [f"  {stage.name}: {cell.status}" + (f", {cell.why}" if cell.why else "")]
     if cell.status == "stale":
-        lines.append(f"    because {_difference(survey, stage, home / f'{clip}.zarr')}")
-    elif cell.status == "ok" and (changes := _changes(survey, stage, home / f"{clip}.zarr")):
+        lines.append(f"    because {_difference(survey, stage, result)}")
+    elif cell.status == "ok" and (changes := _changes(survey, stage, result)):
         lines.append(f"    though {changes}: a default changed under the same version of the stage")
-    for file in (home / f"{clip}{ending}" for ending in endings(stage.name)):
+    for file in (home / f"{clip}{ending}" for ending in stage.endings):
         if file.exists():
             lines.append(f"    {_described(file)}")
         if file.name.endswith(".failed.json") and (figures := _quality(file)):
             lines.append(f"    quality {figures}")
-    where = "drive" if stage.name == TARGETS else stage.name
+    where = stage.by or stage.name
     for shard, members in survey.shards(where).items():
         log = survey.config.results / "logs" / where / f"{shard}.log"
         if any(clip in (member.clip, member.extra.get("target")) for member in members):
@@ -122,11 +120,11 @@ def _attributes(store: Path) -> dict:
 def _changes(survey: Survey, stage: Stage, store: Path) -> str:
     """Settings and version that the store was made with, where today's are others."""
     attributes = _attributes(store)
-    now, then = settings_of(stage.name, survey.config), attributes.get("settings", {})
+    now, then = vars(stage.settings(survey.config)), attributes.get("settings", {})
     changes = [
         f"{section}.{name} was {then[section].get(name)!r} and is {value!r}"
-        for section in stage.sections
-        for name, value in getattr(now, section).model_dump(mode="json").items()
+        for section, values in now.items()
+        for name, value in values.model_dump(mode="json").items()
         if section in then and then[section].get(name) != value
     ]
     if attributes and attributes.get("version") != stage.version:

@@ -9,31 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from expportrait.engine.outputs import endings
-from expportrait.engine.record import Outcome, content_key, counted, read_index, source_key
-from expportrait.engine.stage import Stage
+from expportrait.engine.keys import Keys
+from expportrait.engine.models import divided, usable
+from expportrait.engine.record import Outcome, counted, read_index
+from expportrait.engine.stage import ALL, Stage
 from expportrait.errors import ClipError, MachineFault, UserError
 from expportrait.machine import machine_fault
 from expportrait.manifest.clips import Row, read_manifest, shards
 from expportrait.manifest.pairs import pair_shards, read_pairs
 from expportrait.progress import progress
 from expportrait.settings.config import Config
-from expportrait.stages import PER_CLIP, PER_PAIR, TRAINED
-from expportrait.stages.contracts import (
-    TARGETS,
-    contracts,
-    generator_key,
-    home_of,
-    settings_of,
-    tracks_of,
-    transfer_key,
-)
+from expportrait.stages import recorded
 from expportrait.store import Store, StoreError
 from expportrait.store.checksums import verify
 
 STATUSES = ("ok", "failed", "skipped", "stale", "missing")
 READERS = 4  # stores read at once: a shared file system answers late
-ALL = ""  # stands for the clip where a stage makes one thing of all
 
 
 class Cell(NamedTuple):
@@ -64,14 +55,12 @@ class Survey:
 
     def members(self, stage: str) -> list[Row]:
         """The clips or pairs of a stage."""
-        if stage == TARGETS:
-            targets = {pair.extra["target"] for pair in self.pairs}
-            return [row for row in self.rows if row.clip in targets]
-        return self.rows if stage in PER_CLIP else self.pairs
+        return self.stages[stage].members(self.rows, self.pairs)
 
     def shards(self, stage: str) -> dict[str, list[Row]]:
         """Shard -> its members, where the stage is cut into shards."""
-        return self.clip_shards if stage in PER_CLIP else self.pair_shards if stage in PER_PAIR else {}
+        one = self.stages[stage]
+        return {"clip": self.clip_shards, "pair": self.pair_shards}[one.kind] if one.sharded else {}
 
     def damaged(self) -> Iterator[tuple[str, str, Cell]]:
         """(stage, clip, cell) of stores that should be there and cannot be read."""
@@ -98,16 +87,16 @@ def survey(config: Config, deep: bool = False, only: Collection[str] = ()) -> Su
     rows = read_manifest(config.manifest)
     pairs = read_pairs(config.pairs, rows)
     cut = shards(rows, config.shards), pair_shards(pairs, config.shards)
-    seen = Survey(config, rows, pairs, *cut, contracts(config))
+    seen = Survey(config, rows, pairs, *cut, recorded(config))
     for stage in seen.stages.values():
-        if stage.name in TRAINED:
-            seen.cells[stage.name] = {ALL: _training(seen, stage.name)}
+        if stage.kind == "model":
+            seen.cells[stage.name] = {ALL: _model(seen, stage)}
             continue
-        found, home = _found(seen, stage.name), home_of(config.results, stage.name)
+        found = _found(seen, stage)
         judge = _Judge(seen, stage)
         cells = {row.clip: judge.cell(row, found.get(row.clip)) for row in seen.members(stage.name)}
-        if deep and stage.name != "evaluate" and (not only or stage.name in only):
-            cells = _read(home, cells)
+        if deep and stage.form == "zarr" and (not only or stage.name in only):
+            cells = _read(stage.home(config.results), cells)
         seen.cells[stage.name] = cells
     return seen
 
@@ -115,15 +104,12 @@ def survey(config: Config, deep: bool = False, only: Collection[str] = ()) -> Su
 class _Judge:
     def __init__(self, seen: Survey, stage: Stage):
         self.seen, self.stage = seen, stage
-        self.config = settings_of(stage.name, seen.config)
-        named = [value for s in stage.sections for _, value in getattr(self.config, s) if isinstance(value, Path)]
-        # a folder holds a file a clip
-        self.shared = None if any(map(Path.is_dir, named)) else self.config.identity(stage.sections, ALL)
+        self.keys = Keys(stage, seen.config)
+        self.keys.settings()  # says so, where a file is missing, also when no clip comes so far
 
     def cell(self, row: Row, found: Outcome | None) -> Cell:
-        others = self.stage.others(row) if self.stage.others else {p: (p, row.clip) for p in self.stage.parents}
-        parents = {name: (stage, self.seen.cells[stage].get(clip)) for name, (stage, clip) in others.items()}
-        parents |= {name: (name, self.seen.cells[name][ALL]) for name in self.stage.whole}
+        parents = self.stage.parents_of(row, self.seen.config)
+        parents = {name: (stage, self.seen.cells[stage].get(clip)) for name, (stage, clip) in parents.items()}
         there = found.key if found else None
         for name, (stage, parent) in parents.items():
             if parent is None or parent.key is None or parent.status in ("failed", "skipped"):
@@ -133,30 +119,21 @@ class _Judge:
                     else f"{name}: {parent.why if parent else stage}"
                 )
                 return Cell("skipped", None, why, there)
-        keys = {name: parent.key for name, (_, parent) in parents.items()}
-        if self.stage.name == "evaluate":
-            try:
-                keys |= tracks_of(self.config, row.extra["target"], row.extra["driver"])
-            except ClipError as error:
-                return Cell("failed", None, error.reason, there)
-        key = self._key(row, keys)
+        try:
+            key = self.keys.of(row, {name: parent.key for name, (_, parent) in parents.items()})
+        except ClipError as error:
+            return Cell("failed", None, error.reason, there)
         if found is None:
             return Cell("missing", key)
         if found.key != key:
             return Cell("stale", key, found.why, there)
         return Cell(found.status, key, found.why, there)
 
-    def _key(self, row: Row, parents: dict[str, str]) -> str:
-        """As ``stage.clip_key``, with the settings hashed once."""
-        root = {} if parents else {"row": row.identity(), "made": source_key(row.path)}
-        settings = self.shared or self.config.identity(self.stage.sections, row.clip)
-        return content_key(self.stage.name, self.stage.version, settings, root | parents)
 
-
-def _found(seen: Survey, stage: str) -> dict[str, Outcome]:
+def _found(seen: Survey, stage: Stage) -> dict[str, Outcome]:
     """What is there: from the indexes, and from the disk where a shard has none (its job is not done)."""
-    home, found, unlisted = home_of(seen.config.results, stage), {}, []
-    table = seen.shards(stage)
+    home, found, unlisted = stage.home(seen.config.results), {}, []
+    table = seen.shards(stage.name)
     for shard, members in table.items():
         file = home / f"{shard}.json"
         if file.exists():
@@ -164,10 +141,10 @@ def _found(seen: Survey, stage: str) -> dict[str, Outcome]:
         else:
             unlisted += members
     if not table:
-        unlisted = seen.members(stage)
+        unlisted = seen.members(stage.name)
     if unlisted:
         names = {path.name for path in home.iterdir()} if home.is_dir() else set()
-        told = [ending for ending in (".failed.json", ".json", ".zarr") if ending in endings(stage)]
+        told = [ending for ending in (".failed.json", ".json", ".zarr") if ending in stage.endings]
         for row in unlisted:
             outcome = on_disk(home, [name for ending in told if (name := row.clip + ending) in names])
             if outcome is not None:
@@ -211,27 +188,21 @@ def _verified(home: Path, clip: str, cell: Cell) -> Cell:
     return cell if key == cell.key else cell._replace(status="stale", found=key)
 
 
-def _training(seen: Survey, name: str) -> Cell:
+def _model(seen: Survey, stage: Stage) -> Cell:
     """What was trained, against what the clips would be today if all that is to be done goes well."""
-    config, parents = seen.config, seen.stages[name].parents
-    keys = {}
-    for row in sorted(seen.rows, key=lambda row: row.clip):
-        cells = {parent: seen.cells[parent][row.clip] for parent in parents}
-        if all(cell.key and cell.status not in ("failed", "skipped") for cell in cells.values()):
-            keys[row.clip] = {parent: cell.key for parent, cell in cells.items()}
-    train = {row.clip for row in seen.rows if row.split == "train"}
-    chosen = {clip: of for clip, of in keys.items() if clip in train}
-    if not chosen:
+    config, name = seen.config, stage.name
+
+    def key_of(parent: str, clip: str) -> str | None:
+        cell = seen.cells[parent][clip]
+        return None if cell.status in ("failed", "skipped") else cell.key
+
+    wanted = divided(stage, seen.rows, usable(stage, seen.rows, key_of))
+    if not wanted["clips"]:
         return Cell("skipped", None, f"no clip of the split train can be used for {name}")
-    if name == "transfer":
-        flat = {clip: of["proxy"] for clip, of in keys.items()}
-        wanted = {"clips": {c: key for c, key in flat.items() if c in train},
-                  "evaluated": {c: key for c, key in flat.items() if c not in train}}  # fmt: skip
-        key = transfer_key(config, wanted["clips"])
-    else:
-        wanted = {"clips": chosen}
-        # pretrained weights are many gigabytes: they are hashed by the stage, not here
-        key = generator_key(config, chosen, []) if config.generator.base is None else None
+    # pretrained weights are many gigabytes: they are hashed by the stage, not here
+    section, _, setting = stage.weights.partition(".")
+    known = not setting or getattr(getattr(config, section), setting) is None
+    key = Keys(stage, config).of_model(wanted["clips"], []) if known else None
     try:
         index = json.loads((config.results / name / "index.json").read_text("utf-8"))
     except FileNotFoundError:

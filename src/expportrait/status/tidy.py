@@ -12,18 +12,18 @@ from pathlib import Path
 
 from expportrait.engine.damage import drop_indexes, indexes, marker
 from expportrait.engine.heartbeat import DEAD, Pulse, named, read_heartbeats
-from expportrait.engine.outputs import endings
+from expportrait.engine.stage import ALL, RECORDS, Stage
 from expportrait.errors import UserError
 from expportrait.machine import writing
 from expportrait.progress import say
-from expportrait.stages import PER_CLIP
-from expportrait.stages.contracts import TARGETS, home_of
-from expportrait.status.survey import ALL, Cell, Survey, on_disk
+from expportrait.stages import PIPELINE
+from expportrait.status.survey import Cell, Survey, on_disk
 from expportrait.store import Store, StoreError
 
 DAY = 86400.0
 _TEMPORARY = re.compile(r"\..+\.tmp(\.old)?")
 _WORK = re.compile(r"work-[0-9a-f]{32}")
+_OF = {"clip": "clip of the manifest", "pair": "pair", "model": "clip of the manifest"}
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ def to_retry(
 
 def _damage(survey: Survey, stage: str, clip: str) -> str:
     """Why a store that should be there cannot be read, empty where it can."""
-    if clip == ALL or stage == "evaluate":
+    if clip == ALL or survey.stages[stage].form != "zarr":
         return ""
     try:
-        Store(home_of(survey.config.results, stage) / f"{clip}.zarr").check(read=True)
+        Store(survey.stages[stage].result(survey.config.results, clip)).check(read=True)
     except StoreError as error:
         return str(error)
     return ""
@@ -96,28 +96,28 @@ def retry(survey: Survey, chosen: Iterable[tuple[str, str, Cell]]) -> list[Path]
     """Forget these failures; returns the indexes that were deleted, which is what makes Snakemake run their jobs."""
     by_stage: dict[str, set[str]] = {}
     for stage, clip, cell in chosen:
-        home = home_of(survey.config.results, stage)
-        with writing(home):
+        result = survey.stages[stage].result(survey.config.results, clip)
+        with writing(result.parent):
             if cell.status == "failed":
-                (home / f"{clip}.failed.json").unlink(missing_ok=True)
-                if stage == "evaluate":
-                    (home / f"{clip}.json").unlink(missing_ok=True)
+                result.with_name(f"{clip}{RECORDS[0]}").unlink(missing_ok=True)
+                if survey.stages[stage].form == "json":
+                    result.unlink(missing_ok=True)
             else:
-                marker(home / f"{clip}.zarr").write_text(cell.why + "\n", "utf-8")
+                marker(result).write_text(cell.why + "\n", "utf-8")
         by_stage.setdefault(stage, set()).add(clip)
     dropped = []
     for stage, clips in by_stage.items():
-        if stage == TARGETS:  # made by the jobs of drive
-            stage, clips = "drive", {p.clip for p in survey.pairs if p.extra["target"] in clips}
-        dropped += _reopen(survey.config.results, stage, clips)
+        if job := survey.stages[stage].by:
+            stage, clips = job, {p.clip for p in survey.pairs if p.extra["target"] in clips}
+        dropped += _reopen(survey.config.results, survey.stages[stage], clips)
     return dropped
 
 
-def _reopen(results: Path, stage: str, clips: set[str]) -> list[Path]:
+def _reopen(results: Path, stage: Stage, clips: set[str]) -> list[Path]:
     """Delete what Snakemake takes for the clips' work in that stage: their indexes, or the table of all pairs."""
-    if stage != "evaluate":
-        return drop_indexes(results / stage, clips)
-    table = results / stage / "table.json"
+    if not stage.table:
+        return drop_indexes(stage.home(results), clips)
+    table = results / stage.table
     there = [table] if table.exists() else []
     with writing(table):
         table.unlink(missing_ok=True)
@@ -129,12 +129,16 @@ def waste(survey: Survey, stale: bool = False, now: float | None = None) -> list
     has nothing to do with the results."""
     results, now = survey.config.results, now or time.time()
     found, used, alien = [], 0, 0
-    targets = {pair.extra["target"]: Cell("skipped") for pair in survey.pairs}  # needed by another setting alone
-    for stage, needed in ({TARGETS: targets} | survey.cells).items():
-        home = home_of(results, stage)
-        of = {TARGETS: "target of a pair"}.get(stage, "clip of the manifest" if stage in PER_CLIP else "pair")
+    for stage in PIPELINE.values():
+        if stage.kind not in _OF:
+            continue
+        of = "target of a pair" if stage.by else _OF[stage.kind]
+        members = stage.members(survey.rows, survey.pairs)
+        # of a stage that other settings would have, all of them
+        needed = survey.cells.get(stage.name, {row.clip: Cell("skipped") for row in members})
+        home = stage.home(results)
         obsolete = _obsolete_indexes(survey, stage, home)
-        known = {f"{clip}{ending}": clip for clip in needed for ending in endings(stage)}
+        known = {f"{clip}{ending}": clip for clip in needed for ending in stage.endings}
         for path in _inside(home):
             if _TEMPORARY.fullmatch(path.name):
                 if now - _newest(path) > DAY:
@@ -152,7 +156,7 @@ def waste(survey: Survey, stale: bool = False, now: float | None = None) -> list
                 used += 1
                 if stale and path.suffix == ".zarr" and _key_differs(home, clip, needed[clip]):
                     found.append((path, "made from other settings, rows or parents"))
-            elif path.name.endswith(endings(stage)):
+            elif path.name.endswith(stage.endings):
                 alien += 1
                 found.append((path, f"no {of}"))
     found += _media(survey)
@@ -176,9 +180,9 @@ def _inside(folder: Path) -> Iterator[Path]:
         yield from sorted(path for path in folder.iterdir() if not path.is_symlink())
 
 
-def _obsolete_indexes(survey: Survey, stage: str, home: Path) -> set[Path]:
-    table = survey.shards(stage)
-    return {file for file in indexes(home) if table and file.stem not in table and file.stem not in survey.cells[stage]}
+def _obsolete_indexes(survey: Survey, stage: Stage, home: Path) -> set[Path]:
+    table = survey.shards(stage.name) if stage.sharded else {}
+    return {file for file in indexes(home) if table and file.stem not in table.keys() | survey.cells[stage.name]}
 
 
 def _current(home: Path, cell: Cell) -> set[str | None]:

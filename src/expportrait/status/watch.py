@@ -10,7 +10,6 @@ from typing import Any
 from expportrait.engine.heartbeat import HOST
 from expportrait.files import replace_file
 from expportrait.machine import writing
-from expportrait.stages import TRAINED
 from expportrait.status.survey import Survey
 from expportrait.status.text import overview, table
 
@@ -65,10 +64,10 @@ def at_work_now(beats: list[dict[str, Any]]) -> str:
 def stages_left(survey: Survey, every: dict[str, tuple[float, int]]) -> str:
     """Time left of each stage of clips that has told its pace, at the number of jobs that it has now."""
     rows = [("stage", "to do", "s a clip", "jobs", "left")]
-    for stage in survey.stages:
+    for stage, about in survey.stages.items():
         counts = survey.counts(stage)
         todo = counts["stale"] + counts["missing"]
-        if todo and stage in every and stage not in TRAINED:
+        if todo and stage in every and about.kind != "model":
             each, jobs = every[stage]
             rows.append((stage, f"{todo:,}", f"{each:.1f}", jobs, _span(each * todo / jobs) if jobs else "no job yet"))
     return table(rows) if len(rows) > 1 else ""

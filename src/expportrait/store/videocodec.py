@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Self, TypeVar
 
 import av
@@ -38,9 +38,6 @@ LEVELS = 1023  # of a float plane, between a chunk's least and largest value
 BACKGROUND = 37  # of int8 vectors of length 127: shorter ones, of half that length, are none
 _RANGE = struct.Struct("<dd")
 CHECK = 4  # bytes
-# zarr has one thread for all stores: in threads of their own, who reads a clip need not wait for who writes another
-_READING = ThreadPoolExecutor(threads(), "unpack frames")
-_WRITING = ThreadPoolExecutor(max(2, threads()), "pack frames")  # one is busy with vectors, one with all the rest
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class VideoCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         return {"name": NAME, "configuration": {"qp": self.qp, "checksum": self.checksum}}
 
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:
-        data = await _in(_WRITING, encode, chunk_array.as_numpy_array(), self.qp)
+        data = await _in(_writing(), encode, chunk_array.as_numpy_array(), self.qp)
         check = google_crc32c.value(data).to_bytes(CHECK, "little") if self.checksum else b""
         return chunk_spec.prototype.buffer.from_bytes(data + check)
 
@@ -85,7 +82,7 @@ class VideoCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
     async def _decoded(self, chunk_bytes: Buffer, chunk_spec: ArraySpec, count: int) -> NDBuffer:
         dtype, data = chunk_spec.dtype.to_native_dtype(), chunk_bytes.to_bytes()
         data = unchanged(data) if self.checksum else data
-        frames = await _in(_READING, decode, data, chunk_spec.shape, dtype.str, count)
+        frames = await _in(_reading(), decode, data, chunk_spec.shape, dtype.str, count)
         return chunk_spec.prototype.nd_buffer.from_ndarray_like(frames)
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
@@ -98,6 +95,17 @@ def unchanged(data: bytes) -> bytes:
     if google_crc32c.value(data).to_bytes(CHECK, "little") != check:
         raise ValueError("a chunk has changed since it was written")
     return data
+
+
+# zarr has one thread for all stores: in threads of their own, who reads a clip need not wait for who writes another
+@cache
+def _reading() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads(), "unpack frames")
+
+
+@cache
+def _writing() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(2, threads()), "pack frames")  # one is busy with vectors, one with all the rest
 
 
 async def _in(pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> T:

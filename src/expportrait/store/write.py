@@ -3,9 +3,7 @@
 Format and codecs: docs/artifacts.md.
 """
 
-import errno
 import math
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from expportrait import files
-from expportrait.machine import alive, threads, writing
+from expportrait.machine import threads, writing
 from expportrait.store import videocodec
 from expportrait.store.read import Store, StoreError
 from expportrait.store.stream import Stream
@@ -51,7 +49,7 @@ class StoreWriter:
     def __enter__(self) -> Self:
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(self.path)
+            files.remove_leftovers(self.path)
             self._before = _inode(self.path)
             self._group = zarr.create_group(self._temporary, overwrite=True)
         return self
@@ -126,18 +124,7 @@ class StoreWriter:
             self._group.attrs.update({"conventions": CONVENTIONS, "software": software()} | self._attrs)
             if _inode(self.path) not in (None, self._before) and self._same():
                 return  # another machine was faster, and zarr would show who reads its store zeros where that vanishes
-            old = self.path.with_name(self._temporary.name + ".old")
-            while True:  # another writer may put the same store there in between
-                with suppress(FileNotFoundError):
-                    self.path.rename(old)
-                try:
-                    self._temporary.rename(self.path)
-                    break
-                except OSError as error:
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                        raise
-                    shutil.rmtree(old, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            files.put_folder(self._temporary, self.path)
 
 
 def layout(
@@ -179,10 +166,3 @@ def software() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Temporary siblings of writers on this machine that were killed; a living writer's is left alone."""
-    for leftover, pid in files.leftovers(path):
-        if pid == os.getpid() or not alive(pid):
-            shutil.rmtree(leftover, ignore_errors=True)

@@ -85,7 +85,7 @@ class EmbeddedEstimator(GeometryEstimator):
     @classmethod
     def load(cls, head: HeadSettings, settings: GeometrySettings, device: str) -> Self:
         """With the head model that the section ``head`` names, at the grid of the section ``geometry``."""
-        loaded = load_head(head.file, head.subdivisions, head.shape_components, head.expression_components)
+        loaded = load_head(head)
         return cls(loaded.to(device), settings.grid)
 
     def _part(self, *names: str) -> Tensor:

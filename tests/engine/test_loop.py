@@ -15,8 +15,9 @@ import pytest
 
 from expportrait.engine.damage import mark
 from expportrait.engine.heartbeat import read_heartbeat
+from expportrait.engine.loop import run
 from expportrait.engine.record import Outcome, read_index, state, write_index
-from expportrait.engine.stage import Stage, run
+from expportrait.engine.stage import Stage
 from expportrait.errors import ClipError, MachineFault, StageBroken, UserError
 from expportrait.machine import machine_fault
 from expportrait.manifest.clips import Row
@@ -35,7 +36,7 @@ class Bench:
         self.landmarks = Stage("landmarks", 1, ("landmarks",), ("crop",), self.process)
 
     def process(self, clip, out):
-        self.done.append(f"{clip.title}")
+        self.done.append(f"{clip.work.title}")
         out.array("x", np.ones(3))
         if clip.row.clip in self.orders:
             raise self.orders[clip.row.clip]
@@ -302,7 +303,7 @@ def test_a_damaged_parent_is_nobodys_fault_and_is_made_anew(bench, harm, read):
     harm(results)
 
     def process(clip, out):
-        bench.done.append(clip.title)
+        bench.done.append(clip.work.title)
         out.array("y", read(clip.parents["crop"]))
 
     stage = Stage("landmarks", 1, ("landmarks",), ("crop",), process)
