@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from expportrait.errors import UserError
+from expportrait.progress import say
 from expportrait.settings.config import SECTIONS, Config, Section
 
 
@@ -42,8 +44,10 @@ def merge(base: dict, over: dict) -> dict:
 
 
 def read_config(*layers: tuple[str, dict]) -> Config:
-    """Check settings. ``layers``: (file name, its settings), later ones win; errors name the file."""
+    """Check settings. ``layers``: (file name, its settings), later ones win; errors name the file. Settings that were
+    renamed may have their old names, which is said on stderr."""
     values: dict = {}
+    layers = tuple((name, _today(name, layer)) for name, layer in layers)
     for _, layer in layers:
         values = merge(values, {k: {} if v is None and k in SECTIONS else v for k, v in layer.items()})
     try:
@@ -51,6 +55,45 @@ def read_config(*layers: tuple[str, dict]) -> Config:
     except ValidationError as invalid:
         error = invalid.errors()[0]
         raise UserError(_explain(error, layers)) from None
+
+
+def _today(file: str, layer: dict) -> dict:
+    """The layer with all settings under today's names. Raises UserError where one is given under two names."""
+    for section, model in ({"": Config} | _models()).items():
+        values, dot = (layer.get(section), f"{section}.") if section else (layer, "")
+        if not isinstance(values, dict):
+            continue
+        try:
+            values, old = model.today(values)
+        except ValueError as error:
+            raise UserError(f"{file}: {section and f'in {section}, '}{error}") from None
+        layer = layer | {section: values} if section else values
+        for name, now in old.items():
+            _say_once(f"{file}: the setting {dot}{name} is called {dot}{now} now")
+    return layer
+
+
+def made_with(settings: dict[str, dict]) -> dict[str, dict]:
+    """The sections that a store was made with, as its attributes have them: under today's names, and with settings that
+    there were not yet at the values that made no difference."""
+    models = _models()
+    return {
+        name: {field: value.default for field, value in models[name].model_fields.items()}
+        | models[name].first_defaults
+        | models[name].today(values)[0]
+        for name, values in settings.items()
+        if name in models
+    }
+
+
+def _models() -> dict[str, type[Section]]:
+    return {name: type(Config.model_fields[name].default) for name in SECTIONS}
+
+
+@cache
+def _say_once(sentence: str) -> None:
+    """Settings are read several times in a run."""
+    say(sentence)
 
 
 def _explain(error: dict, layers: tuple[tuple[str, dict], ...]) -> str:

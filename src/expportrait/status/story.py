@@ -9,6 +9,7 @@ from typing import Any
 from expportrait.engine.outputs import endings
 from expportrait.engine.stage import Stage
 from expportrait.errors import UserError
+from expportrait.settings.files import made_with
 from expportrait.stages.contracts import TARGETS, home_of, settings_of
 from expportrait.status.survey import Cell, Survey
 from expportrait.store import Store, StoreError
@@ -122,12 +123,12 @@ def _attributes(store: Path) -> dict:
 def _changes(survey: Survey, stage: Stage, store: Path) -> str:
     """Settings and version that the store was made with, where today's are others."""
     attributes = _attributes(store)
-    now, then = settings_of(stage.name, survey.config), attributes.get("settings", {})
+    now, then = settings_of(stage.name, survey.config), made_with(attributes.get("settings", {}))
     changes = [
-        f"{section}.{name} was {then[section].get(name)!r} and is {value!r}"
+        f"{section}.{name} was {then[section][name]!r} and is {value!r}"
         for section in stage.sections
         for name, value in getattr(now, section).model_dump(mode="json").items()
-        if section in then and then[section].get(name) != value
+        if section in then and then[section][name] != value
     ]
     if attributes and attributes.get("version") != stage.version:
         changes.append(f"the stage's version was {attributes.get('version')} and is {stage.version}")
