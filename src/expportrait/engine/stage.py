@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from expportrait.engine.costs import billed
 from expportrait.engine.damage import found_damaged, mark, marker
 from expportrait.engine.heartbeat import Heartbeat, wait_for_another
 from expportrait.engine.prefetch import AHEAD, CLIPS, Stopped, Turns, ahead, in_order, worthwhile
@@ -197,7 +198,8 @@ class _Runner:
             known = read_record(record)
             if known is not None and known.get("key") == key and not known.get("retry"):
                 return Outcome("failed", key, known["why"])
-            self._compute(number, row, key)
+            with billed(path.parent, self.beat.data["shard"], self.stage.name, row.clip, row.dataset, self.device):
+                self._compute(number, row, key)
         except ClipError as error:
             about = {"retry": error.retry} | ({"quality": error.quality} if error.quality else {})
             write_json(record, asdict(outcome := Outcome("failed", key, error.reason)) | about)

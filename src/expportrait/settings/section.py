@@ -45,8 +45,8 @@ class Section(BaseModel):
     renamed: ClassVar[dict[str, str]] = {}
 
     def distinct(self, mode: Literal["python", "json"] = "python") -> dict[str, Any]:
-        """The settings as they enter keys, under their first names, those at their first default left out: a value keeps
-        its key for good."""
+        """The settings as they enter keys: under their first names, and without those at their first default. So a
+        value keeps its key for good."""
         changed = {name: getattr(self, name) for name in self.first_defaults}
         values = self.model_dump(mode=mode, exclude_defaults=True, exclude={*changed})
         values |= {name: value for name, value in changed.items() if value != self.first_defaults[name]}

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from expportrait.engine.costs import billed
 from expportrait.engine.damage import found_damaged, mark
 from expportrait.engine.heartbeat import Heartbeat, at_work
 from expportrait.engine.record import content_key, needless, state, unreadable, write_json
 from expportrait.errors import ClipError, NotNeeded
 from expportrait.generator.data import resize
 from expportrait.machine import machine_fault, writing
-from expportrait.manifest.pairs import pair_name
+from expportrait.manifest.pairs import DATASET, pair_name
 from expportrait.metrics.pair import METHODS, METRICS, Tools, measure, read_tracks
 from expportrait.metrics.table import markdown
 from expportrait.progress import progress, say
@@ -55,7 +56,8 @@ def _run(pairs: list[tuple[str, str]], config: Config, device: str, beat: Heartb
             done = _done(home / "pairs" / f"{name}.json", key)
             if done is None:
                 tools, started = tools or Tools.load(config.evaluate, device), time.monotonic()
-                done = {"key": key, **_measured(tools, config, about)}
+                with billed(home / "pairs", "", STAGE.name, name, DATASET, device):
+                    done = {"key": key, **_measured(tools, config, about)}
                 beat.took(time.monotonic() - started)
                 write_json(home / "pairs" / f"{name}.json", done)
             with writing(record):
