@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import expportrait
+from expportrait.doctor.command import doctor
 from expportrait.errors import MachineFault, StageBroken, UserError
 from expportrait.importers.commands import app as importing
 from expportrait.manifest.clips import read_manifest, shards
@@ -245,6 +246,7 @@ if sys.argv[1:2] == ["head"]:  # importing the head loads torch
 
 app.add_typer(importing, name="import")
 app.command("fetch-weights")(fetch_weights)
+app.command("doctor")(doctor)
 
 
 def _version(wanted: bool) -> None:
