@@ -17,6 +17,7 @@ from expportrait.status.text import table
 
 TOLERANCE = 2  # a rule may ask for this many times what is needed, or for this part of it
 MARGIN = 1.5  # what a rule is told to ask for, over what was measured
+LEAST = 16  # clips of a data set from which one may judge of others
 FLOOR = {"mem_mb": 1000, "runtime": 10}  # MB, min: less is not worth a word
 _MEMORY, _TIME = re.compile(r"mem_mb=memory\((\d+)\)"), re.compile(r"runtime=(\d+)")
 
@@ -85,7 +86,7 @@ def advice(found: Iterable[Costs], config: Config, rules: Path) -> list[Advice]:
     told: list[Advice] = []
     members: dict[str, list[Costs]] = {}
     for one in found:
-        if one.made:
+        if one.made >= (LEAST if one.dataset else 1):
             members.setdefault(one.stage.partition("/")[0], []).append(one)  # jobs of drive fit the targets' heads too
     sizes = _job_sizes(config)
     for rule, parts in members.items():
