@@ -11,7 +11,7 @@ from expportrait.settings.schema import FILE, schema_text
 
 
 def yaml_text() -> str:
-    """config.yaml: every setting with its default and what it means."""
+    """Returns config.yaml: every setting with its default and what it means."""
     lines = [
         f"# yaml-language-server: $schema={FILE}",
         "# Every setting with its default, written by `python -m expportrait.settings`; bounds: docs/settings.md.",
@@ -45,7 +45,7 @@ def _first_line(model: Section) -> str:
 
 
 def markdown_text() -> str:
-    """docs/settings.md: the same as tables, with bounds."""
+    """Returns docs/settings.md: the same as tables, with bounds."""
     lines = [
         "# Settings",
         "",

@@ -9,8 +9,9 @@ FILE = "config.schema.json"
 
 
 def schema_text() -> str:
-    """The JSON Schema (2020-12) of config.yaml and of all files that win over it: each setting with its meaning, its
-    default and its bounds. It takes what ``read_config`` takes, save that numbers have to be written as numbers."""
+    """Returns the JSON Schema (2020-12) of config.yaml and of all files that win over it: each setting with its
+    meaning, its default and its bounds. It takes what ``read_config`` takes, except that numbers have to be written as
+    numbers."""
     sections = {name: type(Config.model_fields[name].default) for name in SECTIONS}
     top = _section(Config)
     # a section with nothing below it counts as one at its defaults
@@ -20,7 +21,7 @@ def schema_text() -> str:
 
 
 def _section(model: type[Section]) -> dict[str, Any]:
-    """The schema of one section; settings that were renamed are also taken under their old names."""
+    """Returns the schema of one section; settings that were renamed are also taken under their old names."""
     of = model.model_json_schema()["properties"]
     known = {name: _setting(found) for name, found in of.items() if name not in SECTIONS or model is not Config}
     old = {
@@ -32,6 +33,6 @@ def _section(model: type[Section]) -> dict[str, Any]:
 
 
 def _setting(found: dict[str, Any]) -> dict[str, Any]:
-    """One setting as pydantic describes it, without what only repeats its name, and with its path as a text."""
+    """Returns one setting as pydantic describes it, without what only repeats its name, and with its path as a text."""
     left = {name: value for name, value in found.items() if name != "title" and (name, value) != ("format", "path")}
     return left | {"anyOf": [_setting(part) for part in found["anyOf"]]} if "anyOf" in found else left
