@@ -15,13 +15,11 @@ from expportrait.errors import UserError
 from expportrait.manifest.clips import digest, mixed_splits, read_manifest, shard_counts, shards
 from expportrait.engine.outputs import check_names
 from expportrait.manifest.pairs import pair_count, pair_shards, read_pairs
-from expportrait.planning import lighten
 from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE, STAGES
 from expportrait.settings.weights import check_given
 
 # A plan is hundreds of thousands of small objects that stay: looking through them again and again costs a sixth of it.
 gc.set_threshold(200_000)
-lighten()
 
 
 def checked(function, *args):
@@ -35,7 +33,8 @@ def checked(function, *args):
 def layers():
     """The settings, later ones win: (where from, what is there)."""
     files = (*workflow.configfiles, *workflow.overwrite_configfiles)
-    return [*((file, checked(read_yaml, Path(file))) for file in files), ("the command line", config)]
+    said = dict(workflow.config_settings.config)  # ``config`` itself has the files in it as well
+    return [*((file, checked(read_yaml, Path(file))) for file in files), ("the command line", said)]
 
 
 checked(check_command_line, sys.argv[1:])

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import expportrait
+from expportrait.doctor.command import doctor
 from expportrait.engine.stage import Stage
 from expportrait.errors import MachineFault, StageBroken, UserError
 from expportrait.importers.commands import app as importing
@@ -247,6 +248,7 @@ for _name in ("info", "check", "export", "bust", "convert"):
 
 app.add_typer(importing, name="import")
 app.command("fetch-weights")(fetch_weights)
+app.command("doctor")(doctor)
 
 
 def _version(wanted: bool) -> None:

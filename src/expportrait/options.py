@@ -11,7 +11,7 @@ from expportrait.errors import MachineFault, UserError
 from expportrait.manifest.clips import Row, read_manifest, shards
 from expportrait.manifest.pairs import pair_shards, read_pairs
 from expportrait.settings.config import Config
-from expportrait.settings.files import overlay, read_config, read_yaml
+from expportrait.settings.files import merge, overlay, read_config, read_yaml
 
 Manifest = Annotated[Path | None, typer.Option(help="Table of the clips, one a row. (default: data_manifest.csv)")]
 Results = Annotated[Path | None, typer.Option(help="Folder of all results. (default: results)")]
@@ -59,13 +59,14 @@ def configuration(
         layers += [(str(file), read_yaml(file)) for file in files]
         beside = overlay(read_config(*layers, ("the command line", given)).manifest)
         layers += [(str(beside), read_yaml(beside))] if beside.exists() else []
+    singly: dict = {}
     for text in sets or ():
         name, equals, value = text.partition("=")
         section, dot, key = name.partition(".")
         if not (equals and dot and key):
             raise UserError(f"--set {text}: write it as section.setting=value, such as proxy.batch=8")
-        layers.append(("--set", {section: {key: _parse(value, f"--set {name}")}}))
-    return read_config(*layers, ("the command line", given))
+        singly = merge(singly, {section: {key: _parse(value, f"--set {name}")}})
+    return read_config(*layers, ("--set", singly), ("the command line", given))
 
 
 def _parse(text: str, where: str) -> Any:

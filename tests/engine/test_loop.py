@@ -206,7 +206,7 @@ def test_faults_of_the_machine_are_raised_and_never_recorded(bench, fault):
     with pytest.raises(MachineFault) as error:
         bench.run()
     assert "\n" not in str(error.value)
-    assert sorted(path.name for path in (bench.config.results / "crop").iterdir()) == ["a.zarr"]
+    assert sorted(path.name for path in (bench.config.results / "crop").iterdir()) == ["a.zarr", "index.costs.jsonl"]
     bench.orders.clear()
     assert bench.run() == ["b", "c"]
 
@@ -257,14 +257,14 @@ def test_a_users_mistake_in_a_stage_ends_the_run(bench):
     bench.orders["b"] = UserError("head.file is not an SMPL-X file")
     with pytest.raises(UserError):
         bench.run()
-    assert sorted(path.name for path in (bench.config.results / "crop").iterdir()) == ["a.zarr"]
+    assert sorted(path.name for path in (bench.config.results / "crop").iterdir()) == ["a.zarr", "index.costs.jsonl"]
 
 
 def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half_done(bench):
     bench.orders["b"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         bench.run()
-    assert sorted(path.name for path in (bench.config.results / "crop").iterdir()) == ["a.zarr"]
+    assert sorted(path.name for path in (bench.config.results / "crop").iterdir()) == ["a.zarr", "index.costs.jsonl"]
 
 
 def damage(results, clip="b"):
@@ -310,7 +310,9 @@ def test_a_damaged_parent_is_nobodys_fault_and_is_made_anew(bench, harm, read):
     with pytest.raises(MachineFault, match=r"damaged stores, the first one: .*b\.zarr .*Run snakemake again"):
         bench.run(stage)
     assert not crop.exists(), "or Snakemake would take crop for done"
-    assert sorted(path.name for path in landmarks.iterdir()) == ["a.zarr", "c.zarr"], "what could be done is done"
+    assert sorted(path.name for path in landmarks.iterdir()) == ["a.zarr", "c.zarr", "index.costs.jsonl"], (
+        "what could be done is done"
+    )
     assert bench.run() == ["b"] and bench.run() == []
     assert bench.run(stage) == ["b"] and bench.statuses() == ["ok"] * 3
     assert not [*(results / "crop").glob("*.damaged")]

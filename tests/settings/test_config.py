@@ -10,6 +10,7 @@ from expportrait.errors import UserError
 from expportrait.settings.config import SECTIONS, Config, Crop, HeadSettings, Proxy
 from expportrait.settings.docs import markdown_text, yaml_text
 from expportrait.settings.files import merge, overlay, read_config, read_yaml
+from expportrait.settings.schema import schema_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,6 +21,7 @@ def read(**values):
 
 def test_generated_files_are_in_step():
     assert (ROOT / "config.yaml").read_text() == yaml_text(), "run `python -m expportrait.settings`"
+    assert (ROOT / "config.schema.json").read_text() == schema_text(), "run `python -m expportrait.settings`"
     assert (ROOT / "docs/settings.md").read_text() == markdown_text(), "run `python -m expportrait.settings`"
 
 
@@ -28,10 +30,12 @@ def test_check_reports_and_writing_repairs(tmp_path):
     (tmp_path / "config.yaml").write_text("crop: {}\n")
     command = [sys.executable, "-m", "expportrait.settings"]
     check = subprocess.run([*command, "--check"], cwd=tmp_path, capture_output=True, text=True)
-    assert check.returncode == 1 and "config.yaml differs" in check.stdout and "settings.md differs" in check.stdout
+    assert check.returncode == 1
+    assert all(f"{name} differs" in check.stdout for name in ("config.yaml", "config.schema.json", "docs/settings.md"))
     assert (tmp_path / "config.yaml").read_text() == "crop: {}\n"
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
     assert (tmp_path / "config.yaml").read_text() == yaml_text()
+    assert (tmp_path / "config.schema.json").read_text() == schema_text()
     assert subprocess.run([*command, "--check"], cwd=tmp_path).returncode == 0
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from expportrait.engine.costs import read_costs
 from expportrait.engine.heartbeat import read_heartbeat
 from expportrait.engine.loop import run
 from expportrait.errors import ClipError, MachineFault
@@ -71,6 +72,9 @@ def test_a_damaged_store_is_marked_and_the_other_pairs_are_measured(config, dama
     assert [f.name for f in (results / "evaluate").rglob("*.json")] == ["ann__ann.json"]
     write(results / "crop/bob.zarr", 4)
     assert [row["frames"] for row in evaluated(config)] == [4, 4, 4, 4]
+    spent = [(line["stage"], line["clip"], line["dataset"], line["made"]) for line in read_costs(results)]
+    assert spent[0] == ("evaluate", "ann__bob", "pairs", False) or damage is lose_the_header
+    assert spent[-2:] == [("evaluate", "ann__ann", "pairs", True), ("evaluate", "ann__bob", "pairs", True)]
 
 
 def test_a_pair_that_cannot_be_measured_is_recorded_until_it_can(config):

@@ -1,12 +1,13 @@
 """Where settings come from when Snakemake runs, and what it says when they are wrong."""
 
 import json
+import os
 import re
 import shutil
 
 import pytest
 
-from tests.workflow.project import NO_FILES
+from tests.workflow.project import NO_FILES, ROOT
 
 
 def crop_settings(project, *arguments):
@@ -37,6 +38,22 @@ def test_another_manifest_runs_with_production_settings_unless_it_has_its_own(pr
     project.write("my.yaml", "crop: {scale: 3}")
     assert crop_settings(project, *other) == {"scale": 3.0}
     assert "run1/crop/demo-0000.json" in project.run("-n", "--quiet", "host", *other)
+
+
+def test_settings_that_were_renamed_are_good_in_every_layer(project, monkeypatch):
+    project.write("site/sitecustomize.py", "from expportrait.settings.sections import Crop\n"
+                                           "Crop.renamed = {'zoom': 'scale'}\n")  # fmt: skip
+    path = os.pathsep.join([str(project.folder / "site"), str(ROOT / "src")])
+    monkeypatch.setattr(project, "environment", lambda: os.environ | {"PYTHONPATH": path})
+    project.write("data_manifest.yaml", f"{NO_FILES}crop: {{zoom: 2.4}}")
+    assert crop_settings(project) == {"scale": 2.4}, "config.yaml has it under today's name"
+    assert crop_settings(project, "--config", "crop={zoom: 2.6}") == {"scale": 2.6}
+    assert crop_settings(project, "--config", "crop={scale: 2.7}") == {"scale": 2.7}
+    said = project.run("-n", "--config", "crop={zoom: 2.6}")
+    for layer in ("data_manifest.yaml", "the command line"):
+        assert said.count(f"{layer}: the setting crop.zoom is called crop.scale now\n") == 1
+    both = project.snakemake("-n", "--config", "crop={zoom: 2.6, scale: 2.6}").stdout
+    assert "expportrait: the command line: in crop, zoom is an old name of scale, and zoom and scale are given" in both
 
 
 @pytest.mark.parametrize(

@@ -1,78 +1,31 @@
-"""Plans of very many clips: affordable, and the same as without the shortcuts."""
+"""Plans of very many clips are affordable; Snakemake is used as it is, and of a version that is tested."""
 
-import inspect
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
+import tomllib
 
-import pytest
-from snakemake import common, jobs, rules
-from snakemake.scheduling.job_scheduler import JobScheduler
-from snakemake.settings.enums import Quietness
+from packaging.requirements import Requirement
 
 from expportrait.manifest.clips import read_manifest, shards
-from expportrait.planning import lighten
 from expportrait.stages import PER_CLIP
-from tests.workflow.project import MANIFEST, NO_FILES, Project
+from tests.workflow.project import MANIFEST, NO_FILES, ROOT, Project
 
 
-@pytest.fixture
-def described(monkeypatch):
-    """Snakemake as it is installed, lightened; the jobs that it describes."""
-    made = []
-    monkeypatch.setattr(common, "get_function_params", common.get_function_params)
-    monkeypatch.setattr(rules, "get_function_params", rules.get_function_params)
-    assert callable(jobs.Job.log_info)
-    monkeypatch.setattr(jobs.Job, "log_info", lambda job, **options: made.append(options))
-    monkeypatch.setattr(JobScheduler, "_free_resources", lambda scheduler, job: made.append(job))
-    assert isinstance(jobs.Job.conda_env_spec, property)
-    monkeypatch.setattr(jobs.Job, "conda_env_spec", property(lambda job: made.append(job)))
-    lighten()
-    lighten()
-    return made
+def test_nothing_reaches_into_snakemake():
+    """What is private there changes without notice; the workflow language and the command line are its interface."""
+    sources = [*(ROOT / "src").rglob("*.py"), ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
+    reaching = re.compile(r"^\s*(import|from) snakemake\b", re.MULTILINE)
+    assert len(sources) > 100 and [str(file) for file in sources if reaching.search(file.read_text())] == []
 
 
-@pytest.mark.parametrize(
-    "dryrun, quiet, shown",
-    [(True, {Quietness.HOST, Quietness.RULES}, False), (True, {Quietness.HOST}, True), (True, None, True),
-     (False, {Quietness.HOST, Quietness.RULES}, True)],
-)  # fmt: skip
-def test_only_jobs_that_a_plan_does_not_show_are_not_described(described, dryrun, quiet, shown):
-    workflow = SimpleNamespace(dryrun=dryrun, output_settings=SimpleNamespace(quiet=quiet))
-    jobs.Job.log_info(SimpleNamespace(dag=SimpleNamespace(workflow=workflow)), indent=True)
-    assert described == [{"indent": True}] * shown
-
-
-def test_a_functions_parameters_are_looked_up_once(described, monkeypatch):
-    asked = []
-    signature = inspect.signature
-    monkeypatch.setattr(inspect, "signature", lambda function: asked.append(function) or signature(function))
-
-    def rows(wildcards, input):
-        return wildcards, input
-
-    for _ in range(3):
-        assert common.get_input_function_aux_params(rows, {"input": 1, "threads": 2}) == {"input": 1}
-        assert [*rules.get_function_params(rows)] == ["wildcards", "input"]
-    assert asked == [rows]
-
-
-@pytest.mark.parametrize(("dryrun", "freed"), [(True, ["crop 1", "proxy 1"]), (False, ["crop 1", "proxy 1", "crop 2"])])
-def test_a_dry_run_works_out_the_resources_of_one_job_a_rule(described, dryrun, freed):
-    scheduler = SimpleNamespace(dryrun=dryrun)
-    for job in ("crop 1", "proxy 1", "crop 2"):
-        JobScheduler._free_resources(scheduler, SimpleNamespace(rule=job.split()[0], name=job))
-    assert [job.name for job in described] == freed
-
-
-def test_a_conda_environment_that_is_known_is_not_asked_for_again(described):
-    class Spec:
-        def apply_wildcards(self): ...
-
-    known, unknown = (SimpleNamespace(rule=SimpleNamespace(_expanded_conda_env=env)) for env in (Spec(), object()))
-    assert isinstance(jobs.Job.conda_env_spec.fget(known), Spec) and not described
-    assert jobs.Job.conda_env_spec.fget(unknown) is None and described == [unknown]
+def test_the_snakemake_that_is_tested_is_the_newest_that_is_taken():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (taken,) = (need for need in map(Requirement, project["dependencies"]) if need.name == "snakemake")
+    tested = re.search(r"^snakemake==(\d+)\.(\d+)\.(\d+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    major, minor, patch = map(int, tested.groups())
+    assert taken.specifier.contains(f"{major}.{minor}.{patch}")
+    assert not taken.specifier.contains(f"{major}.{minor + 1}.0") and not taken.specifier.contains(f"{major + 1}.0.0")
 
 
 def plan(project, *arguments):

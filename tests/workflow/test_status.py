@@ -153,6 +153,30 @@ def test_one_clips_story(project, say):
         say("status", clip="an")
 
 
+def test_settings_that_a_store_did_not_know_yet_are_no_change(project, say):
+    header = project.folder / "results/proxy/ann.zarr/zarr.json"
+    data = json.loads(header.read_text())
+    del data["attributes"]["settings"]["proxy"]["max_aside"]
+    header.write_text(json.dumps(data))
+    assert "max_aside" not in say("status", clip="ann")
+    assert "because proxy.max_aside was 0.8 and is 0.5" in say("status", clip="ann", sets=["proxy.max_aside=0.5"])
+
+
+def test_what_a_run_has_spent(project, say):
+    text = say("status", cost=True)
+    rows = {tuple(line.split()[:3]): line.split()[3] for line in text.splitlines() if " cpu " in line}
+    assert rows["crop", "films", "cpu"] == "2" and rows["crop", "demo", "cpu"] == "1"
+    assert (
+        rows["reenact", "pairs", "cpu"] == str(len(look(project).pairs)) and ("drive/targets", "films", "cpu") in rows
+    )
+    project.run("--forceall")
+    assert say("status", cost=True) == text, "jobs that computed nothing have spent nothing"
+    for file in project.folder.glob("results/*/*.costs.jsonl"):
+        with file.open("a") as bill:
+            bill.write("\n")
+    assert project.plan() == {}, "bills make nothing run"
+
+
 def test_deep_sees_stores_that_are_gone(project, say):
     (project.folder / "results/crop/bob.zarr/x/c/0").unlink()
     assert todo(look(project)) == {} and todo(look(project, deep=True)) == {"crop": 1}
@@ -253,7 +277,11 @@ def test_prune_takes_what_no_row_needs_and_nothing_else(project, say):
     say("prune", yes=True)
     gone = {path for path in before if not os.path.lexists(path)}
     tops = {str(path.relative_to(results)) for path in gone if path.parent not in gone}
-    clip = {f"{stage}/{name}" for stage in PER_CLIP for name in ("hopper-talk.zarr", "demo-0000.json")}
+    clip = {
+        f"{stage}/{name}"
+        for stage in PER_CLIP
+        for name in ("hopper-talk.zarr", "demo-0000.json", "demo-0000.costs.jsonl")
+    }
     pair = {"reenact/bob__hopper-talk.zarr", "drive/bob__hopper-talk.zarr", "evaluate/pairs/bob__hopper-talk.json"}
     rest = {"crop/.ann.zarr.node.1.tmp", f"generator/{work[0].name}", "report/media/hopper-talk"}
     assert tops == clip | pair | rest

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from expportrait.engine.costs import billed
 from expportrait.engine.damage import found_damaged, mark, marker
 from expportrait.engine.heartbeat import Heartbeat, beating
 from expportrait.engine.keys import Keys
@@ -123,7 +124,8 @@ class _Runner:
             # records of evaluate of before, which tried everything again, say nothing of it
             if known is not None and known.get("key") == key and not known.get("retry", True):
                 return Outcome("failed", key, known["why"])
-            self._compute(number, row, key)
+            with billed(path.parent, self.beat.data["shard"], self.stage.name, row.clip, row.dataset, self.device):
+                self._compute(number, row, key)
         except ClipError as error:
             about = {"retry": error.retry} | ({"quality": error.quality} if error.quality else {})
             write_json(record, asdict(outcome := Outcome("failed", key, error.reason)) | about)

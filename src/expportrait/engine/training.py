@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from expportrait.engine.costs import billed
 from expportrait.engine.heartbeat import Heartbeat
 from expportrait.engine.models import LOG_FILE
 from expportrait.engine.prefetch import ahead
@@ -73,7 +74,8 @@ def descend(
     if first:
         say(f"{course.name}: goes on from step {first} of {course.steps}")
     batches = starmap(course.make, product(range(first, course.steps), range(course.rounds)))
-    with bar(course.steps, course.name) as shown, closing(ahead(batches, size=1)) as made:
+    bill = billed(work.parent, "", course.name, device=str(next(model.parameters()).device))
+    with bill, bar(course.steps, course.name) as shown, closing(ahead(batches, size=1)) as made:
         shown.update(first)
         clock = time.perf_counter()
         for step in range(first, course.steps):

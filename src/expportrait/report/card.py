@@ -19,6 +19,7 @@ from expportrait.fit.store import TERMS
 from expportrait.render.picture import normals_to_rgb
 from expportrait.report import charts
 from expportrait.settings.config import Report
+from expportrait.settings.files import made_with
 from expportrait.show import panels
 from expportrait.store import Store, decode_normals
 from expportrait.video.write import write_mp4
@@ -82,7 +83,7 @@ def kept(folder: Path, key: str, draw: Callable[[Path], Card]) -> Card:
 def recorded(card: Card, stores: Iterable[Store]) -> Card:
     """``card`` with the settings that the stores were made with."""
     for store in stores:
-        for section, values in store.attrs.get("settings", {}).items():
+        for section, values in made_with(store.attrs.get("settings", {})).items():
             card.settings |= {f"{section}.{name}": value for name, value in values.items()}
     return card
 

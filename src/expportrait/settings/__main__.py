@@ -1,4 +1,5 @@
-"""``python -m expportrait.settings``: write config.yaml and docs/settings.md anew, or compare them."""
+"""``python -m expportrait.settings``: write config.yaml, config.schema.json and docs/settings.md anew, or
+with ``--check`` compare them."""
 
 import sys
 

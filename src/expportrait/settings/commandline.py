@@ -14,8 +14,8 @@ EXAMPLE = "--config manifest=my.csv 'proxy={batch: 8}'"
 
 
 def check_command_line(arguments: list[str]) -> None:
-    """``arguments`` of a call of Snakemake. Raises UserError where there is more than one --config, of which Snakemake
-    takes the last alone, or where one of its entries is not written as ``name=value``."""
+    """Check the arguments of a call of Snakemake. Raises UserError where there is more than one --config, since
+    Snakemake takes the last one alone, and where an entry of it is not written as ``name=value``."""
     given = config_entries(arguments)
     if len(given) > 1:
         raise UserError(f"there are {len(given)} --config, and Snakemake would take the last one alone: write all "
@@ -33,7 +33,7 @@ def check_command_line(arguments: list[str]) -> None:
 
 
 def config_entries(arguments: list[str]) -> list[list[str]]:
-    """The entries of each --config (or -C) among the arguments."""
+    """Returns the entries of each --config (or -C) among the arguments."""
     found: list[list[str]] = []
     taking = False
     for argument in arguments:
@@ -49,7 +49,8 @@ def config_entries(arguments: list[str]) -> list[list[str]]:
 
 
 def check_paths(paths: Mapping[str, Path]) -> None:
-    """``paths`` by the setting that names them. Raises UserError where Snakemake would fill in a part of one."""
+    """Check ``paths``, given by the setting that names them. Raises UserError where Snakemake would take a part of a
+    path for a wildcard and replace it."""
     for where, path in paths.items():
         if found := FILLED_IN.search(str(path)):
             raise UserError(f"{where} is {str(path)!r}: Snakemake takes {found[0]} for a place to be filled in; "
@@ -57,7 +58,8 @@ def check_paths(paths: Mapping[str, Path]) -> None:
 
 
 def refuse() -> None:
-    """For profiles, which Snakemake reads before its command line: a mistake there ends in one sentence."""
+    """End the process with one sentence where Snakemake's command line has a mistake. Profiles call it, because
+    Snakemake reads them before anything else."""
     try:
         check_command_line(sys.argv[1:])
     except UserError as error:

@@ -76,8 +76,8 @@ class Config(Section):
             )
 
     def canonical(self, *sections: str) -> str:
-        """JSON of these sections, what is at its default left out: equal text means equal settings, also where another
-        version wrote it, so that settings whose default was changed always stand in it."""
+        """Returns JSON of these sections without the settings that are at their defaults. Equal texts mean equal
+        settings, whichever version wrote them: a setting whose default was changed is therefore never left out."""
         dump = self.model_dump(mode="json", include=set(sections), exclude_defaults=True)
         for s in {*sections} & {*SECTIONS}:
             if said := {name: getattr(getattr(self, s), name) for name in getattr(self, s).first_defaults}:
@@ -85,7 +85,8 @@ class Config(Section):
         return json.dumps(dump, sort_keys=True, separators=(",", ":"))
 
     def identity(self, sections: tuple[str, ...], clip: str) -> dict[str, dict]:
-        """The sections as they enter the key of ``clip``: like ``canonical``, but files by their sha256."""
+        """Returns the sections as they enter the key of ``clip``: like ``canonical``, with the sha256 of each file in
+        place of its path. Raises UserError where a file is not there."""
         return {
             s: {name: _hashed(value, clip, f"{s}.{name}") for name, value in getattr(self, s).distinct().items()}
             for s in sections
@@ -97,11 +98,11 @@ class Config(Section):
             _require(path, where)
 
     def files(self, *sections: str) -> list[str]:
-        """The files that these sections name, as inputs of a rule; those that are not there are left out."""
+        """Returns the files that these sections name, as inputs of a rule. Files that are not there are left out."""
         return [str(path) for path in self.paths(*sections).values() if path.is_file()]
 
     def paths(self, *sections: str) -> dict[str, Path]:
-        """The files and folders that these sections name, by the setting that does."""
+        """Returns the files and folders that these sections name, by the setting that names them."""
         named = {f"{s}.{name}": value for s in sections for name, value in getattr(self, s)}
         return {where: value for where, value in named.items() if isinstance(value, Path)}
 
@@ -115,7 +116,8 @@ def _require(path: Path, where: str) -> None:
 
 
 def _hashed(value: Any, clip: str, where: str) -> Any:
-    """Folders hold one file a clip, ``<clip>.*``; only that clip's enters."""
+    """Returns what enters the key of ``clip`` for a value. A folder holds one file a clip, ``<clip>.*``, and only that
+    clip's file enters."""
     if not isinstance(value, Path):
         return value
     _require(value, where)

@@ -1,15 +1,19 @@
-"""Writes config.yaml and docs/settings.md from the settings' models."""
+"""Writes config.yaml, its schema and docs/settings.md from the settings' models."""
 
 import json
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from expportrait.settings.config import SECTIONS, Config, Section
+from expportrait.settings.schema import FILE, schema_text
 
 
 def yaml_text() -> str:
-    """config.yaml: every setting with its default and what it means."""
+    """Returns config.yaml: every setting with its default and what it means."""
     lines = [
+        f"# yaml-language-server: $schema={FILE}",
         "# Every setting with its default, written by `python -m expportrait.settings`; bounds: docs/settings.md.",
         "# Your own values: in my.yaml beside your manifest my.csv, or by --configfile; both win over this file.",
         "",
@@ -27,11 +31,13 @@ def yaml_text() -> str:
 def _yaml_lines(model: Section, *names: str) -> list[str]:
     values = model.model_dump(mode="json")
     fields = type(model).model_fields
-    return [
-        f"{name}: {'' if values[name] is None else json.dumps(values[name])}".rstrip().replace('"', "")
-        + f"  # {fields[name].description}"
-        for name in names or fields
-    ]
+    return [f"{name}: {_yaml(values[name])}".rstrip() + f"  # {fields[name].description}" for name in names or fields]
+
+
+def _yaml(value: Any) -> str:
+    text = "" if value is None else json.dumps(value).replace('"', "")
+    # many readers of YAML take 1e-05 for a text
+    return re.sub(r"^(\d+)e", r"\1.0e", text) if isinstance(value, float) else text
 
 
 def _first_line(model: Section) -> str:
@@ -39,7 +45,7 @@ def _first_line(model: Section) -> str:
 
 
 def markdown_text() -> str:
-    """docs/settings.md: the same as tables, with bounds."""
+    """Returns docs/settings.md: the same as tables, with bounds."""
     lines = [
         "# Settings",
         "",
@@ -78,9 +84,10 @@ def _allowed(schema: dict) -> str:
 
 
 def main() -> int:
-    """Write config.yaml and docs/settings.md into the working directory; with --check, only compare."""
+    """Write config.yaml, its schema and docs/settings.md into the working directory; with --check, only compare."""
     stale = 0
-    for file, text in {Path("config.yaml"): yaml_text(), Path("docs/settings.md"): markdown_text()}.items():
+    texts = {"config.yaml": yaml_text(), FILE: schema_text(), "docs/settings.md": markdown_text()}
+    for file, text in ((Path(name), text) for name, text in texts.items()):
         if file.exists() and file.read_text("utf-8") == text:
             continue
         stale += 1

@@ -14,9 +14,9 @@ MIT, CC_NC = "MIT", "CC BY-NC 4.0, non-commercial"
 
 @dataclass(frozen=True)
 class KnownFile:
-    """``set``: the files that belong together; ``key``: the setting that names the file; ``megabytes``: as published,
-    None where it is not; ``sha256``: its first digits, as published, or empty; ``member``: its name in a zip; ``also``:
-    another setting that may name it."""
+    """One file that the pipeline can use. ``set`` is the name of the files that belong together, ``key`` the setting
+    that names this one, ``also`` another setting that may name it, ``member`` its name inside a zip. ``megabytes`` and
+    ``sha256``, of which the first digits are enough, are as published; None and empty where they were not."""
 
     set: str
     key: str
@@ -29,7 +29,7 @@ class KnownFile:
 
     @property
     def name(self) -> str:
-        """File name."""
+        """Returns the name that the file has on the disk."""
         return self.member or self.url.rsplit("/", 1)[1]
 
 
@@ -87,7 +87,7 @@ SETS = tuple(dict.fromkeys(file.set for file in KNOWN))
 
 
 def source(key: str, family: str) -> str:
-    """Where the file of a setting comes from, in half a sentence: ``family`` is how its set's name begins."""
+    """Returns half a sentence on where the file of a setting comes from. ``family``: how the name of its set begins."""
     file = next(file for file in KNOWN if key in (file.key, file.also) and file.set.startswith(family))
     return (
         f"{file.name} (licence: {file.licence}) from {file.url}, by hand or by `expportrait fetch-weights {file.set} "
@@ -96,7 +96,8 @@ def source(key: str, family: str) -> str:
 
 
 def comes_from(key: str, path: Path) -> str:
-    """What a message about a missing ``path`` can add: its source by its name, else the first of those for ``key``."""
+    """Returns what a message about a missing ``path`` can add, which is where such a file comes from: the known file of
+    that name, or else the first one for the setting ``key``. Empty where none is known."""
     files = [file for file in KNOWN if key in (file.key, file.also)]
     files = [file for file in files if file.name == path.name] or files
     return f"; take {source(key, files[0].set)}" if files else ""

@@ -151,38 +151,66 @@ class Proxy(Section):
     )
     max_growth: float = Field(0.06, ge=0, description="farthest from the scalp that hair starts, m")
 
-    w_landmark: float = Field(4.0, ge=0, description="eq. (5), per inter-ocular distance")
-    w_landmark_coarse: float = Field(5.0, ge=0, description="the same in stage (c)")
+    w_landmark: float = Field(
+        4.0, ge=0, description="weight of the landmarks' error, eq. (5), per inter-ocular distance"
+    )
+    w_landmark_coarse: float = Field(5.0, ge=0, description="weight of the landmarks in stage (c)")
     iris_weight: float = Field(2.0, ge=0, description="weight of the ten iris points among the landmarks")
     lid_weight: float = Field(3.0, ge=0, description="weight of the eyelids' points")
     lip_weight: float = Field(2.0, ge=0, description="weight of the lips' points")
-    w_normal: float = Field(1.0, ge=0, description="eq. (6), 1 - cosine, plus half the L1 distance")
-    w_normal_bias: float = Field(0.3, ge=0, description="the normals' smooth error, fixed to the head, per rad^2")
-    w_depth: float = Field(15.0, ge=0, description="eq. (6), depth after scale and shift, per m")
-    w_depth_coarse: float = Field(15.0, ge=0, description="the same in stage (c)")
-    w_silhouette: float = Field(2.0, ge=0, description="L_sil, coverage against the mask")
-    w_outline: float = Field(20.0, ge=0, description="outline against the mask's in the linear steps, per m")
-    w_shape: float = Field(0.005, ge=0, description="mean squared shape coefficient")
-    w_expression: float = Field(0.002, ge=0, description="eq. (7), mean squared expression coefficient")
-    w_focal: float = Field(0.05, ge=0, description="squared log ratio of the focal length to its start")
-    w_focal_coarse: float = Field(40.0, ge=0, description="squared change of its logarithm in a Gauss-Newton step")
-    w_neck: float = Field(0.02, ge=0, description="neck and head, per rad^2")
-    w_torso: float = Field(0.05, ge=0, description="the root's turn away from facing the camera, per rad^2")
-    w_torso_motion: float = Field(0.1, ge=0, description="the root's turn away from its mean over the clip, per rad^2")
-    w_jaw: float = Field(0.01, ge=0, description="jaw, per rad^2")
-    w_eyes: float = Field(0.02, ge=0, description="each eye, and the two eyes' difference, per rad^2")
-    w_shoulders: float = Field(0.2, ge=0, description="collars and shoulders, per rad^2")
-    w_static_magnitude: float = Field(1e-4, ge=0, description="L_mag, lambda_s, per mm^2")
-    w_static_tangent: float = Field(0.03, ge=0, description="L_mag of D_s along the surface, per mm^2")
-    w_dynamic_magnitude: float = Field(2e-3, ge=0, description="L_mag, lambda_d, per mm^2")
-    w_static_laplacian: float = Field(0.4, ge=0, description="L_lap of D_s, per mm^2")
-    w_dynamic_laplacian: float = Field(0.02, ge=0, description="L_lap of D_t, per mm^2")
-    w_strain: float = Field(0.1, ge=0, description="squared stretch of D_s: keeps chin, ears, lips from folding")
-    w_dynamic_strain: float = Field(3.0, ge=0, description="the same of D_t")
-    w_temporal_offset: float = Field(0.01, ge=0, description="L_tmp of D_t, per mm^2")
-    w_temporal_expression: float = Field(0.02, ge=0, description="L_tmp of the expression coefficients")
-    w_temporal_pose: float = Field(1.0, ge=0, description="L_tmp of the rotations")
-    w_temporal_place: float = Field(20.0, ge=0, description="L_tmp of the neck's place (image sizes) and log depth")
+    w_normal: float = Field(
+        1.0, ge=0, description="weight of the normals' error, eq. (6): 1 - cosine, plus half the L1 distance"
+    )
+    w_normal_bias: float = Field(
+        0.3, ge=0, description="weight on the smooth error of the estimated normals that moves with the head, per rad^2"
+    )
+    w_depth: float = Field(15.0, ge=0, description="weight of the depth's error after scale and shift, eq. (6), per m")
+    w_depth_coarse: float = Field(15.0, ge=0, description="weight of the depth's error in stage (c), per m")
+    w_silhouette: float = Field(2.0, ge=0, description="weight of the silhouette, L_sil: coverage against the mask")
+    w_outline: float = Field(
+        20.0, ge=0, description="weight of the outline's distance to the mask's in the linear steps, per m"
+    )
+    w_shape: float = Field(0.005, ge=0, description="weight of the mean squared shape coefficient")
+    w_expression: float = Field(0.002, ge=0, description="weight of the mean squared expression coefficient, eq. (7)")
+    w_focal: float = Field(0.05, ge=0, description="weight of the squared log ratio of the focal length to its start")
+    w_focal_coarse: float = Field(
+        40.0, ge=0, description="weight of the squared change of its logarithm in a Gauss-Newton step"
+    )
+    w_neck: float = Field(0.02, ge=0, description="weight of the turns of neck and head, per rad^2")
+    w_torso: float = Field(0.05, ge=0, description="weight of the root's turn away from facing the camera, per rad^2")
+    w_torso_motion: float = Field(
+        0.1, ge=0, description="weight of the root's turn away from its mean over the clip, per rad^2"
+    )
+    w_jaw: float = Field(0.01, ge=0, description="weight of the jaw's turn, per rad^2")
+    w_eyes: float = Field(
+        0.02, ge=0, description="weight of each eye's turn, and of the difference between the two, per rad^2"
+    )
+    w_shoulders: float = Field(0.2, ge=0, description="weight of the turns of collars and shoulders, per rad^2")
+    w_static_magnitude: float = Field(
+        1e-4, ge=0, description="weight of the squared length of D_s, L_mag with lambda_s, per mm^2"
+    )
+    w_static_tangent: float = Field(
+        0.03, ge=0, description="weight of the squared length of D_s along the surface, per mm^2"
+    )
+    w_dynamic_magnitude: float = Field(
+        2e-3, ge=0, description="weight of the squared length of D_t, L_mag with lambda_d, per mm^2"
+    )
+    w_static_laplacian: float = Field(0.4, ge=0, description="weight of the smoothness of D_s, L_lap, per mm^2")
+    w_dynamic_laplacian: float = Field(0.02, ge=0, description="weight of the smoothness of D_t, L_lap, per mm^2")
+    w_strain: float = Field(
+        0.1, ge=0, description="weight of the squared stretch of D_s, which keeps chin, ears, lips from folding"
+    )
+    w_dynamic_strain: float = Field(3.0, ge=0, description="weight of the squared stretch of D_t")
+    w_temporal_offset: float = Field(
+        0.01, ge=0, description="weight of the change of D_t from frame to frame, L_tmp, per mm^2"
+    )
+    w_temporal_expression: float = Field(
+        0.02, ge=0, description="weight of the change of the expression coefficients, L_tmp"
+    )
+    w_temporal_pose: float = Field(1.0, ge=0, description="weight of the change of the rotations, L_tmp")
+    w_temporal_place: float = Field(
+        20.0, ge=0, description="weight of the change of the neck's place (image sizes) and log depth, L_tmp"
+    )
 
 
 class Control(Section):
@@ -235,13 +263,17 @@ class Transfer(Section):
     steps: int = Field(20000, ge=1, description="training steps")
     clips: int = Field(8, ge=1, description="clips a step")
     window: int = Field(128, ge=2, description="frames of a clip that the encoder sees in a step")
-    frames: int = Field(32, ge=4, multiple_of=2, description="of these, frames compared, in pairs of neighbours")
+    frames: int = Field(
+        32, ge=4, multiple_of=2, description="frames of that window that are compared, in pairs of neighbours"
+    )
     vertices: int = Field(2048, ge=1, description="facial vertices a step")
-    learning_rate: float = Field(1e-3, gt=0, description="of Adam, at the start of its cosine")
-    w_velocity: float = Field(0.5, ge=0, description="error of the offsets' change from frame to frame, per mm")
-    w_magnitude: float = Field(1e-3, ge=0, description="squared offset, per mm^2")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam at the start; falls as a cosine")
+    w_velocity: float = Field(
+        0.5, ge=0, description="weight of the error of the offsets' change from frame to frame, per mm"
+    )
+    w_magnitude: float = Field(1e-3, ge=0, description="weight of the squared offset, per mm^2")
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
-    seed: int = Field(0, ge=0, description="of every random choice")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
 
 
 class Drive(Section):
@@ -298,10 +330,12 @@ class Generator(Section):
     micro: int = Field(
         1, ge=1, description="windows that a process holds at once; changes memory and time, not what is learnt"
     )
-    learning_rate: float = Field(1e-5, gt=0, description="AdamW; about 1e-4 with LoRA")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate after the warm-up")
+    learning_rate: float = Field(1e-5, gt=0, description="learning rate of AdamW; with LoRA take about 1e-4")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="course of the learning rate after the warm-up"
+    )
     warmup: int = Field(100, ge=0, description="steps of linear warm-up")
-    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     precision: Literal["no", "bf16"] = Field("bf16", description="bf16: mixed precision, for GPUs; no: float32")
     checkpointing: Literal["none", "full", "selective"] = Field(
@@ -311,8 +345,8 @@ class Generator(Section):
         "auto", description="diffusers' attention backend, such as native, _native_cudnn, flash, xformers"
     )
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
-    keep: int = Field(2, ge=1, description="newest checkpoints kept")
-    seed: int = Field(0, ge=0, description="of every random choice")
+    keep: int = Field(2, ge=1, description="how many of the newest checkpoints are kept")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
 
     def rounds(self, processes: int = 1) -> int:
         """How many times ``micro`` windows each process takes in a step, one after the other.
@@ -337,7 +371,7 @@ class Reenact(Section):
     reference_scale: float = Field(1.0, ge=0, description="guidance by the reference; other than 1 costs more passes")
     control_scale: float = Field(1.0, ge=0, description="guidance by the control maps; other than 1 costs another pass")
     overlap: int = Field(9, ge=0, description="frames over which neighbouring windows cross-fade, less than a window")
-    seed: int = Field(0, ge=0, description="of the noise")
+    seed: int = Field(0, ge=0, description="seed of the noise")
 
 
 class Evaluate(Section):

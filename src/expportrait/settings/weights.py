@@ -45,7 +45,7 @@ def geometry_files(name: str, settings: GeometrySettings) -> dict[str, Path]:
 
 
 def points_file(settings: Landmarks) -> Path | None:
-    """The landmark network's file, None where none is needed. Raises UserError where it is not given."""
+    """Returns the landmark network's file, None where none is needed. Raises UserError where it is not given."""
     if settings.detector == "sapiens" and settings.model is None:
         raise UserError(
             "landmarks.detector is sapiens, but landmarks.model is empty: take "
@@ -55,7 +55,7 @@ def points_file(settings: Landmarks) -> Path | None:
 
 
 def vae_file(settings: Latents) -> Path | None:
-    """The codec's file, None where none is needed. Raises UserError where it is not given."""
+    """Returns the codec's file, None where none is needed. Raises UserError where it is not given."""
     if settings.codec != "linear" and settings.vae is None:
         raise UserError(
             "latents.vae is empty: give the file of Wan's VAE weights (docs/latents.md), or set latents.codec: linear"
@@ -74,7 +74,8 @@ def check_given(config: Config, sections: tuple[str, ...]) -> None:
 
 
 def chunks(url: str) -> Iterator[tuple[int, bytes]]:
-    """(whole size or 0, piece) of what is at ``url``. Raises UserError where it cannot be reached."""
+    """Yields (size of the whole, or 0 where it is not known; next piece) of what is at ``url``. Raises UserError where
+    it cannot be reached."""
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
             whole = int(answer.headers.get("Content-Length") or 0)
@@ -88,7 +89,8 @@ def chunks(url: str) -> Iterator[tuple[int, bytes]]:
 
 
 def download(known: KnownFile, folder: Path) -> Path:
-    """The file in ``folder``, checked; kept if it is there already. Raises UserError for what does not arrive whole."""
+    """Fetch a file into ``folder`` unless it is there already, check it, and return its path. Raises UserError where it
+    does not arrive whole or is not what was published."""
     out = folder / known.name
     if not out.exists():
         folder.mkdir(parents=True, exist_ok=True)

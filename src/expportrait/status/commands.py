@@ -33,18 +33,25 @@ def status(
     stage: Annotated[
         list[str] | None, typer.Option("--stage", help="With --deep: read these only; repeatable.")
     ] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="What was spent instead: hours, memory, and rules that ask for too much.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     settings: Settings = None,
     sets: Sets = None,
 ) -> None:
     """How many clips are ok, failed, skipped, stale or missing in each stage, and what a run would do."""
     from expportrait.engine.heartbeat import read_heartbeats
+    from expportrait.status.costs import bill, bill_as_data
     from expportrait.status.story import story
     from expportrait.status.survey import survey
     from expportrait.status.text import as_data, overview
     from expportrait.status.watch import at_work_now
 
     config = configuration(manifest, results, settings, sets, pairs)
+    if cost:
+        typer.echo(json.dumps(bill_as_data(config), indent=1) if as_json else bill(config))
+        return
     _known(stage, [*recorded(config)])
     seen = survey(config, deep, stage or ())
     if clip is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from expportrait.engine.stage import Stage
 from expportrait.errors import UserError
+from expportrait.settings.files import made_with
 from expportrait.status.survey import Cell, Survey
 from expportrait.store import Store, StoreError
 
@@ -120,12 +121,12 @@ def _attributes(store: Path) -> dict:
 def _changes(survey: Survey, stage: Stage, store: Path) -> str:
     """Settings and version that the store was made with, where today's are others."""
     attributes = _attributes(store)
-    now, then = vars(stage.settings(survey.config)), attributes.get("settings", {})
+    now, then = vars(stage.settings(survey.config)), made_with(attributes.get("settings", {}))
     changes = [
-        f"{section}.{name} was {then[section].get(name)!r} and is {value!r}"
+        f"{section}.{name} was {then[section][name]!r} and is {value!r}"
         for section, values in now.items()
         for name, value in values.model_dump(mode="json").items()
-        if section in then and then[section].get(name) != value
+        if section in then and then[section][name] != value
     ]
     if attributes and attributes.get("version") != stage.version:
         changes.append(f"the stage's version was {attributes.get('version')} and is {stage.version}")

@@ -9,13 +9,14 @@ from expportrait.engine.record import NOT_NEEDED, counted
 from expportrait.status.survey import ALL, STATUSES, Survey
 
 MOST_REASONS = 12
+_NUMBER = re.compile(r"([\d,.]+\*?)?")
 
 
 def table(rows: Iterable[Sequence[object]]) -> str:
-    """Aligned columns; numbers to the right, the first row is the heading."""
+    """Returns the rows as aligned columns, columns of numbers to the right. The first row is the heading."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    right = [all(row[i].replace(",", "").isdigit() for row in cells[1:]) for i in range(len(widths))]
+    right = [all(_NUMBER.fullmatch(row[i]) for row in cells[1:]) for i in range(len(widths))]
     lines = (
         "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)) for row in cells
     )

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from expportrait.engine.costs import ENDING, read_bill
 from expportrait.engine.damage import drop_indexes, indexes, marker
 from expportrait.engine.heartbeat import DEAD, Pulse, named, read_heartbeats
 from expportrait.engine.stage import ALL, RECORDS, Stage
@@ -150,6 +151,10 @@ def waste(survey: Survey, stale: bool = False, now: float | None = None) -> list
                     and now - _newest(path) > DAY
                 ):
                     found.append((path, "checkpoints of an earlier training"))
+            elif path.name.endswith(ENDING):
+                clips = {line["clip"] for line in read_bill(path)}
+                if clips and not clips & needed.keys():
+                    found.append((path, "what was spent on clips and pairs that are no more"))
             elif path in obsolete:
                 found.append((path, "index of a shard that is no more"))
             elif clip := known.get(path.name):
