@@ -12,7 +12,8 @@ import torch
 
 from expportrait.engine import costs
 from expportrait.engine.costs import append, billed, read_bill, read_costs
-from expportrait.engine.stage import Stage, run
+from expportrait.engine.loop import run
+from expportrait.engine.stage import Stage
 from expportrait.engine.training import Course, descend
 from expportrait.errors import ClipError
 from expportrait.manifest.clips import Row

@@ -6,6 +6,8 @@ import torch
 from benchmarks.made_heads import Truth, make_truth
 
 from expportrait.errors import ClipError
+from expportrait.fit.clip_model import ClipModel
+from expportrait.fit.coarse_equations import CoarseEquations
 from expportrait.fit.landmarks import fit_landmarks
 from expportrait.fit.proxy import ProxyFit, ProxyFitter
 from expportrait.fit.store import save_proxy
@@ -118,3 +120,21 @@ def test_where_no_face_is_found_the_silhouette_and_the_motion_decide(head: Head,
     assert found.aside[lost].all()
     error = [off(forward(p), forward(truth.parameters))[lost].max() for p in (before, found.parameters)]
     assert error[1] < 15 < error[0]
+
+
+def test_a_frame_found_again_moves_its_own_pose_and_not_what_all_share(head: Head, truth: Truth) -> None:
+    model = ClipModel(head, truth.targets, truth.points, torch.ones(len(truth.points)), COARSE)
+    model.parameters = truth.parameters.copy()
+
+    def gram() -> torch.Tensor:
+        equations = CoarseEquations(model, COARSE.fine_size, False)
+        transforms, change = equations.joints(torch.tensor([0]))
+        return equations.gram(0, transforms[0], change[0])
+
+    model.trust[0] = model.pose_trust[0] = 0.05
+    before = gram()
+    model.pose_trust[0] = 0.5
+    more = gram() - before
+    own = CoarseEquations(model, COARSE.fine_size, False).own
+    assert more[:own, :own].diagonal().max() > 0
+    assert (more[own:-1] == 0).all() and (more[:own, own:-1] == 0).all()

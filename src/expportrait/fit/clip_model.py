@@ -33,9 +33,9 @@ from expportrait.render import Fragments, fragments
 from expportrait.settings.config import Proxy
 
 FACE_PACE, EAR_PACE = 0.15, 0.1
-UNSEEN = 0.05  # trust in the maps of a frame without landmarks
-# Of the maps of a frame whose landmarks are not believed, where the head fits the silhouette: they tell its pose, and
-# have no more say than before in its shape.
+UNSEEN = 0.05  # trust in the maps of a frame without landmarks, or without any that are believed
+# Of the maps of a frame whose landmarks are not believed, where the head fits the silhouette: for what is the frame's
+# own, its pose above all. In what all frames share they would have torso and hair fit far turns at the front's cost.
 FOUND_AGAIN = 0.5
 WORN = {"scalp": 0.0, "body": 0.2}  # trust in the maps of hair and clothes where the head has none yet
 STIFF_EARS = 10  # times the strain term
@@ -99,7 +99,7 @@ class ClipModel:
             torch.from_numpy(edges_of(mesh.cpu().numpy())[0]).to(device) for mesh in (head.faces, head.dense_faces)
         )
         self.trust = frame_confidence(self.confidence).float().clamp(UNSEEN, 1)  # (T,) of a frame's maps
-        self.pose_trust = self.trust.clone()  # the same for the steps of the coarse head
+        self.pose_trust = self.trust.clone()  # the same for a frame's own unknowns
         # (n_d,) trust in what the maps say of a vertex, with D_s and without: hair and clothes are not the bare head's
         self.reliable = 1 - (1 - IN_EARS) * ear
         worn = head.regions.new_tensor([WORN.get(name, 1.0) for name in head.REGIONS], dtype=torch.float32)
@@ -264,6 +264,7 @@ class ClipModel:
         usual = self.weights[~aside].mean(0) if not aside.all() else self.weights.mean(0)
         self.weights = self.weights * found.share.to(self.device)[:, None]
         self.weights[aside] = LOST * self.trust[aside, None] * usual
+        self.trust[aside] = UNSEEN
         again = found.found.to(self.device)
         self.pose_trust[again] = self.pose_trust[again].clamp_min(FOUND_AGAIN)
 

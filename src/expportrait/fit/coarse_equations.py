@@ -78,7 +78,7 @@ class CoarseEquations:
         offset = model.offsets(frames) if self.dense else None
         tilts, *others = self.surface_rows(t, seen, transforms, change, offset)
         rows = torch.cat([self.landmark_rows(t, transforms, change, offset), tilts, *others])
-        gram = rows.t() @ rows
+        gram = self.of_pose(t, rows.t() @ rows, torch.cat([tilts, *others]))
         if not self.bias_terms:
             return gram.double().cpu()
         swing = model.bias.basis[seen.edges].mean(1)[:, :, None] * self.weighted(t, seen)[:, None, None]
@@ -88,9 +88,18 @@ class CoarseEquations:
         middle = torch.cat([cross[:-1].t(), swing.t() @ swing, cross[-1:].t()], 1)
         return torch.cat([top, middle, torch.cat([top[:, -1], middle[:, -1], gram[-1, -1:]])[None]]).double().cpu()
 
+    def of_pose(self, t: int, gram: Tensor, maps: Tensor) -> Tensor:
+        """J^T J (own + shared + 1) with what the rows of the ``maps`` (k, own + shared + 1) say beyond their trust of
+        the frame's own unknowns alone."""
+        more = self.model.pose_trust[t] / self.model.trust[t] - 1
+        if more > 0:
+            own = torch.tensor([*range(self.own), -1], device=gram.device)
+            gram[own[:, None], own] += more * maps[:, own].t() @ maps[:, own]
+        return gram
+
     def weighted(self, t: int, seen: Seen) -> Tensor:
         """(k,) root of the weight of each edge's row."""
-        return (self.model.pose_trust[t] * self.model.s.w_normal * seen.edge_weight).sqrt()
+        return (self.model.trust[t] * self.model.s.w_normal * seen.edge_weight).sqrt()
 
     def landmark_rows(self, t: int, transforms: Tensor, change: Tensor, offset: Tensor | None) -> Tensor:
         model, p, head = self.model, self.model.parameters, self.model.head
@@ -128,7 +137,7 @@ class CoarseEquations:
         canonical = coarse.canonical(p.shape, p.expression[frames], p.matrices(frames))[0]
         canonical = (canonical if offset is None else canonical + offset[:n])[used]
         jacobian = self.derivative(coarse.rows(used), canonical, transforms, change)
-        trust = model.pose_trust[t]
+        trust = model.trust[t]
         weights = {"normal": model.s.w_normal, "depth": model.s.w_depth_coarse}
         weights |= {"outline": model.s.w_outline} if self.dense else {}
         self.losses.update(seen.energies(float(trust), weights))

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import maximum_filter1d
 from torch import Tensor
 
 from expportrait.fit.growth import grow
 from expportrait.fit.landmarks import frame_confidence, landmark_error, project_landmarks
 from expportrait.fit.parameters import HeadParameters
+from expportrait.fit.targets import distance, outline_distance
 from expportrait.head import JOINTS, Head
-from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_sixd
+from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd
 from expportrait.points478 import head_turn
 from expportrait.render import render
 from expportrait.video.margins import NONE, Margins
@@ -32,15 +34,18 @@ GOOD, GUESS = 4.5, 9.0  # the error up to which points keep their weight, and fr
 CALM = 0.02  # inter-ocular distances, largest residual that passes for usual
 TURNED = 25.0  # degrees, as fitted, from which on a frame is judged; nearer to the camera hands and faces explain more
 NEAR = 12  # frames around a turn that are judged with it: points that have left the face say nothing of it
+HALF = 0.5  # weight of a frame's landmarks from which on its mask tells the hair
 FEW = 3  # frames that must be believed, for there is nothing else to go on from
 EXTRA = np.arange(-24, 65, 8)  # degrees, tried beyond what lies between the neighbours
+FINE = np.arange(-24, 65, 2)  # degrees, between them: what was tried is interpolated
 FARTHEST, BEYOND = 85.0, 10.0  # degrees: a head turns further than the first rarely, by about the second
-NORMALS, OVERLAP, PACE = 2.0, 0.08, 6.0  # degrees, share, degrees a frame^2: what counts as one unit of cost
+NORMALS, OUTLINE, PACE = 2.0, 1e-3, 6.0  # degrees, m, degrees a frame^2: what counts as one unit of cost
+CAP = 0.01  # m, largest distance of two outlines that is told from any other
 # Yaw by the depth that the detector gives its points, degrees (quality.head_turn), at the true ones, as measured. It
 # tells far turns better than the points' places do, and saturates; ``OFF`` degrees beside it cost one unit, at most
-# MOST; a jerk costs at most JERK: heads do turn fast.
+# MOST, and beyond one that has come to SATURATED twice as many; a jerk costs at most JERK: heads do turn fast.
 READ, TRUE = (0.0, 16.0, 29.5, 41.0, 50.0, 59.5, 66.0, 71.0), (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0)
-OFF, MOST, JERK = 8.0, 4.0, 12.0
+OFF, MOST, JERK, SATURATED = 8.0, 4.0, 12.0, 50.0
 SIDEWAYS = 0.8  # of a turn's axis, upright, from which on it is a yaw
 LOST = 0.1  # confidence below which nothing was detected
 COVERED = 0.05  # of the usual overlap that a head found again may lack
@@ -89,6 +94,13 @@ def turn_of(parameters: HeadParameters) -> Tensor:
     return torch.rad2deg(forward(parameters)[:, 2].clamp(-1, 1).acos())
 
 
+def angle_about(axis: Tensor, looks: Tensor) -> Tensor:
+    """(T,) degrees by which directions (T, 3) are turned about an axis (3,) from the camera's."""
+    camera = looks.new_tensor([0.0, 0.0, 1.0])
+    front = F.normalize(camera - (camera @ axis) * axis, dim=0)
+    return torch.rad2deg(torch.atan2(looks @ torch.linalg.cross(axis, front), looks @ front))
+
+
 def expected_error(residual: Tensor, sure: Tensor, overlap: Tensor | None = None) -> Tensor:
     """(T,) % of the inter-ocular distance by which the detector's points are thought to be off, from a frame's own
     ``residual`` (T,) over the clip's usual one, its mean confidence ``sure`` (T,), and ``overlap`` (T,) of the fitted
@@ -132,17 +144,19 @@ def settle_turns(
     chosen = (~aside).nonzero().squeeze(-1)
     if len(chosen) < FEW:
         return Turns(parameters, share, aside, nothing)
-    grown = grow(head, some(parameters, chosen), Masks(maps, chosen, size, margins), max_growth)[
-        : len(head.coarse.template)
-    ]
-    search = Search(head, parameters, grown, maps, margins.inside(size), yaw_read(points), sure)
+    search = Search(head, parameters, maps, margins.inside(size), yaw_read(points), sure)
+    search.grow(chosen, max_growth, margins)
     overlap = search.overlap(parameters, range(len(points)))
     usual = overlap[front if front.any() else chosen].median(0).values
     share, aside = shares(expected_error(residual, sure, (overlap - usual)[:, 0]), near)
-    if aside.any() and move and int((~aside).sum()) >= FEW:
-        parameters = search.run(aside)
-        again = aside.nonzero().squeeze(-1)
-        overlap[again] = search.overlap(parameters, again.tolist())
+    believed = (~aside).nonzero().squeeze(-1)
+    if aside.any() and move and len(believed) >= FEW:
+        # Of a head that is turned too little, hair grows where there is none, and the search would follow it.
+        plain = (share > HALF).nonzero().squeeze(-1)
+        search.grow(plain if len(plain) >= FEW else believed, max_growth, margins)
+        parameters = search.run(aside, share)
+        overlap = search.overlap(parameters, range(len(points)))
+        usual = overlap[front if front.any() else believed].median(0).values
     return Turns(parameters, share, aside, aside & ((overlap - usual)[:, 1] > -COVERED))
 
 
@@ -172,28 +186,38 @@ class Search:
         self,
         head: Head,
         parameters: HeadParameters,
-        grown: Tensor,
         maps: Maps,
         inside: np.ndarray,
         yaw: np.ndarray,
         sure: Tensor,
     ):
-        """``grown`` (n_c, 3) m: hair; ``inside`` (h, w) bool: the picture, without padding; ``yaw`` (T,) degrees, as
-        the points' depth has it; ``sure`` (T,) confidence."""
-        self.head, self.parameters, self.grown, self.maps = head, parameters, grown, maps
-        self.size, self.inside = len(inside), torch.from_numpy(inside).to(grown)
+        """``inside`` (h, w) bool: the picture, without padding; ``yaw`` (T,) degrees, as the points' depth has it;
+        ``sure`` (T,) confidence."""
+        self.head, self.parameters, self.maps = head, parameters, maps
+        self.grown = torch.zeros_like(head.coarse.template)  # m
+        self.size, self.inside = len(inside), torch.from_numpy(inside).to(self.grown)
         self.yaw, self.sure = yaw, sure.numpy()
+
+    def grow(self, frames: Tensor, max_growth: float, margins: Margins) -> None:
+        """Give the head the hair that the masks of these ``frames`` show."""
+        masks = Masks(self.maps, frames, self.size, margins)
+        self.grown = grow(self.head, some(self.parameters, frames), masks, max_growth)[: len(self.grown)]
 
     def overlap(self, p: HeadParameters, frames: Iterable[int]) -> Tensor:
         """(B, 2) of the heads ``p`` with the masks of these frames: where they are, and where they suit best."""
         return torch.tensor([self.look(t, p.matrices(slice(t, t + 1)), p)[:2] for t in frames])
 
-    def run(self, aside: Tensor) -> HeadParameters:
-        """The parameters with the frames ``aside`` (T,) bool moved."""
-        out = self.parameters.copy()
+    def run(self, aside: Tensor, share: Tensor) -> HeadParameters:
+        """The parameters with the frames ``aside`` (T,) bool moved; and those turned frames beside them whose landmarks
+        have but a ``share`` (T,) of their weight: a fit to these does not turn far enough, and would hold back the
+        frames between."""
+        out, share = self.parameters.copy(), share.cpu().numpy()
+        doubtful = (share < 1) & (turn_of(out) > TURNED).cpu().numpy()
         for first, last in runs(aside.numpy()):
             self.bridge(out, first, last)
-            self.turn(out, first, last)
+        for first, last in runs(aside.numpy() | doubtful):
+            if aside[first : last + 1].any():
+                self.turn(out, first, last, share)
         return out
 
     def bridge(self, p: HeadParameters, first: int, last: int) -> None:
@@ -209,40 +233,52 @@ class Search:
             u, _, vh = torch.linalg.svd(mixed[0])
             p.rotation[t] = matrix_to_sixd(u @ vh)[: p.rotation.shape[1]]
 
-    def turn(self, p: HeadParameters, first: int, last: int) -> None:
-        """Turn neck and head further in the frames ``first`` to ``last``, which lie between their neighbours."""
-        beside = [t for t in (first - 1, last + 1) if 0 <= t < p.frames]
-        looks = F.normalize(forward(p)[beside].mean(0), dim=0)
-        camera = looks.new_tensor([0.0, 0.0, 1.0])
-        axis = torch.linalg.cross(camera, looks)
-        if float(axis.norm()) < np.sin(np.radians(TURNED)):
+    def turn(self, p: HeadParameters, first: int, last: int, share: np.ndarray) -> None:
+        """Turn neck and head further in the frames ``first`` to ``last``, which lie between their neighbours; those
+        whose landmarks have a ``share`` (T,) of their weight go on from where these have them."""
+        turn = turn_of(p)
+        if float(turn[first : last + 1].mean()) < TURNED:
             return  # which way, nothing tells
-        axis = F.normalize(axis, dim=0)
-        fronts = forward(p)
-        angle = (
-            torch.rad2deg(torch.atan2(torch.linalg.cross(camera.expand_as(fronts), fronts) @ axis, fronts[:, 2]))
-            .cpu()
-            .numpy()
-        )
+        axis = self.axis(p, first, last)
+        angle = angle_about(axis, forward(p)).cpu().numpy()
         costs = np.zeros((last - first + 1, len(EXTRA)))
         for k, t in enumerate(range(first, last + 1)):
             for i, extra in enumerate(EXTRA):
-                _, overlap, degrees = self.look(t, turned(p.matrices(slice(t, t + 1)), axis, float(extra)), p)
-                costs[k, i] = (1 - overlap) / OVERLAP + degrees / NORMALS
+                *_, gap, degrees = self.look(t, turned(p.matrices(slice(t, t + 1)), axis, float(extra)), p)
+                costs[k, i] = gap / OUTLINE + degrees / NORMALS
         costs -= costs.min(1, keepdims=True)
         tried = angle[first : last + 1, None] + EXTRA
         costs += (np.maximum(tried - FARTHEST, 0) / BEYOND) ** 2
+        costs += share[first : last + 1, None] * (EXTRA / OFF) ** 2
         if abs(float(axis[1])) > SIDEWAYS:
-            seen, read = self.sure[first : last + 1, None] > LOST, self.yaw[first : last + 1, None]
-            costs += seen * np.minimum(((tried - np.sign(float(axis[1])) * read) / OFF) ** 2, MOST)
+            seen = self.sure[first : last + 1, None] > LOST
+            read = np.sign(float(axis[1])) * self.yaw[first : last + 1, None]
+            wide = np.where((read > SATURATED) & (tried > read), 2 * OFF, OFF)
+            costs += seen * np.minimum(((tried - read) / wide) ** 2, MOST)
         extra = smoothest(costs, angle, first, last)
         for t, degrees in zip(range(first, last + 1), extra, strict=True):
             p.rotation[t] = matrix_to_sixd(turned(p.matrices(slice(t, t + 1)), axis, degrees)[0])[: p.rotation.shape[1]]
 
-    def look(self, t: int, matrices: Tensor, p: HeadParameters) -> tuple[float, float, float]:
+    def axis(self, p: HeadParameters, first: int, last: int) -> Tensor:
+        """(3,) about which the head has turned in the frames ``first`` to ``last`` since it looked at the camera, or
+        about which it would have to."""
+        matrices = p.matrices()
+        stand = matrices[:, 0] @ matrices[:, 1] @ matrices[:, 2]
+        turn = turn_of(p)
+        if float(turn.min()) > TURNED:
+            looks = forward(p)[first : last + 1].mean(0)
+            return F.normalize(torch.linalg.cross(looks.new_tensor([0.0, 0.0, 1.0]), looks), dim=0)
+        # Not from the camera's axis: a fit to points looks up or down by some degrees in all frames.
+        since = stand[first : last + 1] @ stand[turn.argmin()].t()
+        axis = F.normalize(matrix_to_axis_angle(since).sum(0), dim=0)
+        # Fits to points of a turn tilt it; the silhouettes of films agreed better with an upright one.
+        upright = axis.new_tensor([0.0, 1.0, 0.0]) * axis[1].sign()
+        return upright if abs(float(axis[1])) > SIDEWAYS else axis
+
+    def look(self, t: int, matrices: Tensor, p: HeadParameters) -> tuple[float, float, float, float]:
         """Of the head ``p`` of frame t with joints ``matrices`` (1, 10, 3, 3): overlap (intersection over union) with
-        the mask above the neck; the same, and degrees to the normals (0: there are none), after the shift in the
-        picture that suits the mask best."""
+        the mask above the neck; the same, the outlines' mean distance, m, and degrees to the normals (0: there are
+        none), after the shift in the picture that suits the mask best."""
         head, place = self.head, p.translation(slice(t, t + 1))
         vertices = head.pose(head.coarse, p.shape, p.expression[t : t + 1], matrices, place, self.grown[None])
         camera = p.camera(self.size)
@@ -252,9 +288,12 @@ class Search:
         covered = (drawn.coverage[0] > 0.5).float()
         above = self.inside.clone()
         above[rows:] = 0
-        here, overlap, shift = best_shift((covered * above).cpu().numpy(), ((mask > 0.5) * above).cpu().numpy())
+        own, theirs = (covered * above).cpu().numpy(), ((mask > 0.5) * above).cpu().numpy()
+        here, overlap, shift = best_shift(own, theirs)
+        metre = float(camera.focal / -place[0, 2])  # px at the neck
+        gap = outline_gap(np.roll(own, shift, (0, 1)), theirs, above.cpu().numpy() > 0, CAP * metre) / metre
         if normals is None:
-            return here, overlap, 0.0
+            return here, overlap, gap, 0.0
         back = (-shift[0], -shift[1])
         weight = (
             trust.roll(back, (0, 1)) * mask.roll(back, (0, 1)) * covered * above * (drawn.normals[0, ..., 2] > FACING)
@@ -262,7 +301,7 @@ class Search:
         cosine = (drawn.normals[0] * normals.roll(back, (0, 1))).sum(-1).clamp(-1, 1)
         total = float(weight.sum())
         degrees = float(torch.rad2deg((weight * cosine.acos()).sum())) / total if total > 1 else 0.0
-        return here, overlap, degrees
+        return here, overlap, gap, degrees
 
 
 def turned(matrices: Tensor, axis: Tensor, degrees: float) -> Tensor:
@@ -289,6 +328,17 @@ def best_shift(covered: np.ndarray, mask: np.ndarray) -> tuple[float, float, tup
     return here, best, (int(row) - reach, int(column) - reach)
 
 
+def outline_gap(own: np.ndarray, mask: np.ndarray, above: np.ndarray, cap: float) -> float:
+    """Mean px, at most ``cap``, from the outlines of two (h, w) 0/1 images to each other, where these lie ``above``
+    (h, w) bool and not at its edge. Of a head that turns, the area hardly changes; nose, chin and nape do."""
+    above = distance(above) > 2
+    far = [np.abs(outline_distance(x)) for x in (own, mask)]
+    mine, theirs = (above & (x < 1) for x in far)
+    if not mine.any() or not theirs.any():
+        return cap
+    return float(np.minimum(far[1][mine], cap).mean() + np.minimum(far[0][theirs], cap).mean()) / 2
+
+
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:
     """First and last frame of each run of True in (T,) bool."""
     edges = np.flatnonzero(np.diff(np.r_[False, flags, False].astype(int)))
@@ -297,12 +347,14 @@ def runs(flags: np.ndarray) -> list[tuple[int, int]]:
 
 def smoothest(costs: np.ndarray, angle: np.ndarray, first: int, last: int) -> np.ndarray:
     """(K,) degrees beyond ``angle`` (T,) in the frames ``first`` to ``last``: the path through ``costs`` (K, n) of
-    EXTRA with the least sum of costs and squared second differences of the angle (dynamic programming over pairs)."""
-    n = len(EXTRA)
+    EXTRA, and what lies between, with the least sum of costs and squared second differences of the angle (dynamic
+    programming over pairs)."""
+    n = len(FINE)
     known = lambda t: np.full(n, angle[t]) if 0 <= t < len(angle) else None  # noqa: E731
     levels = [known(first - 2), known(first - 1)]
-    levels += [angle[t] + EXTRA for t in range(first, last + 1)] + [known(last + 1), known(last + 2)]
-    price = [np.zeros(n)] * 2 + list(costs) + [np.zeros(n)] * 2
+    levels += [angle[t] + FINE for t in range(first, last + 1)] + [known(last + 1), known(last + 2)]
+    between = PchipInterpolator(EXTRA, costs, axis=1)(FINE)
+    price = [np.zeros(n)] * 2 + list(between) + [np.zeros(n)] * 2
     inside = [k for k, level in enumerate(levels) if level is not None]
     a, b = inside[0], inside[1]
     total, steps = price[a][:, None] + price[b][None], []  # (n, n): of the last two
@@ -316,8 +368,4 @@ def smoothest(costs: np.ndarray, angle: np.ndarray, first: int, last: int) -> np
     for step in reversed(steps):
         path.append(step[path[-1], path[-2]])
     chosen = {k: levels[k][i] for k, i in zip(inside, reversed(path), strict=True)}
-    whole = np.array([chosen[k] for k in inside])
-    for _ in range(2):  # of steps as coarse as what was tried
-        whole[1:-1] = (whole[:-2] + 2 * whole[1:-1] + whole[2:]) / 4 if len(whole) > 2 else whole[1:-1]
-    start = inside.index(2)
-    return whole[start : start + len(costs)] - angle[first : last + 1]
+    return np.array([chosen[k] for k in range(2, 2 + len(costs))]) - angle[first : last + 1]
