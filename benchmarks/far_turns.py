@@ -30,8 +30,8 @@ from scipy.spatial.transform import Rotation
 
 from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.estimators.quality import head_turn
-from expportrait.fit.landmarks import fit_landmarks, landmark_error
-from expportrait.fit.turned import turn_of
+from expportrait.fit.evidence.turned import turn_of
+from expportrait.fit.terms.landmarks import fit_landmarks, landmark_error
 from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.progress import progress
 

@@ -12,7 +12,7 @@ from expportrait.estimators.embedded import EmbeddedEstimator
 from expportrait.estimators.gaps import fill, same_face
 from expportrait.estimators.geometry import Geometry
 from expportrait.estimators.mediapipe import LandmarkDetector
-from expportrait.fit.targets import Targets
+from expportrait.fit.evidence.targets import Targets
 from expportrait.head import JOINTS, Head
 from expportrait.settings.config import Landmarks
 from expportrait.store import decode_normals, encode_normals

@@ -11,7 +11,7 @@ import torch
 from expportrait.engine.stage import Stage, run
 from expportrait.errors import MachineFault
 from expportrait.files import replace_file, temporary_file
-from expportrait.fit.frames import FrameFile
+from expportrait.fit.spool import FrameFile
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
 

@@ -11,8 +11,8 @@ from benchmarks.truth_person import Person
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from expportrait.fit.evidence.targets import Targets
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.targets import Targets
 from expportrait.head import Head
 from expportrait.render import render, vertex_normals
 

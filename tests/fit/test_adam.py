@@ -1,6 +1,6 @@
 import torch
 
-from expportrait.fit.adam import ClipAdam, Slot
+from expportrait.fit.solvers.adam import ClipAdam, Slot
 
 
 def test_full_batches_match_torch_adam() -> None:

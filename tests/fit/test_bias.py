@@ -2,8 +2,8 @@ import torch
 import torch.nn.functional as F
 
 from expportrait.fit.bias import NormalBias, unbiased
+from expportrait.fit.evidence.targets import Targets
 from expportrait.fit.proxy import ProxyFitter
-from expportrait.fit.targets import Targets
 from expportrait.head import Head
 from expportrait.render import render
 from expportrait.settings.config import Proxy

@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from expportrait.fit.growth import closed, ears, grow
-from expportrait.fit.targets import StoredTargets, TargetFile, Targets, target_files
+from expportrait.fit.evidence.growth import closed, ears, grow
+from expportrait.fit.evidence.targets import StoredTargets, TargetFile, Targets, target_files
 from expportrait.head import Head
 from expportrait.store import Store, StoreWriter
 from tests.fit.make import Truth

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from expportrait.estimators.occlusion import KNOWN
-from expportrait.fit.losses import OffsetEnergy, laplacian, scale_and_shift, strain_matrix
-from expportrait.fit.targets import TargetFile, Targets
+from expportrait.fit.evidence.targets import TargetFile, Targets
+from expportrait.fit.terms.offsets import OffsetEnergy, laplacian, scale_and_shift, strain_matrix
 
 
 def grid(n: int) -> tuple[np.ndarray, int]:

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from expportrait.fit.perspective import depth_shift, focal_length
-from expportrait.fit.targets import TargetFile, Targets
+from expportrait.fit.evidence.perspective import depth_shift, focal_length
+from expportrait.fit.evidence.targets import TargetFile, Targets
 
 SIZE, DISTANCE = 256, 1.1
 

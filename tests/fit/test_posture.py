@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.posture import turn_fields, turns_in
+from expportrait.fit.solvers.posture import turn_fields, turns_in
 from expportrait.head import JOINTS, Head
 from expportrait.render import vertex_normals
 

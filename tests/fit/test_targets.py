@@ -7,7 +7,7 @@ import torch
 
 from expportrait.estimators.geometry import Geometry
 from expportrait.estimators.occlusion import SCALE, draw_hand, hide
-from expportrait.fit.targets import StoredTargets, Targets, target_files
+from expportrait.fit.evidence.targets import StoredTargets, Targets, target_files
 from expportrait.stages.geometry import PACKING, encode
 from expportrait.store import Store, StoreWriter
 

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from expportrait.fit.coarse_equations import CoarseEquations
-from expportrait.fit.integrate import Integrator, System
-from expportrait.fit.landmarks import charbonnier
-from expportrait.fit.newton import CoarseStep, coarse_step
+from expportrait.fit.evidence.seen import least_squares, look
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.polish import offset_terms
-from expportrait.fit.priors import prior_energies, second_differences, temporal_energies
 from expportrait.fit.proxy import ProxyFitter
-from expportrait.fit.seen import least_squares, look
+from expportrait.fit.solvers.coarse_equations import CoarseEquations
+from expportrait.fit.solvers.integrate import Integrator, System
+from expportrait.fit.solvers.newton import CoarseStep, coarse_step
+from expportrait.fit.solvers.polish import offset_terms
 from expportrait.fit.store import TERMS
+from expportrait.fit.terms.landmarks import charbonnier
+from expportrait.fit.terms.priors import prior_energies, second_differences, temporal_energies
 from expportrait.head import Head
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_sixd, sixd_to_matrix
 from expportrait.settings.config import Proxy

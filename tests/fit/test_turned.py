@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from expportrait.errors import ClipError
-from expportrait.fit.landmarks import fit_landmarks
+from expportrait.fit.evidence.turned import forward, settle_turns
 from expportrait.fit.proxy import ProxyFit, ProxyFitter
 from expportrait.fit.store import save_proxy
-from expportrait.fit.turned import forward, settle_turns
+from expportrait.fit.terms.landmarks import fit_landmarks
 from expportrait.head import Head
 from expportrait.render import render
 from expportrait.settings.config import Proxy

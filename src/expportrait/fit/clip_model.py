@@ -8,10 +8,16 @@ from torch import Tensor
 from expportrait.errors import ClipError
 from expportrait.fit.bias import NormalBias
 from expportrait.fit.dynamic import DynamicField
-from expportrait.fit.frames import FrameFile
-from expportrait.fit.growth import LONG, ears, grow, hanging_hair, thickness_axes, unexplained
-from expportrait.fit.hanging import hidden_pixels
-from expportrait.fit.landmarks import (
+from expportrait.fit.evidence.growth import LONG, ears, grow, hanging_hair, thickness_axes, unexplained
+from expportrait.fit.evidence.hanging import hidden_pixels
+from expportrait.fit.evidence.perspective import depth_shift
+from expportrait.fit.evidence.seen import places
+from expportrait.fit.evidence.targets import TargetSource, target_files
+from expportrait.fit.evidence.turned import settle_turns
+from expportrait.fit.parameters import HeadParameters
+from expportrait.fit.solvers.posture import turns_in
+from expportrait.fit.spool import FrameFile
+from expportrait.fit.terms.landmarks import (
     LOST,
     charbonnier,
     frame_confidence,
@@ -20,13 +26,14 @@ from expportrait.fit.landmarks import (
     point_weights,
     project_landmarks,
 )
-from expportrait.fit.losses import OffsetEnergy, OffsetWeights, geometry_loss, laplacian, silhouette_loss, strain_matrix
-from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.perspective import depth_shift
-from expportrait.fit.posture import turns_in
-from expportrait.fit.seen import places
-from expportrait.fit.targets import TargetSource, target_files
-from expportrait.fit.turned import settle_turns
+from expportrait.fit.terms.offsets import (
+    OffsetEnergy,
+    OffsetWeights,
+    geometry_loss,
+    laplacian,
+    silhouette_loss,
+    strain_matrix,
+)
 from expportrait.head import Head
 from expportrait.head.topology import edges_of
 from expportrait.render import Fragments, fragments

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from expportrait.fit.adam import adam_step
-from expportrait.fit.frames import FrameFile
+from expportrait.fit.solvers.adam import adam_step
+from expportrait.fit.spool import FrameFile
 
 
 class DynamicField:

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.dynamic import DynamicField
-from expportrait.fit.integrate import Integrator
-from expportrait.fit.landmarks import fit_landmarks
-from expportrait.fit.newton import BLOCK, coarse_step
+from expportrait.fit.evidence.perspective import focal_length
+from expportrait.fit.evidence.targets import TargetSource
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.perspective import focal_length
-from expportrait.fit.polish import polish, steps
-from expportrait.fit.priors import energies, numbers, of_bias, prior_energies, temporal_energies
-from expportrait.fit.targets import TargetSource
+from expportrait.fit.solvers.integrate import Integrator
+from expportrait.fit.solvers.newton import BLOCK, coarse_step
+from expportrait.fit.solvers.polish import polish, steps
+from expportrait.fit.terms.landmarks import fit_landmarks
+from expportrait.fit.terms.priors import energies, numbers, of_bias, prior_energies, temporal_energies
 from expportrait.head import Head
 from expportrait.settings.config import Proxy
 

@@ -12,10 +12,10 @@ from expportrait.engine.stage import Clip
 from expportrait.engine.stage import run as run_stage
 from expportrait.errors import ClipError, UserError
 from expportrait.estimators.head_landmarks import load_head
+from expportrait.fit.evidence.targets import StoredTargets
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.store import load_proxy, save_proxy
-from expportrait.fit.targets import StoredTargets
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.manifest.clips import Row

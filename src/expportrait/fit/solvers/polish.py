@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from expportrait.fit.adam import ClipAdam, Slot
 from expportrait.fit.clip_model import ClipModel
-from expportrait.fit.losses import MILLI, weighted_terms
-from expportrait.fit.priors import numbers
+from expportrait.fit.solvers.adam import ClipAdam, Slot
+from expportrait.fit.terms.offsets import MILLI, weighted_terms
+from expportrait.fit.terms.priors import numbers
 
 STATIC_RATE, DYNAMIC_RATE = 1e-4, 5e-5  # m a step of the vertex that is pulled hardest
 STATIC_ROUNDS, DYNAMIC_ROUNDS = 6, 3  # smoothing of the offsets' gradients: a landmark pulls on three vertices only

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from expportrait.fit.clip_model import ClipModel
-from expportrait.fit.landmarks import ROBUST, charbonnier
+from expportrait.fit.evidence.seen import Seen, least_squares, look
 from expportrait.fit.parameters import CLIP_JOINTS, FRAME_JOINTS
-from expportrait.fit.seen import Seen, least_squares, look
+from expportrait.fit.terms.landmarks import ROBUST, charbonnier
 from expportrait.head import Surface
 from expportrait.head.rotation import axis_angle_to_matrix, sixd_to_matrix
 

@@ -10,10 +10,10 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from expportrait.fit.hanging import Masks, below_ears, find_ears, hanging_sides
-from expportrait.fit.losses import adjacency
+from expportrait.fit.evidence.hanging import Masks, below_ears, find_ears, hanging_sides
+from expportrait.fit.evidence.targets import distance, outline_distance
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.targets import distance, outline_distance
+from expportrait.fit.terms.offsets import adjacency
 from expportrait.head import Head
 from expportrait.render import vertex_normals
 

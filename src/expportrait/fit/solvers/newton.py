@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from expportrait.fit.clip_model import ClipModel
-from expportrait.fit.coarse_equations import CoarseEquations
-from expportrait.fit.frames import FrameFile
 from expportrait.fit.parameters import FRAME_JOINTS
-from expportrait.fit.priors import Terms, evenly, of_bias, of_clip, of_frame, rows_of
+from expportrait.fit.solvers.coarse_equations import CoarseEquations
+from expportrait.fit.spool import FrameFile
+from expportrait.fit.terms.priors import Terms, evenly, of_bias, of_clip, of_frame, rows_of
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_sixd, sixd_to_matrix
 
 BLOCK = 8  # frames whose joints are differentiated at a time

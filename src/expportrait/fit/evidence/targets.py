@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from expportrait.fit.frames import FrameFile
+from expportrait.fit.spool import FrameFile
 from expportrait.store import Store, decode_normals
 from expportrait.video.margins import NONE, Margins
 

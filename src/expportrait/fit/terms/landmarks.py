@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from expportrait.fit.adam import ClipAdam, Slot
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.priors import numbers, prior_energies, temporal_energies
+from expportrait.fit.solvers.adam import ClipAdam, Slot
+from expportrait.fit.terms.priors import numbers, prior_energies, temporal_energies
 from expportrait.head import Head
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd
 from expportrait.settings.config import Proxy

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from expportrait.fit.bias import unbiased
-from expportrait.fit.targets import Targets
+from expportrait.fit.evidence.targets import Targets
 from expportrait.render import Fragments
 from expportrait.settings.config import Proxy
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expportrait.fit.bias import unbiased
-from expportrait.fit.targets import Targets, outline_distance
+from expportrait.fit.evidence.targets import Targets, outline_distance
 from expportrait.render import Camera, Fragments, vertex_normals
 
 BEHIND = 0.002  # m behind the rendered surface from where on a vertex is hidden

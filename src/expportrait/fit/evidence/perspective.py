@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from expportrait.fit.targets import TargetFile, Targets
+from expportrait.fit.evidence.targets import TargetFile, Targets
 
 FRONTAL = 0.25  # n_z, below which a surface is too steep to compare slopes
 STEEP = 8.0  # times the median slope of depth, from where on one surface ends before another

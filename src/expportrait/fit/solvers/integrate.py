@@ -13,10 +13,10 @@ from torch import Tensor
 
 from expportrait.fit.bias import NormalBias
 from expportrait.fit.clip_model import ClipModel
-from expportrait.fit.losses import OffsetEnergy, OffsetWeights
-from expportrait.fit.newton import Tell
-from expportrait.fit.priors import energies, numbers, of_bias
-from expportrait.fit.seen import Seen, look
+from expportrait.fit.evidence.seen import Seen, look
+from expportrait.fit.solvers.newton import Tell
+from expportrait.fit.terms.offsets import OffsetEnergy, OffsetWeights
+from expportrait.fit.terms.priors import energies, numbers, of_bias
 
 STATIC_ITERATIONS, DYNAMIC_ITERATIONS = 60, 30  # of conjugate gradients
 
