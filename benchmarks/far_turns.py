@@ -30,8 +30,9 @@ from scipy.spatial.transform import Rotation
 
 from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.estimators.quality import head_turn
+from expportrait.fit.evidence.points import landmark_error
 from expportrait.fit.evidence.turned import turn_of
-from expportrait.fit.terms.landmarks import fit_landmarks, landmark_error
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.progress import progress
 

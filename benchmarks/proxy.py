@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.fit.make import make_truth
 
 from expportrait.estimators.head_landmarks import load_head
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.proxy import ProxyFitter
-from expportrait.fit.terms.landmarks import fit_landmarks
 from expportrait.settings.config import Proxy
 
 

@@ -1,7 +1,8 @@
 import torch
 
+from expportrait.fit.evidence.points import interocular, landmark_error
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.terms.landmarks import fit_landmarks, interocular, landmark_error
 from expportrait.head import Head
 from expportrait.settings.config import Proxy
 from tests.fit.make import Truth, make_truth

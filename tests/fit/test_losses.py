@@ -4,7 +4,9 @@ import torch
 
 from expportrait.estimators.occlusion import KNOWN
 from expportrait.fit.evidence.targets import TargetFile, Targets
-from expportrait.fit.terms.offsets import OffsetEnergy, laplacian, scale_and_shift, strain_matrix
+from expportrait.fit.mesh_operators import laplacian, strain_matrix
+from expportrait.fit.terms.depth import scale_and_shift
+from expportrait.fit.terms.offsets import OffsetEnergy
 
 
 def grid(n: int) -> tuple[np.ndarray, int]:

@@ -6,13 +6,13 @@ from expportrait.errors import ClipError
 from expportrait.fit.clip_model import hem
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.evidence.targets import Targets, target_files
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFit, ProxyFitter, fit_proxy
 from expportrait.fit.solvers.integrate import Integrator
 from expportrait.fit.solvers.newton import coarse_step
 from expportrait.fit.spool import FrameFile
 from expportrait.fit.store import TERMS, load_proxy, parameters_of, save_proxy
-from expportrait.fit.terms.landmarks import fit_landmarks
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.head.smplx import to_smplx

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from expportrait.fit.evidence.seen import least_squares, look
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.solvers.coarse_equations import CoarseEquations
@@ -11,8 +10,11 @@ from expportrait.fit.solvers.integrate import Integrator, System
 from expportrait.fit.solvers.newton import CoarseStep, coarse_step
 from expportrait.fit.solvers.polish import offset_terms
 from expportrait.fit.store import TERMS
+from expportrait.fit.terms.depth import least_squares
 from expportrait.fit.terms.landmarks import charbonnier
-from expportrait.fit.terms.priors import prior_energies, second_differences, temporal_energies
+from expportrait.fit.terms.priors import prior_energies
+from expportrait.fit.terms.surface import observe
+from expportrait.fit.terms.temporal import second_differences, temporal_energies
 from expportrait.head import Head
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_sixd, sixd_to_matrix
 from expportrait.settings.config import Proxy
@@ -160,21 +162,25 @@ def test_rows_of_the_surface_are_derivatives_by_all_that_moves_it(head: Head, tr
     found, at = pull_of(equations, t), fitter.vertices(one, True)
     rendered, camera = fitter.rendered(at, SIZE, True), fitter.parameters.camera(SIZE)
     valid, bias = fitter.valid(one, at, SIZE)[0], fitter.bias.at(len(at[0]))
-    seen = look(at[0], head.dense_faces, fitter.edges, rendered, fitter.targets[SIZE][one], camera, fitter.reliable,
+    seen = observe(at[0], head.dense_faces, fitter.edges, rendered, fitter.targets[SIZE][one], camera, fitter.reliable,
                 valid, bias)  # fmt: skip
     own, shared, fitter.parameters = leaves(fitter, equations)
     n = len(head.coarse.template)
     moved = (fitter.vertices(one, True) - at)[0, :n]
-    mine, rim = seen.points < n, seen.rim < n
-    i, j = seen.edges.t()
-    tilt = seen.tilt + (seen.across * (moved[i] - moved[j])).sum(1)
-    gap, basis, weight = seen.gap[mine] - moved[seen.points[mine], 2], seen.basis[mine], seen.depth_weight[mine]
+    mine, rim = seen.depth.vertices < n, seen.outline.vertices < n
+    i, j = seen.normals.edges.t()
+    tilt = seen.normals.residual + (seen.normals.jacobian * (moved[i] - moved[j])).sum(1)
+    gap, basis, weight = (
+        seen.depth.residual[mine] - moved[seen.depth.vertices[mine], 2],
+        seen.depth.basis[mine],
+        seen.depth.weight[mine],
+    )
     gap = gap - basis @ least_squares(basis, weight, gap[:, None])[:, 0]
-    excess = seen.excess[rim] + (seen.outward[rim] * moved[seen.rim[rim]]).sum(1)
+    excess = seen.outline.residual[rim] + (seen.outline.jacobian[rim] * moved[seen.outline.vertices[rim]]).sum(1)
     energies = {
-        "normal": (seen.edge_weight * tilt.square()).sum(),
+        "normal": (seen.normals.weight * tilt.square()).sum(),
         "depth_coarse": (weight * gap.square()).sum(),
-        "outline": (seen.rim_weight[rim] * excess.square()).sum(),
+        "outline": (seen.outline.weight[rim] * excess.square()).sum(),
     }
     like(found, getattr(fitter.s, f"w_{name}") * energies[name] / 2, own, shared, t)
 
@@ -189,7 +195,7 @@ def test_an_edges_tilt_follows_a_turn_of_the_head_and_the_bias(head: Head, truth
 
     def seen(vertices, lean):
         rendered = fitter.rendered(vertices[None], SIZE, True)
-        return look(vertices, head.dense_faces, fitter.edges, rendered, targets, camera, bias=lean)
+        return observe(vertices, head.dense_faces, fitter.edges, rendered, targets, camera, bias=lean).normals
 
     at, step = fitter.vertices(one, True)[0], 1e-2
     turned = (at - at.mean(0)) @ axis_angle_to_matrix(torch.tensor([step, -step, 0.5 * step])).t() + at.mean(0)
@@ -199,12 +205,12 @@ def test_an_edges_tilt_follows_a_turn_of_the_head_and_the_bias(head: Head, truth
     rows = [(k, both[edge]) for k, edge in enumerate(map(tuple, first.edges.tolist())) if edge in both]
     old, new = torch.tensor(rows).t()
     i, j = first.edges[old].t()
-    expected = (first.across[old] * (turned - at)[i].sub((turned - at)[j])).sum(1)
-    change = after.tilt[new] - first.tilt[old]
+    expected = (first.jacobian[old] * (turned - at)[i].sub((turned - at)[j])).sum(1)
+    change = after.residual[new] - first.residual[old]
     # Of 0.3 mm edges at 1.5 m, single precision leaves some per cent.
     assert len(old) > 1000 and (change - expected).abs().quantile(0.98) < 0.03 * step
-    by_bias = first.swing @ torch.tensor([step, -step])
-    assert (leaned.tilt - first.tilt - by_bias).abs().max() < 0.02 * step
+    by_bias = first.bias_jacobian @ torch.tensor([step, -step])
+    assert (leaned.residual - first.residual - by_bias).abs().max() < 0.02 * step
 
 
 @pytest.mark.parametrize("name", OF_STATIC)
@@ -275,14 +281,14 @@ def test_l_tmp_of_a_mini_batch_has_the_derivative_of_the_clips(head: Head, truth
 
 def of_one(seen, turn, moved, swung, s: Proxy) -> torch.Tensor:
     """The data terms of one frame as the canonical vertices move (n, 3) m and the normals' bias changes (n, 2) rad."""
-    i, j = seen.edges.t()
-    both = turn[seen.edges].mean(1)
-    tilt = seen.tilt + (seen.across * (both @ (moved[i] - moved[j])[..., None])[..., 0]).sum(1)
-    tilt = tilt + (seen.swing * (swung[i] + swung[j]) / 2).sum(1)
+    i, j = seen.normals.edges.t()
+    both = turn[seen.normals.edges].mean(1)
+    tilt = seen.normals.residual + (seen.normals.jacobian * (both @ (moved[i] - moved[j])[..., None])[..., 0]).sum(1)
+    tilt = tilt + (seen.normals.bias_jacobian * (swung[i] + swung[j]) / 2).sum(1)
     posed = (turn @ moved[..., None])[..., 0]
-    gap = seen.gap - posed[seen.points, 2]
-    gap = gap - seen.basis @ least_squares(seen.basis, seen.depth_weight, gap[:, None])[:, 0]
-    excess = seen.excess + (seen.outward * posed[seen.rim]).sum(1)
-    of_tilt = s.w_normal * (seen.edge_weight * tilt.square()).sum()
-    of_gap = s.w_depth * (seen.depth_weight * gap.square()).sum()
-    return (of_tilt + of_gap + s.w_outline * (seen.rim_weight * excess.square()).sum()) / 2
+    gap = seen.depth.residual - posed[seen.depth.vertices, 2]
+    gap = gap - seen.depth.basis @ least_squares(seen.depth.basis, seen.depth.weight, gap[:, None])[:, 0]
+    excess = seen.outline.residual + (seen.outline.jacobian * posed[seen.outline.vertices]).sum(1)
+    of_tilt = s.w_normal * (seen.normals.weight * tilt.square()).sum()
+    of_gap = s.w_depth * (seen.depth.weight * gap.square()).sum()
+    return (of_tilt + of_gap + s.w_outline * (seen.outline.weight * excess.square()).sum()) / 2

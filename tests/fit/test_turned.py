@@ -6,9 +6,9 @@ import torch
 
 from expportrait.errors import ClipError
 from expportrait.fit.evidence.turned import forward, settle_turns
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.proxy import ProxyFit, ProxyFitter
 from expportrait.fit.store import save_proxy
-from expportrait.fit.terms.landmarks import fit_landmarks
 from expportrait.head import Head
 from expportrait.render import render
 from expportrait.settings.config import Proxy

@@ -17,9 +17,10 @@ from expportrait.estimators.geometry import Geometry, GeometryEstimator
 from expportrait.estimators.matte import one_person, refine, steady
 from expportrait.estimators.mediapipe import SelfieSegmenter, shipped
 from expportrait.fit.evidence.growth import grow
+from expportrait.fit.evidence.points import landmark_error, project_landmarks
 from expportrait.fit.evidence.turned import settle_turns
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.terms.landmarks import fit_landmarks, landmark_error, project_landmarks
 from expportrait.head import Head
 from expportrait.render import render
 from expportrait.settings.config import Proxy

@@ -11,29 +11,23 @@ from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.evidence.growth import LONG, ears, grow, hanging_hair, thickness_axes, unexplained
 from expportrait.fit.evidence.hanging import hidden_pixels
 from expportrait.fit.evidence.perspective import depth_shift
-from expportrait.fit.evidence.seen import places
-from expportrait.fit.evidence.targets import TargetSource, target_files
-from expportrait.fit.evidence.turned import settle_turns
-from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.solvers.posture import turns_in
-from expportrait.fit.spool import FrameFile
-from expportrait.fit.terms.landmarks import (
+from expportrait.fit.evidence.points import (
     LOST,
-    charbonnier,
     frame_confidence,
     interocular,
     landmark_error,
     point_weights,
     project_landmarks,
 )
-from expportrait.fit.terms.offsets import (
-    OffsetEnergy,
-    OffsetWeights,
-    geometry_loss,
-    laplacian,
-    silhouette_loss,
-    strain_matrix,
-)
+from expportrait.fit.evidence.targets import TargetSource, target_files
+from expportrait.fit.evidence.turned import settle_turns
+from expportrait.fit.evidence.visibility import places
+from expportrait.fit.mesh_operators import laplacian, strain_matrix
+from expportrait.fit.parameters import HeadParameters
+from expportrait.fit.solvers.posture import turns_in
+from expportrait.fit.spool import FrameFile
+from expportrait.fit.terms import landmarks, outline, surface
+from expportrait.fit.terms.offsets import OffsetEnergy, OffsetWeights
 from expportrait.head import Head
 from expportrait.head.topology import edges_of
 from expportrait.render import Fragments, fragments
@@ -172,9 +166,8 @@ class ClipModel:
     def landmark_loss(self, frames: Tensor, vertices: Tensor) -> Tensor:
         """Eq. (5) of ``frames``, whose posed vertices are (B, n, 3)."""
         projected = self.parameters.camera().project(self.landmarks(vertices))
-        error = charbonnier((projected - self.points[frames, :, :2]) / self.unit[frames])
-        weights = self.weights[frames]
-        return (weights * error).sum() / weights.sum().clamp_min(1)
+        off, weights = landmarks.residuals(projected, self.points[frames], self.unit[frames]), self.weights[frames]
+        return landmarks.energy(off, weights) / weights.sum().clamp_min(1)
 
     def terms(
         self, frames: Tensor, size: int, dense: bool, matrices: Tensor, dynamic: Tensor | None = None
@@ -183,12 +176,13 @@ class ClipModel:
         targets = self.targets[size][frames]
         vertices = self.vertices(frames, dense, matrices, dynamic)
         landmark = self.landmark_loss(frames, vertices)
-        outline = dense and self.s.w_silhouette > 0  # the coarse head is bald, its outline is not the mask's
-        rendered = self.rendered(vertices, size, dense, outline)
-        normal, depth = geometry_loss(rendered, targets, self.bias.at(vertices.shape[1]))
-        result = {"landmark": landmark, "normal": normal, "depth": depth}
-        if outline:
-            result["silhouette"] = silhouette_loss(rendered.coverage, targets.mask, self.valid(frames, vertices, size))
+        edges = dense and self.s.w_silhouette > 0  # the coarse head is bald, its outline is not the mask's
+        rendered = self.rendered(vertices, size, dense, edges)
+        result = {"landmark": landmark}
+        result |= surface.pixel_energies(rendered, targets, self.bias.at(vertices.shape[1]))
+        if edges:
+            valid = self.valid(frames, vertices, size)
+            result["silhouette"] = outline.pixel_energy(rendered.coverage, targets.mask, valid)
         return result
 
     def rendered(self, vertices: Tensor, size: int, dense: bool, edges: bool = False) -> Fragments:

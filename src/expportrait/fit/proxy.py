@@ -18,12 +18,14 @@ from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.evidence.perspective import focal_length
 from expportrait.fit.evidence.targets import TargetSource
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.solvers.integrate import Integrator
 from expportrait.fit.solvers.newton import BLOCK, coarse_step
 from expportrait.fit.solvers.polish import polish, steps
-from expportrait.fit.terms.landmarks import fit_landmarks
-from expportrait.fit.terms.priors import energies, numbers, of_bias, prior_energies, temporal_energies
+from expportrait.fit.terms.priors import of_bias, prior_energies
+from expportrait.fit.terms.residuals import energies, numbers
+from expportrait.fit.terms.temporal import temporal_energies
 from expportrait.head import Head
 from expportrait.settings.config import Proxy
 

@@ -15,8 +15,8 @@ import torch
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.mediapipe import LandmarkDetector
 from expportrait.files import sha256
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.terms.landmarks import fit_landmarks
 from expportrait.settings.config import Proxy
 
 MESH = Path(mediapipe.__file__).parent / "modules" / "face_landmark" / "face_landmark_with_attention.tflite"

@@ -11,14 +11,13 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from expportrait.fit.evidence.hanging import Masks, below_ears, find_ears, hanging_sides
-from expportrait.fit.evidence.targets import distance, outline_distance
+from expportrait.fit.evidence.targets import BORDER, distance, outline_distance
+from expportrait.fit.mesh_operators import adjacency
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.terms.offsets import adjacency
 from expportrait.head import Head
 from expportrait.render import vertex_normals
 
 RIM = 0.35  # |n . view| of a vertex that draws the outline
-BORDER = 4  # px beside the picture's edge, where the outline is the picture's and not the person's
 SHRINK = 0.01  # m, deepest that the start may cut into the bare head
 STIFFNESS = 0.05  # membrane weight that carries the growth from the rim over the scalp
 SMOOTH = 20  # rounds of averaging the normals along which hair grows

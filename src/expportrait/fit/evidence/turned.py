@@ -17,8 +17,8 @@ from torch import Tensor
 
 from expportrait.estimators.quality import head_turn
 from expportrait.fit.evidence.growth import grow
+from expportrait.fit.evidence.points import frame_confidence, landmark_error, project_landmarks
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.terms.landmarks import frame_confidence, landmark_error, project_landmarks
 from expportrait.head import JOINTS, Head
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_sixd
 from expportrait.render import render

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from expportrait.fit.clip_model import ClipModel
-from expportrait.fit.evidence.seen import Seen, least_squares, look
 from expportrait.fit.parameters import CLIP_JOINTS, FRAME_JOINTS
-from expportrait.fit.terms.landmarks import ROBUST, charbonnier
+from expportrait.fit.terms import landmarks
+from expportrait.fit.terms.surface import SurfaceResiduals, observe
 from expportrait.head import Surface
 from expportrait.head.rotation import axis_angle_to_matrix, sixd_to_matrix
 
@@ -74,23 +74,18 @@ class CoarseEquations:
         trust = (model.reliable if self.dense else model.reliable_bare)[: vertices.shape[1]]
         valid = model.valid(frames, vertices, self.size)[0] if self.dense else None  # the bare head is bald
         bias = model.bias.at(vertices.shape[1])
-        seen = look(vertices[0], self.faces, self.edges, rendered, targets, camera, trust, valid, bias)
+        seen = observe(vertices[0], self.faces, self.edges, rendered, targets, camera, trust, valid, bias)
         offset = model.offsets(frames) if self.dense else None
         tilts, *others = self.surface_rows(t, seen, transforms, change, offset)
         rows = torch.cat([self.landmark_rows(t, transforms, change, offset), tilts, *others])
         gram = rows.t() @ rows
         if not self.bias_terms:
             return gram.double().cpu()
-        swing = model.bias.basis[seen.edges].mean(1)[:, :, None] * self.weighted(t, seen)[:, None, None]
-        swing = (swing * seen.swing[:, None]).flatten(1)
+        swing = seen.normals.bias_rows(model.bias.basis, model.pose_trust[t] * model.s.w_normal)
         cross = tilts.t() @ swing
         top = torch.cat([gram[:-1, :-1], cross[:-1], gram[:-1, -1:]], 1)
         middle = torch.cat([cross[:-1].t(), swing.t() @ swing, cross[-1:].t()], 1)
         return torch.cat([top, middle, torch.cat([top[:, -1], middle[:, -1], gram[-1, -1:]])[None]]).double().cpu()
-
-    def weighted(self, t: int, seen: Seen) -> Tensor:
-        """(k,) root of the weight of each edge's row."""
-        return (self.model.pose_trust[t] * self.model.s.w_normal * seen.edge_weight).sqrt()
 
     def landmark_rows(self, t: int, transforms: Tensor, change: Tensor, offset: Tensor | None) -> Tensor:
         model, p, head = self.model, self.model.parameters, self.model.head
@@ -108,40 +103,30 @@ class CoarseEquations:
         screen = torch.stack([across, down], 1)
         screen[..., -1] += pixel - camera.cx
         unit = model.unit[t, 0, 0]
-        residual = (pixel - model.points[t, :, :2]) / unit
-        weight = model.weights[t] / model.weights.sum(1).mean().clamp_min(1)
-        self.losses["landmark"] += model.s.w_landmark_coarse * float((weight * charbonnier(residual)).sum())
-        weight = weight / (residual.square().sum(-1) + ROBUST**2).sqrt()
-        weight = (model.s.w_landmark_coarse * weight).sqrt()
-        return (weight[:, None, None] * torch.cat([screen / unit, residual[..., None]], -1)).flatten(0, 1)
+        residual = landmarks.residuals(pixel, model.points[t], unit)
+        weight, scale = model.weights[t] / model.weights.sum(1).mean().clamp_min(1), model.s.w_landmark_coarse
+        self.losses["landmark"] += scale * float(landmarks.energy(residual, weight))
+        return landmarks.rows(residual, screen / unit, weight, scale)
 
     def surface_rows(
-        self, t: int, seen: Seen, transforms: Tensor, change: Tensor, offset: Tensor | None
+        self, t: int, seen: SurfaceResiduals, transforms: Tensor, change: Tensor, offset: Tensor | None
     ) -> tuple[Tensor, ...]:
-        """Of the normals along edges, of depth with its scale and shift projected out, and of the outline."""
+        """Rows of the normals along edges, of the outline, and of depth."""
         model, p, coarse = self.model, self.model.parameters, self.model.head.coarse
         frames, n = slice(t, t + 1), len(coarse.template)
-        mine, rim = seen.points < n, seen.rim < n
-        used = torch.cat([seen.edges.flatten(), seen.points[mine], seen.rim[rim]]).unique()
+        at = torch.cat([seen.normals.edges.flatten(), seen.depth.vertices, seen.outline.vertices])
+        used = at[at < n].unique()
         number = torch.zeros(n, dtype=torch.long, device=used.device)
         number[used] = torch.arange(len(used), device=used.device)
         canonical = coarse.canonical(p.shape, p.expression[frames], p.matrices(frames))[0]
         canonical = (canonical if offset is None else canonical + offset[:n])[used]
-        jacobian = self.derivative(coarse.rows(used), canonical, transforms, change)
+        moved = self.derivative(coarse.rows(used), canonical, transforms, change)
         trust = model.pose_trust[t]
         weights = {"normal": model.s.w_normal, "depth": model.s.w_depth_coarse}
         weights |= {"outline": model.s.w_outline} if self.dense else {}
         self.losses.update(seen.energies(float(trust), weights))
-
-        i, j = number[seen.edges].unbind(1)
-        rows = torch.cat([torch.einsum("ek,ekp->ep", seen.across, jacobian[i] - jacobian[j]), seen.tilt[:, None]], -1)
-        rows = rows * self.weighted(t, seen)[:, None]
-
-        basis, weight = seen.basis[mine], seen.depth_weight[mine]
-        depth = torch.cat([-jacobian[number[seen.points[mine]], 2], seen.gap[mine, None]], -1)
-        if len(depth):
-            depth = depth - basis @ least_squares(basis, weight, depth)
-        push = torch.einsum("rk,rkp->rp", seen.outward[rim], jacobian[number[seen.rim[rim]]])
-        weight_rim = (trust * model.s.w_outline * seen.rim_weight[rim]).sqrt()
-        push = torch.cat([push, seen.excess[rim, None]], -1) * weight_rim[:, None]
-        return rows, push, depth * (trust * model.s.w_depth_coarse * weight).sqrt()[:, None]
+        return (
+            seen.normals.rows(moved, number, trust * model.s.w_normal),
+            seen.outline.rows(moved, number, trust * model.s.w_outline),
+            seen.depth.rows(moved, number, trust * model.s.w_depth_coarse),
+        )

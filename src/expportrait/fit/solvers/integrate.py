@@ -6,17 +6,21 @@ system an edge and a vertex, however many frames there are; for D_t each frame i
 """
 
 from collections import Counter
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from expportrait.fit.bias import NormalBias
 from expportrait.fit.clip_model import ClipModel
-from expportrait.fit.evidence.seen import Seen, look
+from expportrait.fit.solvers.conjugate_gradients import conjugate_gradients
 from expportrait.fit.solvers.newton import Tell
+from expportrait.fit.terms.depth import VertexDepths
+from expportrait.fit.terms.normals import EdgeNormals
 from expportrait.fit.terms.offsets import OffsetEnergy, OffsetWeights
-from expportrait.fit.terms.priors import energies, numbers, of_bias
+from expportrait.fit.terms.outline import Outline
+from expportrait.fit.terms.priors import of_bias
+from expportrait.fit.terms.residuals import energies, numbers
+from expportrait.fit.terms.surface import SurfaceResiduals, observe
 
 STATIC_ITERATIONS, DYNAMIC_ITERATIONS = 60, 30  # of conjugate gradients
 
@@ -27,54 +31,58 @@ class System:
 
     def __init__(self, edges: Tensor, n: int, bias: NormalBias | None = None):
         self.edges, self.n, self.bias = edges, n, bias
-        self.of_edge, self.pull_edge = edges.new_zeros(len(edges), 3, 3).float(), edges.new_zeros(len(edges), 3).float()
-        self.of_vertex, self.pull_vertex = edges.new_zeros(n, 3, 3).float(), edges.new_zeros(n, 3).float()
+        zeros = torch.zeros((), device=edges.device)
+        self.edge_hessian, self.edge_gradient = zeros.new_zeros(len(edges), 3, 3), zeros.new_zeros(len(edges), 3)
+        self.vertex_hessian, self.vertex_gradient = zeros.new_zeros(n, 3, 3), zeros.new_zeros(n, 3)
         if bias is not None:
-            self.of_swing, self.pull_swing = self.of_edge[:, :2, :2].clone(), self.pull_edge[:, :2].clone()
-            self.between = self.of_edge[:, :, :2].clone()
-        self.free: list[Tensor] = []  # (n, 3) fields each, of unit weight, that a frame's scale and shift of depth take
+            self.bias_hessian, self.bias_gradient = zeros.new_zeros(len(edges), 2, 2), zeros.new_zeros(len(edges), 2)
+            self.mixed_hessian = zeros.new_zeros(len(edges), 3, 2)
+        self.nullspace: list[Tensor] = []  # (n, 3) fields of unit weight that a frame's scale and shift of depth take
         self.key = edges[:, 0] * n + edges[:, 1]
 
-    def add(self, seen: Seen, turn: Tensor, w_normal: float, w_depth: float, w_outline: float) -> None:
-        """One frame; ``turn`` (n, 3, 3) from the canonical pose to the camera."""
-        rows = torch.searchsorted(self.key, seen.edges[:, 0] * self.n + seen.edges[:, 1])
-        across = (turn[seen.edges].mean(1).transpose(1, 2) @ seen.across[..., None])[..., 0]
-        weighted = w_normal * seen.edge_weight[:, None] * across
-        self.of_edge[rows] += weighted[:, :, None] * across[:, None]
-        self.pull_edge[rows] += seen.tilt[:, None] * weighted
+    def add(self, seen: SurfaceResiduals, turn: Tensor, w_normal: float, w_depth: float, w_outline: float) -> None:
+        """Add one frame; ``turn`` (n, 3, 3) from the canonical pose to the camera."""
+        self.add_edges(seen.normals, turn, w_normal)
+        weighted = self.add_vertices(seen.depth, turn, w_depth)
+        self.add_vertices(seen.outline, turn, w_outline)
+        # Scale and shift follow the offsets: what they can take up is no residual (that of ``depth`` is free of it).
+        if len(seen.depth.vertices):
+            for row in seen.depth.nullspace(w_depth):
+                at = seen.depth.vertices
+                self.nullspace.append(weighted.new_zeros(self.n, 3).index_copy(0, at, row[:, None] * weighted))
+
+    def add_edges(self, term: EdgeNormals, turn: Tensor, w: float) -> None:
+        rows = torch.searchsorted(self.key, term.edges[:, 0] * self.n + term.edges[:, 1])
+        jacobian, residual, by_bias = term.by_offsets(turn), term.residual[:, None], term.bias_jacobian
+        weighted = w * term.weight[:, None] * jacobian
+        self.edge_hessian[rows] += weighted[:, :, None] * jacobian[:, None]
+        self.edge_gradient[rows] += residual * weighted
         if self.bias is not None:
-            self.between[rows] += weighted[:, :, None] * seen.swing[:, None]
-            weighted = w_normal * seen.edge_weight[:, None] * seen.swing
-            self.of_swing[rows] += weighted[:, :, None] * seen.swing[:, None]
-            self.pull_swing[rows] += seen.tilt[:, None] * weighted
-        away = -turn[seen.points, 2]
-        weighted = w_depth * seen.depth_weight[:, None] * away
-        self.of_vertex[seen.points] += weighted[:, :, None] * away[:, None]
-        self.pull_vertex[seen.points] += seen.gap[:, None] * weighted
-        outward = (turn[seen.rim].transpose(1, 2) @ seen.outward[..., None])[..., 0]
-        push = w_outline * seen.rim_weight[:, None] * outward
-        self.of_vertex[seen.rim] += push[:, :, None] * outward[:, None]
-        self.pull_vertex[seen.rim] += seen.excess[:, None] * push
-        # Scale and shift follow the offsets: what they can take up is no residual (``gap`` is already free of it).
-        if len(seen.points):
-            basis = seen.basis / seen.basis.abs().amax(0)
-            gram = w_depth * basis.t() @ (seen.depth_weight[:, None] * basis)
-            gram = gram + 1e-6 * gram.diagonal().amax() * torch.eye(len(gram), device=gram.device)
-            taken = torch.linalg.solve_triangular(torch.linalg.cholesky(gram), basis.t(), upper=False)
-            for row in taken:
-                self.free.append(weighted.new_zeros(self.n, 3).index_copy(0, seen.points, row[:, None] * weighted))
+            self.mixed_hessian[rows] += weighted[:, :, None] * by_bias[:, None]
+            weighted = w * term.weight[:, None] * by_bias
+            self.bias_hessian[rows] += weighted[:, :, None] * by_bias[:, None]
+            self.bias_gradient[rows] += residual * weighted
+
+    def add_vertices(self, term: VertexDepths | Outline, turn: Tensor, w: float) -> Tensor:
+        """(m, 3): the weighted derivatives that were added."""
+        jacobian = term.by_offsets(turn)
+        weighted = w * term.weight[:, None] * jacobian
+        self.vertex_hessian[term.vertices] += weighted[:, :, None] * jacobian[:, None]
+        self.vertex_gradient[term.vertices] += term.residual[:, None] * weighted
+        return weighted
 
     def inside(self, vertices: Tensor) -> "System":
         """The part that concerns the offsets of some vertices (sorted), the others held still."""
         number = torch.full((self.n,), len(vertices), device=vertices.device)
         number[vertices] = torch.arange(len(vertices), device=vertices.device)
         rows = (
-            (number[self.edges] < len(vertices)).any(1) & (self.of_edge.diagonal(dim1=1, dim2=2).sum(1) > 0)
+            (number[self.edges] < len(vertices)).any(1) & (self.edge_hessian.diagonal(dim1=1, dim2=2).sum(1) > 0)
         ).nonzero()
         part = System(number[self.edges[rows[:, 0]]], len(vertices) + 1)
-        part.of_edge, part.pull_edge = self.of_edge[rows[:, 0]], self.pull_edge[rows[:, 0]]
-        part.of_vertex[:-1], part.pull_vertex[:-1] = self.of_vertex[vertices], self.pull_vertex[vertices]
-        part.free = [torch.cat([field[vertices], field[:1] * 0]) for field in self.free]
+        part.edge_hessian, part.edge_gradient = self.edge_hessian[rows[:, 0]], self.edge_gradient[rows[:, 0]]
+        part.vertex_hessian[:-1] = self.vertex_hessian[vertices]
+        part.vertex_gradient[:-1] = self.vertex_gradient[vertices]
+        part.nullspace = [torch.cat([field[vertices], field[:1] * 0]) for field in self.nullspace]
         return part
 
     def solve(
@@ -92,80 +100,78 @@ class System:
         ``rest`` (n, 3): where all of the field's own terms but L_lap are zero; ``mask`` (n, 1): what of the field acts.
         The bias of the normals moves, held by ``w_bias``.
         """
-        i, j = self.edges.t().contiguous()
-        short = self.n - energy.n  # the vertex that stands for those held still
-        pad = lambda x: torch.cat([x, x.new_zeros(short, x.shape[1])]) if short else x  # noqa: E731
-        # Vertices and edges last: several times as fast as a small product each.
-        last = lambda x: x.permute(1, 2, 0).contiguous()  # noqa: E731
-        of_edge, of_vertex = last(self.of_edge), last(self.of_vertex)
-        free = last(torch.stack(self.free, 1)).flatten(1) if self.free else of_vertex.new_zeros(0, 3 * self.n)
-        bias = self.bias
-        if bias is not None:
-            between, of_swing, prior = last(self.between), last(self.of_swing), 2 * w_bias / bias.turn.numel()
-
-            def total(x: Tensor) -> Tensor:
-                """(2, E) -> (n, 2): of each edge, half goes to either end."""
-                return x.new_zeros(2, self.n).index_add(1, i, x / 2).index_add(1, j, x / 2).t()
-
-        def data(moved: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
-            moved = pad(moved).t().contiguous()
-            stretch = moved.index_select(1, i) - moved.index_select(1, j)
-            along = (of_edge * stretch).sum(1)
-            if bias is not None:
-                swing = (bias.basis @ turn).t().contiguous()
-                swing = (swing.index_select(1, i) + swing.index_select(1, j)) / 2
-                along = along + (between * swing).sum(1)
-                pushed = (between * stretch[:, None]).sum(0) + (of_swing * swing).sum(1)
-                turn = bias.basis.t() @ total(pushed) + prior * turn
-            out = (of_vertex * moved).sum(1).index_add(1, i, along).index_add(1, j, -along)
-            out = out - (free.t() @ (free @ moved.flatten())).view_as(out)
-            return out.t()[: energy.n], turn
-
-        def product(step: list[Tensor]) -> list[Tensor]:
-            pushed, turned = data(mask * step[0], step[1])
-            return [mask * pushed + energy.gradient(step[0], step[0], w), turned]
-
-        pull = self.pull_vertex.index_add(0, i, self.pull_edge).index_add(0, j, -self.pull_edge)[: energy.n]
-        residual = [-mask * pull - energy.gradient(offset, offset - rest, w)]
-        trace = self.of_edge.diagonal(dim1=1, dim2=2).mean(1)
-        stiffness = self.of_vertex.diagonal(dim1=1, dim2=2).mean(1).index_add(0, i, trace).index_add(0, j, trace)
-        stiffness = stiffness[: energy.n] * mask[:, 0].square() + energy.diagonal(w)
-        stiffness = [(stiffness + 1e-12).unsqueeze(-1)]
-        if bias is None:
-            residual.append(offset.new_zeros(0, 2))
-            stiffness.append(offset.new_ones(0, 2))
-        else:
-            residual.append(-bias.basis.t() @ total(self.pull_swing.t()) - prior * bias.turn)
-            diagonal = total(self.of_swing.diagonal(dim1=1, dim2=2).t())
-            stiffness.append(bias.basis.square().t() @ diagonal + prior + 1e-12)
-        moved, turned = conjugate_gradients(product, residual, stiffness, iterations)
-        if bias is not None:
-            bias.turn = bias.turn + turned
+        hessian = Hessian(self, mask, energy, w, w_bias)
+        residual = hessian.residual(offset, rest)
+        moved, turned = conjugate_gradients(hessian.product, residual, hessian.diagonal(), iterations)
+        if self.bias is not None:
+            self.bias.turn = self.bias.turn + turned
         return offset + moved
 
 
-def conjugate_gradients(
-    product: Callable[[list[Tensor]], list[Tensor]], residual: list[Tensor], stiffness: list[Tensor], iterations: int
-) -> list[Tensor]:
-    """The solution of a positive definite system in several tensors of unknowns; ``stiffness``: near its diagonal."""
+class Hessian:
+    """Second derivatives of a system's data terms and of a field's own, by the field (n, 3) and the bias (b, 2)."""
 
-    def dot(x: list[Tensor], y: list[Tensor]) -> Tensor:
-        return sum((a * b).sum() for a, b in zip(x, y, strict=True))
+    def __init__(self, system: System, mask: Tensor, energy: OffsetEnergy, w: OffsetWeights, w_bias: float):
+        # Vertices and edges last: several times as fast as a small product each.
+        last = lambda x: x.permute(1, 2, 0).contiguous()  # noqa: E731
+        self.system, self.bias, self.mask, self.energy, self.w = system, system.bias, mask, energy, w
+        self.i, self.j = system.edges.t().contiguous()
+        self.of_edge, self.of_vertex = last(system.edge_hessian), last(system.vertex_hessian)
+        none = self.of_vertex.new_zeros(0, 3 * system.n)
+        self.nullspace = last(torch.stack(system.nullspace, 1)).flatten(1) if system.nullspace else none
+        if self.bias is not None:
+            self.mixed, self.of_bias = last(system.mixed_hessian), last(system.bias_hessian)
+            self.prior = 2 * w_bias / self.bias.turn.numel()
 
-    def plus(x: list[Tensor], factor: Tensor, y: list[Tensor]) -> list[Tensor]:
-        return [a + factor * b for a, b in zip(x, y, strict=True)]
+    def product(self, step: list[Tensor]) -> list[Tensor]:
+        """Times a step of the field (n, 3) and of the bias (b, 2)."""
+        field, bias = self.of_data(self.mask * step[0], step[1])
+        return [self.mask * field + self.energy.gradient(step[0], step[0], self.w), bias]
 
-    solution = [torch.zeros_like(x) for x in residual]
-    ready = [a / b for a, b in zip(residual, stiffness, strict=True)]
-    direction, size = ready, dot(residual, ready)
-    for _ in range(iterations):
-        change = product(direction)
-        along = size / dot(direction, change).clamp_min(1e-30)
-        solution, residual = plus(solution, along, direction), plus(residual, -along, change)
-        ready = [a / b for a, b in zip(residual, stiffness, strict=True)]
-        size, old = dot(residual, ready), size
-        direction = plus(ready, size / old.clamp_min(1e-30), direction)
-    return solution
+    def of_data(self, moved: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+        """Times a step as far as it acts, for the data terms and the bias's prior."""
+        i, j, bias, short = self.i, self.j, self.bias, self.system.n - self.energy.n
+        if short:  # the vertex that stands for those held still
+            moved = torch.cat([moved, moved.new_zeros(short, moved.shape[1])])
+        moved = moved.t().contiguous()
+        stretch = moved.index_select(1, i) - moved.index_select(1, j)
+        along = (self.of_edge * stretch).sum(1)
+        if bias is not None:
+            swing = (bias.basis @ turn).t().contiguous()
+            swing = (swing.index_select(1, i) + swing.index_select(1, j)) / 2
+            along = along + (self.mixed * swing).sum(1)
+            pushed = (self.mixed * stretch[:, None]).sum(0) + (self.of_bias * swing).sum(1)
+            turn = bias.basis.t() @ self.to_ends(pushed) + self.prior * turn
+        out = (self.of_vertex * moved).sum(1).index_add(1, i, along).index_add(1, j, -along)
+        out = out - (self.nullspace.t() @ (self.nullspace @ moved.flatten())).view_as(out)
+        return out.t()[: self.energy.n], turn
+
+    def to_ends(self, x: Tensor) -> Tensor:
+        """(2, E) -> (n, 2): half of each edge goes to either end."""
+        return x.new_zeros(2, self.system.n).index_add(1, self.i, x / 2).index_add(1, self.j, x / 2).t()
+
+    def residual(self, offset: Tensor, rest: Tensor) -> list[Tensor]:
+        """The negative gradient at ``offset`` and at the bias as it is."""
+        system, bias, n = self.system, self.bias, self.energy.n
+        pull = system.vertex_gradient.index_add(0, self.i, system.edge_gradient)
+        pull = pull.index_add(0, self.j, -system.edge_gradient)[:n]
+        of_field = -self.mask * pull - self.energy.gradient(offset, offset - rest, self.w)
+        if bias is None:
+            return [of_field, offset.new_zeros(0, 2)]
+        return [of_field, -bias.basis.t() @ self.to_ends(system.bias_gradient.t()) - self.prior * bias.turn]
+
+    def diagonal(self) -> list[Tensor]:
+        """About the diagonal, for preconditioning: one number a vertex, and the bias's own."""
+        system, bias = self.system, self.bias
+        trace = system.edge_hessian.diagonal(dim1=1, dim2=2).mean(1)
+        found = system.vertex_hessian.diagonal(dim1=1, dim2=2).mean(1)
+        found = found.index_add(0, self.i, trace).index_add(0, self.j, trace)
+        found = found[: self.energy.n] * self.mask[:, 0].square() + self.energy.diagonal(self.w)
+        of_field = (found + 1e-12).unsqueeze(-1)
+        if bias is None:
+            return [of_field, of_field.new_ones(0, 2)]
+        diagonal = self.to_ends(system.bias_hessian.diagonal(dim1=1, dim2=2).t())
+        return [of_field, bias.basis.square().t() @ diagonal + self.prior + 1e-12]
 
 
 class Integrator:
@@ -175,7 +181,7 @@ class Integrator:
         self.model, self.size = model, size
         self.edges = model.dense_edges
 
-    def frame(self, one: Tensor) -> tuple[Seen, Tensor]:
+    def frame(self, one: Tensor) -> tuple[SurfaceResiduals, Tensor]:
         """What a frame says, and the turn (n, 3, 3) of its vertices from the canonical pose."""
         model, p, head = self.model, self.model.parameters, self.model.head
         vertices = model.vertices(one, dense=True)
@@ -183,7 +189,7 @@ class Integrator:
         camera, targets = p.camera(self.size), model.targets[self.size][one]
         valid = model.valid(one, vertices, self.size)[0]
         trust, bias = model.reliable, model.bias.at(vertices.shape[1])
-        seen = look(vertices[0], head.dense_faces, self.edges, rendered, targets, camera, trust, valid, bias)
+        seen = observe(vertices[0], head.dense_faces, self.edges, rendered, targets, camera, trust, valid, bias)
         transforms = head.transforms(p.shape, p.expression[one], p.matrices(one), p.translation(one))[0]
         return seen, (head.dense.weights @ transforms[:, :, :3].flatten(1)).view(-1, 3, 3)
 
@@ -206,7 +212,7 @@ class Integrator:
             model.static_raw, start, mask, energy, model.static_weights(), STATIC_ITERATIONS, s.w_normal_bias
         )
         if s.coarse_passes:  # 0: the coarse head is given
-            model.straighten(system.of_vertex.diagonal(dim1=1, dim2=2).sum(1) > 0)
+            model.straighten(system.vertex_hessian.diagonal(dim1=1, dim2=2).sum(1) > 0)
         return dict(losses)
 
     @torch.no_grad()

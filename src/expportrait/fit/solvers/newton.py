@@ -16,7 +16,9 @@ from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.parameters import FRAME_JOINTS
 from expportrait.fit.solvers.coarse_equations import CoarseEquations
 from expportrait.fit.spool import FrameFile
-from expportrait.fit.terms.priors import Terms, evenly, of_bias, of_clip, of_frame, rows_of
+from expportrait.fit.terms.priors import of_bias, of_clip, of_frame
+from expportrait.fit.terms.residuals import Terms, rows_of
+from expportrait.fit.terms.temporal import evenly
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_sixd, sixd_to_matrix
 
 BLOCK = 8  # frames whose joints are differentiated at a time

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from expportrait.fit.clip_model import ClipModel
 from expportrait.fit.solvers.adam import ClipAdam, Slot
-from expportrait.fit.terms.offsets import MILLI, weighted_terms
-from expportrait.fit.terms.priors import numbers
+from expportrait.fit.terms.offsets import MILLI
+from expportrait.fit.terms.residuals import numbers
 
 STATIC_RATE, DYNAMIC_RATE = 1e-4, 5e-5  # m a step of the vertex that is pulled hardest
 STATIC_ROUNDS, DYNAMIC_ROUNDS = 6, 3  # smoothing of the offsets' gradients: a landmark pulls on three vertices only
@@ -41,7 +41,9 @@ def polish(model: ClipModel, size: int, count: int, static: bool, tell: Told) ->
         adam.zero_grad()
         rows = model.dynamic.load(frames)
         terms = model.terms(frames, size, True, p.matrices(frames), rows)
-        terms = weighted_terms(terms, s) | offset_terms(model, frames, static, rows)
+        terms = {name: getattr(s, f"w_{name}") * value for name, value in terms.items()} | offset_terms(
+            model, frames, static, rows
+        )
         sum(terms.values()).backward()
         pace = 0.05 + 0.475 * (1 + math.cos(math.pi * step / count))
         with torch.no_grad():

@@ -1,189 +1,33 @@
-"""Stages (a) and (b): the coarse head and the camera from 2D landmarks, all frames of a clip at once (eq. 5, 7)."""
-
-import math
-from collections import Counter
-from collections.abc import Callable
-from functools import partial
+"""The landmark term, eq. (5): detected points against the head's own, in inter-ocular distances, robustly."""
 
 import torch
 from torch import Tensor
 
-from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.solvers.adam import ClipAdam, Slot
-from expportrait.fit.terms.priors import numbers, prior_energies, temporal_energies
-from expportrait.head import Head
-from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd
-from expportrait.settings.config import Proxy
-
-OUTER_EYES = (33, 263)  # MediaPipe's outer eye corners: their 3D-fitted distance is the unit of landmark errors
-ROBUST = 0.01  # Charbonnier scale of eq. (5), in inter-ocular distances
-IRISES = list(range(468, 478))
-LIDS = [33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173]
-LIDS += [263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398]
-LIPS = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409]
-LIPS += [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415]
-LOST = 0.05  # of a frame's usual weight, where no face was found: its points go straight from neighbour to neighbour
-OVAL_WEIGHT = 0.15  # the face oval slides along the cheek as the head turns
-BLOCK = 64  # frames whose gradients are in memory at a time
-TORSO_SHARE = 0.4  # of a head turn that the torso takes at the start; neck and head share the rest
+ROBUST = 0.01  # Charbonnier scale, in inter-ocular distances
 
 
-def interocular(points: Tensor) -> Tensor:
-    """(T, 478, 2+) px -> (T,) px: distance of the outer eye corners, by the face's height where a turn shortens it."""
-    eyes = (points[:, OUTER_EYES[0], :2] - points[:, OUTER_EYES[1], :2]).norm(dim=-1)
-    face = (points[:, 10, :2] - points[:, 152, :2]).norm(dim=-1)
-    return torch.maximum(eyes, 0.5 * face)
+def residuals(projected: Tensor, points: Tensor, unit: Tensor) -> Tensor:
+    """(..., 478, 2) by which projected points (..., 478, 2) px are off the detected (..., 478, 2+) px; ``unit``: px of
+    an inter-ocular distance."""
+    return (projected - points[..., :2]) / unit
 
 
 def charbonnier(residual: Tensor) -> Tensor:
-    """Robust rho of eq. (5): quadratic below ``ROBUST``, linear above. (..., 2) -> (...)."""
+    """The robust rho of eq. (5) is quadratic below ``ROBUST``, linear above. (..., 2) -> (...)."""
     return (residual.square().sum(-1) + ROBUST**2).sqrt() - ROBUST
 
 
-def point_weights(head: Head, points: Tensor, confidence: Tensor, s: Proxy) -> Tensor:
-    """(T, 478) weights w_k of eq. (5): the detector's confidence; lids, irises and lips count more, the oval less, and
-    points on the far side fade out. Without any, a frame's head would turn to where the priors have it."""
-    weights = (confidence if confidence.dim() == 2 else confidence[:, None]).expand(len(points), 478).clone().float()
-    lost = (weights == 0).all(1)
-    if lost.any() and not lost.all():
-        weights[lost] = LOST * weights[~lost].mean(0)
-    weights[:, head.landmark_oval] *= OVAL_WEIGHT
-    weights[:, IRISES] *= s.iris_weight
-    weights[:, LIDS] *= s.lid_weight
-    weights[:, LIPS] *= s.lip_weight
-    left, right = points[:, 454, :2], points[:, 234, :2]  # the oval beside either ear
-    nose = points[:, 1, :2]
-    across = torch.nn.functional.normalize(left - right, dim=-1)
-    width = (left - right).norm(dim=-1).clamp_min(1)
-    turn = ((nose - (left + right) / 2) * across).sum(-1) / width  # > 0: turned to the subject's left
-    side = head.landmarks.template[:, 0] / head.landmarks.template[:, 0].abs().max()
-    hidden = (turn.unsqueeze(1) * side.unsqueeze(0)).clamp_min(0)
-    return weights * torch.exp(-((hidden / 0.25) ** 2))
+def energy(residual: Tensor, weight: Tensor) -> Tensor:
+    """The sum of rho over points, residuals (..., 478, 2), each times its ``weight`` (..., 478)."""
+    return (weight * charbonnier(residual)).sum()
 
 
-def rigid_start(head: Head, points: Tensor, weights: Tensor, size: int, focal: float) -> HeadParameters:
-    """Weak-perspective Procrustes of the template's landmarks to the detected 3D points, frame by frame."""
-    parameters = HeadParameters.neutral(head, len(points), size, focal)
-    template = head.landmarks.template
-    target = points * points.new_tensor([1.0, -1.0, -1.0])
-    w = (weights / weights.sum(1, keepdim=True).clamp_min(1e-6)).unsqueeze(-1)
-    centre, mean = (w * target).sum(1, keepdim=True), (w * template).sum(1, keepdim=True)
-    a, b = template - mean, target - centre
-    u, singular, vh = torch.linalg.svd((b * w).transpose(1, 2) @ a)
-    sign = points.new_ones(len(points), 3)
-    sign[:, 2] = torch.det(u @ vh).sign()
-    rotation = u @ torch.diag_embed(sign) @ vh
-    scale = (singular * sign).sum(1) / (w * a.square()).sum((1, 2))  # px per metre
-    turn = matrix_to_axis_angle(rotation)
-    pose = points.new_zeros(len(points), 10, 3)
-    pose[:, 0], pose[:, 1], pose[:, 2] = TORSO_SHARE * turn, (1 - TORSO_SHARE) / 2 * turn, (1 - TORSO_SHARE) / 2 * turn
-    parameters.rotation = matrix_to_sixd(axis_angle_to_matrix(pose[:, :6]))
-    # The neck's place: where the posed landmarks' mean lands on the detected one, in the weak-perspective camera.
-    posed = head.pose(
-        head.landmarks, parameters.shape, parameters.expression, parameters.matrices(), points.new_zeros(len(points), 3)
-    )
-    offset = (w * posed).sum(1)[:, :2] * scale.unsqueeze(-1)
-    neck_px = centre[:, 0, :2] - offset
-    parameters.place = (neck_px * points.new_tensor([1.0, -1.0]) - size / 2) / size
-    # The face is nearer to the camera than the neck; at the neck a metre spans fewer pixels.
-    depth = focal / scale + (w * posed).sum(1)[:, 2]
-    parameters.log_scale = torch.log(depth / focal)
-    return parameters
+def rows(residual: Tensor, jacobian: Tensor, weight: Tensor, scale: float) -> Tensor:
+    """(956, P + 1): Gauss-Newton's rows of one frame, last the residual. Their J^T r is the derivative of ``scale``
+    times ``energy``.
 
-
-def fit_landmarks(
-    head: Head,
-    points: Tensor,
-    confidence: Tensor,
-    size: int,
-    settings: Proxy | None = None,
-    progress: Callable[[int, dict[str, float]], None] | None = None,
-    focal: float | None = None,
-) -> HeadParameters:
-    """Fit pose, focal length, shape and expression to detected landmarks.
-
-    Args:
-        points: (T, 478, 3) px in a ``size`` x ``size`` image, z in px as MediaPipe gives it.
-        confidence: (T,) or (T, 478), 0 where a frame has no detection; such frames follow their neighbours.
-        progress: called after every step with its number and the weighted terms before it, by name.
-        focal: px, expected; without it that of the settings.
+    residual (478, 2), jacobian (478, 2, P), weight (478,).
     """
-    s = settings or Proxy()
-    focal = focal or s.focal * size
-    weights = point_weights(head, points, confidence, s)
-    unit = interocular(points).clamp_min(1)[:, None, None]
-    parameters = rigid_start(head, points, weights + 1e-3, size, focal)
-
-    norm = weights.sum().clamp_min(1)
-    blocks = [slice(first, first + BLOCK) for first in range(0, len(points), BLOCK)]
-
-    def data(frames: slice) -> dict[str, Tensor]:
-        matrices, place = parameters.matrices(frames), parameters.translation(frames)
-        posed = head.pose(head.landmarks, parameters.shape, parameters.expression[frames], matrices, place)
-        error = charbonnier((parameters.camera().project(posed) - points[frames, :, :2]) / unit[frames])
-        return {"landmark": (weights[frames] * error).sum() / norm}
-
-    def expected(prior: bool) -> dict[str, Tensor]:
-        terms = temporal_energies(parameters, s)
-        return terms | prior_energies(parameters, math.log(focal), s) if prior else terms
-
-    def run(slots: dict[str, Slot], steps: int, offset: int) -> None:
-        adam = ClipAdam(slots)
-        for step in range(steps):
-            adam.zero_grad()
-            told: Counter[str] = Counter()
-            for part in (lambda: expected("shape" in slots), *(partial(data, frames) for frames in blocks)):
-                terms = part()
-                loss = sum(terms.values())
-                if loss.requires_grad:  # not the temporal terms of one frame
-                    loss.backward()
-                told.update(numbers(terms))
-            adam.step(None, 0.3 if step > 0.7 * steps else 1.0)
-            if progress is not None:
-                progress(offset + step, dict(told))
-
-    run(
-        {
-            "place": Slot(parameters.place, 0.005, True),
-            "log_scale": Slot(parameters.log_scale, 0.01, True),
-            "rotation": Slot(parameters.rotation, 0.01, True),
-        },
-        s.rigid_steps,
-        0,
-    )
-    run(
-        {
-            "place": Slot(parameters.place, 0.002, True),
-            "log_scale": Slot(parameters.log_scale, 0.004, True),
-            "rotation": Slot(parameters.rotation, 0.01, True),
-            "shape": Slot(parameters.shape, 0.05, False),
-            "expression": Slot(parameters.expression, 0.05, True),
-            "log_focal": Slot(parameters.log_focal, 0.005, False),
-        },
-        s.landmark_steps,
-        s.rigid_steps,
-    )
-    return parameters.copy()
-
-
-def project_landmarks(head: Head, parameters: HeadParameters) -> Tensor:
-    """(T, 478, 2) px: the head's landmarks in every frame, as its camera sees them."""
-    p = parameters
-    return p.camera().project(head.pose(head.landmarks, p.shape, p.expression, p.matrices(), p.translation()))
-
-
-def frame_confidence(confidence: Tensor) -> Tensor:
-    """(T,) mean confidence of each frame, from (T,) or (T, 478); points that a detector lacks in all frames do not
-    count."""
-    if confidence.dim() == 1:
-        return confidence
-    return confidence.mean(1) / confidence.any(0).float().mean().clamp_min(1e-3)
-
-
-@torch.no_grad()
-def landmark_error(head: Head, projected: Tensor, points: Tensor) -> Tensor:
-    """(T,) mean distance of fitted (T, 478, 2) and detected points inside the face oval, in inter-ocular distances."""
-    distance = (projected - points[..., :2]).norm(dim=-1) / interocular(points).clamp_min(1)[:, None]
-    inside = torch.ones(478, dtype=torch.bool, device=points.device)
-    inside[list(head.landmark_oval)] = False
-    return distance[:, inside].mean(1)
+    weight = weight / (residual.square().sum(-1) + ROBUST**2).sqrt()
+    weight = (scale * weight).sqrt()
+    return (weight[:, None, None] * torch.cat([jacobian, residual[..., None]], -1)).flatten(0, 1)

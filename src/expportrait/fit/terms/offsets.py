@@ -1,73 +1,14 @@
-"""The dense losses of section 3.1.2: geometry (eq. 6), silhouette, and the quadratic terms on the offset fields."""
+"""The quadratic terms of an offset field: L_mag, L_lap and L_str, and what D_s may slide along the surface."""
 
-import warnings
 from dataclasses import dataclass
 
-import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from expportrait.fit.bias import unbiased
-from expportrait.fit.evidence.targets import Targets
-from expportrait.render import Fragments
-from expportrait.settings.config import Proxy
+from expportrait.fit.mesh_operators import to_torch
 
-DEPTH_CLAMP = 0.02  # m; larger residuals are occlusions or another surface
 MILLI = 1000.0  # offsets are metres, their weights are per mm^2
-
-
-def scale_and_shift(
-    value: Tensor, estimate: Tensor, weight: Tensor, group: Tensor, groups: int, anchored: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Weighted least squares value ~ a estimate + b, a > 0, in every group. All (P,); group int -> two (groups,).
-
-    ``anchored`` (groups,): b is zero.
-    """
-
-    def total(x: Tensor) -> Tensor:
-        return torch.zeros(groups, device=x.device).index_add_(0, group, x)
-
-    norm = total(weight).clamp_min(1e-8)
-    if anchored is not None:
-        norm = torch.where(anchored, torch.inf, norm)
-    mean_x, mean_y = total(weight * estimate) / norm, total(weight * value) / norm
-    dx, dy = estimate - mean_x[group], value - mean_y[group]
-    a = (total(weight * dx * dy) / total(weight * dx * dx).clamp_min(1e-12)).clamp_min(1e-4)
-    return a, mean_y - a * mean_x
-
-
-def geometry_loss(fragments: Fragments, targets: Targets, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Eq. (6) over M_t: (normal term, depth term in m). ``fragments``: renders of the targets' frames at their size;
-    ``bias`` (n, 2) rad: of the normals, at the mesh's vertices."""
-    pixels = targets.size**2
-    index, group = fragments.index, fragments.index // pixels
-    weight = (targets.confidence * targets.mask).flatten().index_select(0, index)
-    norm = weight.sum().clamp_min(1.0)
-    wanted = targets.normals.reshape(-1, 3).index_select(0, index)
-    if bias is not None:
-        with torch.no_grad():
-            wanted = unbiased(wanted, fragments.interpolate(bias))
-    cosine = (fragments.normals * wanted).sum(-1)
-    normal = (weight * ((1 - cosine) + 0.5 * (fragments.normals - wanted).abs().sum(-1))).sum() / norm
-
-    estimate = targets.depth.flatten().index_select(0, index)
-    depth = fragments.depth
-    with torch.no_grad():
-        value = 1 / depth if targets.disparity else depth
-        a, b = scale_and_shift(value, estimate, weight, group, targets.frames, targets.anchored)
-        metres = depth.square() if targets.disparity else torch.ones_like(depth)
-        residual = (value - (a[group] * estimate + b[group])) * metres
-        robust = weight / (1 + (residual / DEPTH_CLAMP).square())
-        a, b = scale_and_shift(value, estimate, robust, group, targets.frames, targets.anchored)
-    value = 1 / depth if targets.disparity else depth
-    residual = ((value - (a[group] * estimate + b[group])) * metres).abs().clamp_max(DEPTH_CLAMP)
-    return normal, (weight * residual).sum() / norm
-
-
-def silhouette_loss(coverage: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
-    """L_sil: mean |A - mask| over valid pixels. coverage (B, h, w) with edge gradients; mask, valid (B, h, w) 0..1."""
-    return (valid * (coverage - mask).abs()).sum() / valid.sum().clamp_min(1.0)
 
 
 class _Quadratic(torch.autograd.Function):
@@ -83,48 +24,6 @@ class _Quadratic(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN001
         (product,) = ctx.saved_tensors
         return 2 * gradient * product, None
-
-
-def adjacency(faces: np.ndarray, vertices: int) -> sp.csr_matrix:
-    """0/1 vertex adjacency of a mesh, (vertices, vertices)."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    edges = np.concatenate([edges, edges[:, ::-1]])
-    matrix = sp.csr_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(vertices, vertices))
-    matrix.data[:] = 1.0
-    return matrix
-
-
-def laplacian(faces: np.ndarray, vertices: int) -> sp.csr_matrix:
-    """Uniform random-walk Laplacian I - D^-1 A of a mesh, (vertices, vertices)."""
-    matrix = adjacency(faces, vertices)
-    degree = np.maximum(np.asarray(matrix.sum(1)).ravel(), 1)
-    return sp.identity(vertices, format="csr") - sp.diags(1 / degree) @ matrix
-
-
-def to_torch(matrix: sp.spmatrix) -> Tensor:
-    csr = matrix.tocsr().astype(np.float32)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")  # beta, but it is the fast one
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(csr.indptr.astype(np.int64)),
-            torch.from_numpy(csr.indices.astype(np.int64)),
-            torch.from_numpy(csr.data),
-            size=csr.shape,
-            check_invariants=False,
-        )
-
-
-def strain_matrix(faces: np.ndarray, vertices: np.ndarray, weight: np.ndarray | None = None) -> sp.csr_matrix:
-    """K with x^T K x = sum over edges of |x_i - x_j|^2 / |e_ij|^2, the squared stretch of an offset field. (n, n).
-
-    ``weight`` (n,): of the edges at a vertex, averaged over their two ends."""
-    edges = adjacency(faces, len(vertices))
-    i, j = edges.nonzero()
-    stiffness = 1 / np.maximum(((vertices[i] - vertices[j]) ** 2).sum(1), 1e-8)
-    if weight is not None:
-        stiffness *= (weight[i] + weight[j]) / 2
-    weights = sp.csr_matrix((stiffness, (i, j)), edges.shape)
-    return sp.diags(np.asarray(weights.sum(1)).ravel()) - weights
 
 
 @dataclass
@@ -202,9 +101,3 @@ class OffsetEnergy:
         for _ in range(rounds):
             flat = 0.5 * flat + 0.5 * (self.average @ flat)
         return flat.view_as(field)
-
-
-def weighted_terms(terms: dict[str, Tensor], s: Proxy) -> dict[str, Tensor]:
-    """The data terms, each times its weight."""
-    weight = {"landmark": s.w_landmark, "normal": s.w_normal, "depth": s.w_depth, "silhouette": s.w_silhouette}
-    return {name: weight[name] * value for name, value in terms.items()}

@@ -1,0 +1,31 @@
+"""L_tmp: second differences along the clip, of the coarse unknowns and of D_t."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from expportrait.fit.parameters import FRAME_JOINTS, HeadParameters
+from expportrait.fit.terms.residuals import Terms
+from expportrait.settings.config import Proxy
+
+
+def evenly(expression: Tensor, rotation: Tensor, place: Tensor, s: Proxy) -> Terms:
+    """What of single frames should move evenly, (..., k): its second differences along the clip are L_tmp's residuals.
+    ``expression`` (..., E), ``rotation`` (..., 6, 6) 6D, ``place`` (..., 3) with the log scale last."""
+    return {
+        "temporal_expression": math.sqrt(s.w_temporal_expression / expression.shape[-1]) * expression,
+        "temporal_pose": math.sqrt(s.w_temporal_pose / (6 * FRAME_JOINTS)) * rotation.flatten(-2),
+        "temporal_place": math.sqrt(s.w_temporal_place / 3) * place,
+    }
+
+
+def temporal_energies(p: HeadParameters, s: Proxy) -> Terms:
+    """L_tmp of a clip's expression, rotations and place; zero for fewer than three frames."""
+    values = evenly(p.expression, p.rotation, torch.cat([p.place, p.log_scale.unsqueeze(-1)], -1), s)
+    return {name: second_differences(x).square().sum() / len(x) for name, x in values.items()}
+
+
+def second_differences(x: Tensor) -> Tensor:
+    """(T, ...) -> (T - 2, ...) about all frames but the first and the last; none for fewer than three."""
+    return x[2:] - 2 * x[1:-1] + x[:-2]
