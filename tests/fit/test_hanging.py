@@ -9,7 +9,8 @@ from expportrait.fit.bias import NormalBias
 from expportrait.fit.evidence.growth import ears, grow, hanging_hair
 from expportrait.fit.evidence.targets import TargetFile, Targets, target_files
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.proxy import ProxyFit, fit_proxy
+from expportrait.fit.proxy import fit_proxy
+from expportrait.fit.result import ProxyFit
 from expportrait.head import Head
 from expportrait.render import render, vertex_normals
 from expportrait.settings.config import Proxy

@@ -1,14 +1,20 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from expportrait.errors import ClipError
-from expportrait.fit.clip_model import hem
 from expportrait.fit.dynamic import DynamicField
+from expportrait.fit.evaluate import evaluate
 from expportrait.fit.evidence.targets import Targets, target_files
+from expportrait.fit.judge import start_static
 from expportrait.fit.landmark_fit import fit_landmarks
+from expportrait.fit.model import ClipModel
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.proxy import ProxyFit, ProxyFitter, fit_proxy
+from expportrait.fit.problem import Problem, hem
+from expportrait.fit.proxy import fit_proxy
+from expportrait.fit.result import ProxyFit
 from expportrait.fit.solvers.integrate import Integrator
 from expportrait.fit.solvers.newton import coarse_step
 from expportrait.fit.spool import FrameFile
@@ -18,7 +24,7 @@ from expportrait.head import Head
 from expportrait.head.smplx import to_smplx
 from expportrait.settings.config import Proxy
 from expportrait.store import Store, StoreWriter
-from tests.fit.make import Truth, make_truth
+from tests.fit.make import Truth, clip_model, make_truth
 
 COARSE = ("landmark", "depth", "focal")  # weights of the same terms in Gauss-Newton's stages
 QUICK = Proxy(coarse_size=64, fine_size=128, min_steps=5)
@@ -30,9 +36,9 @@ def fit(head: Head, truth: Truth) -> ProxyFit:
 
 
 def coarse_errors(head: Head, truth: Truth) -> dict[str, torch.Tensor]:
-    fitter = ProxyFitter(head, truth.targets, truth.points, torch.ones(6), QUICK)
-    fitter.parameters = fit_landmarks(head, fitter.points, fitter.confidence, 128, QUICK)
-    return fitter.evaluate(QUICK.fine_size, dense=False)
+    model = clip_model(head, truth, QUICK)
+    model.unknowns.parameters = fit_landmarks(head, model.problem.detected, model.problem.confidence, 128, QUICK)
+    return evaluate(model, QUICK.fine_size, dense=False)
 
 
 def test_offsets_beat_the_coarse_head(head: Head, truth: Truth, fit: ProxyFit) -> None:
@@ -116,14 +122,15 @@ def test_what_is_recorded_is_the_weighted_energy(head: Head, truth: Truth) -> No
     told = []
     for factor in (1, 2):
         weights = {name: factor * getattr(QUICK, name) for name in names}
-        fitter = ProxyFitter(head, truth.targets, truth.points, torch.ones(6), QUICK.model_copy(update=weights))
-        fitter.parameters = truth.parameters.copy()
-        fitter.start_static(128)
-        fitter.static_raw = fitter.static_raw + 0.001
-        told.append((Integrator(fitter, 128).static_step(torch.arange(6)), None))
-        fitter.parameters, fitter.static_raw = truth.parameters.copy(), fitter.static_start + 0.001
-        fitter.bias.turn = torch.zeros_like(fitter.bias.turn)
-        told[-1] = told[-1][0], coarse_step(fitter, 128, True)
+        model = clip_model(head, truth, QUICK.model_copy(update=weights))
+        model.unknowns.parameters = truth.parameters.copy()
+        start_static(model, 128)
+        u = model.unknowns
+        u.static = u.static + 0.001
+        told.append((Integrator(model, 128).static_step(torch.arange(6)), None))
+        u.parameters, u.static = truth.parameters.copy(), model.judged.static_start + 0.001
+        u.bias.turn = torch.zeros_like(u.bias.turn)
+        told[-1] = told[-1][0], coarse_step(model, 128, True)
     for one, two in zip(*told, strict=True):
         for name in {"normal", "outline", "depth"} | ({"strain"} & one.keys()):
             assert two[name] == pytest.approx(2 * one[name], rel=1e-3)
@@ -266,22 +273,24 @@ def test_stored_estimates_equal_those_in_memory(truth: Truth) -> None:
 
 def test_gauss_newton_brings_the_head_closer(head: Head, truth: Truth) -> None:
     bald = make_truth(head, 5, hair=0.0)
-    fitter = ProxyFitter(head, bald.targets, bald.points, torch.ones(5), QUICK)
-    fitter.parameters = fit_landmarks(head, fitter.points, fitter.confidence, 128, Proxy(landmark_steps=20))
-    before = fitter.evaluate(128, dense=False)
-    first = coarse_step(fitter, 128, False)
-    last = [coarse_step(fitter, 128, False) for _ in range(3)][-1]
-    after = fitter.evaluate(128, dense=False)
+    model = clip_model(head, bald, QUICK)
+    model.unknowns.parameters = fit_landmarks(
+        head, model.problem.detected, model.problem.confidence, 128, Proxy(landmark_steps=20)
+    )
+    before = evaluate(model, 128, dense=False)
+    first = coarse_step(model, 128, False)
+    last = [coarse_step(model, 128, False) for _ in range(3)][-1]
+    after = evaluate(model, 128, dense=False)
     assert last["landmark"] < first["landmark"] and last["normal"] < 0.5 * first["normal"]
     assert after["normal_deg"].mean() < 0.6 * before["normal_deg"].mean()
 
 
 def test_at_the_truth_nothing_moves(head: Head, truth: Truth) -> None:
-    fitter = ProxyFitter(head, truth.targets, truth.points, torch.ones(6), QUICK)
-    fitter.parameters, fitter.static_raw = truth.parameters.copy(), truth.static.clone()
-    fitter.static_start = truth.static.clone()
-    Integrator(fitter, 128).static_step(torch.arange(6))
-    assert (fitter.static_raw - truth.static).norm(dim=-1).mean() < 1e-3
+    model = clip_model(head, truth, QUICK)
+    model.unknowns.parameters, model.unknowns.static = truth.parameters.copy(), truth.static.clone()
+    model.judged = replace(model.judged, static_start=truth.static.clone())
+    Integrator(model, 128).static_step(torch.arange(6))
+    assert (model.unknowns.static - truth.static).norm(dim=-1).mean() < 1e-3
 
 
 def test_tilted_normals_do_not_slide_the_face(head: Head, truth: Truth) -> None:
@@ -292,12 +301,12 @@ def test_tilted_normals_do_not_slide_the_face(head: Head, truth: Truth) -> None:
 
     def slid(weight: float) -> float:
         settings = QUICK.model_copy(update={"w_static_tangent": weight})
-        fitter = ProxyFitter(head, targets, truth.points, torch.ones(6), settings)
-        fitter.parameters = truth.parameters.copy()
-        fitter.start_static(128)
-        Integrator(fitter, 128).static_step(torch.arange(6))
-        moved = fitter.along @ (fitter.static_raw - fitter.static_start)[..., None]
-        return float(moved[fitter.face].norm(dim=1).mean())
+        model = ClipModel(Problem.of(head, targets, truth.points, torch.ones(6), settings))
+        model.unknowns.parameters = truth.parameters.copy()
+        start_static(model, 128)
+        Integrator(model, 128).static_step(torch.arange(6))
+        moved = model.judged.along @ (model.unknowns.static - model.judged.static_start)[..., None]
+        return float(moved[model.problem.dynamic_vertices].norm(dim=1).mean())
 
     assert slid(QUICK.w_static_tangent) < 0.4 * slid(0.0)
 

@@ -7,7 +7,8 @@ import torch
 from expportrait.errors import ClipError
 from expportrait.fit.evidence.turned import forward, settle_turns
 from expportrait.fit.landmark_fit import fit_landmarks
-from expportrait.fit.proxy import ProxyFit, ProxyFitter
+from expportrait.fit.proxy import ProxyFitter
+from expportrait.fit.result import ProxyFit
 from expportrait.fit.store import save_proxy
 from expportrait.head import Head
 from expportrait.render import render

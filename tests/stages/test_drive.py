@@ -4,7 +4,7 @@ import torch
 
 from expportrait.engine.record import write_json
 from expportrait.engine.stage import run as run_stage
-from expportrait.fit.store import Offsets
+from expportrait.fit.displacement import Offsets
 from expportrait.head import Head
 from expportrait.manifest.pairs import read_pairs
 from expportrait.stages import control, drive, transfer

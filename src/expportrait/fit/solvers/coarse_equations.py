@@ -10,10 +10,10 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from expportrait.fit.clip_model import ClipModel
+from expportrait.fit.model import ClipModel
 from expportrait.fit.parameters import CLIP_JOINTS, FRAME_JOINTS
 from expportrait.fit.terms import landmarks
-from expportrait.fit.terms.surface import SurfaceResiduals, observe
+from expportrait.fit.terms.surface import SurfaceResiduals
 from expportrait.head import Surface
 from expportrait.head.rotation import axis_angle_to_matrix, sixd_to_matrix
 
@@ -27,9 +27,7 @@ class CoarseEquations:
         self.own = head.n_expression + 3 * FRAME_JOINTS + 3
         self.shared = head.n_shape + 3 * CLIP_JOINTS + 1
         # What the bare head lacks would pass for the estimator's error.
-        self.bias_terms = model.bias.turn.numel() if dense else 0
-        self.edges = model.edges  # the dense mesh begins with the coarse one's vertices
-        self.faces = head.dense_faces if dense else head.faces
+        self.bias_terms = model.unknowns.bias.turn.numel() if dense else 0
         self.losses: Counter[str] = Counter()  # weighted terms, summed over the frames
 
     def joints(self, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,29 +63,25 @@ class CoarseEquations:
 
     def gram(self, t: int, transforms: Tensor, change: Tensor) -> Tensor:
         """(P + 1, P + 1) float64 on the CPU: J^T J of frame ``t``, with the residual as last column of J; P counts the
-        bias."""
+        bias. ``transforms`` (10, 3, 4) and ``change`` (10, 3, 4, own + shared) as from ``joints``."""
         model = self.model
         frames = torch.tensor([t], device=model.device)
-        vertices = model.vertices(frames, self.dense)
-        rendered = model.rendered(vertices, self.size, self.dense)
-        camera, targets = model.parameters.camera(self.size), model.targets[self.size][frames]
-        trust = (model.reliable if self.dense else model.reliable_bare)[: vertices.shape[1]]
-        valid = model.valid(frames, vertices, self.size)[0] if self.dense else None  # the bare head is bald
-        bias = model.bias.at(vertices.shape[1])
-        seen = observe(vertices[0], self.faces, self.edges, rendered, targets, camera, trust, valid, bias)
-        offset = model.offsets(frames) if self.dense else None
-        tilts, *others = self.surface_rows(t, seen, transforms, change, offset)
-        rows = torch.cat([self.landmark_rows(t, transforms, change, offset), tilts, *others])
+        seen = model.observed(frames, self.size, self.dense, model.problem.edges)
+        offset = model.displacement(frames)[0] if self.dense else None
+        normals, *others = self.surface_rows(t, seen, transforms, change, offset)
+        rows = torch.cat([self.landmark_rows(t, transforms, change, offset), normals, *others])
         gram = rows.t() @ rows
         if not self.bias_terms:
             return gram.double().cpu()
-        swing = seen.normals.bias_rows(model.bias.basis, model.pose_trust[t] * model.s.w_normal)
-        cross = tilts.t() @ swing
+        scale = model.judged.pose_trust[t] * model.settings.w_normal
+        by_bias = seen.normals.bias_rows(model.unknowns.bias.basis, scale)
+        cross = normals.t() @ by_bias
         top = torch.cat([gram[:-1, :-1], cross[:-1], gram[:-1, -1:]], 1)
-        middle = torch.cat([cross[:-1].t(), swing.t() @ swing, cross[-1:].t()], 1)
+        middle = torch.cat([cross[:-1].t(), by_bias.t() @ by_bias, cross[-1:].t()], 1)
         return torch.cat([top, middle, torch.cat([top[:, -1], middle[:, -1], gram[-1, -1:]])[None]]).double().cpu()
 
     def landmark_rows(self, t: int, transforms: Tensor, change: Tensor, offset: Tensor | None) -> Tensor:
+        """Rows of the landmarks in the picture; ``offset`` (n_d, 3) m carries them along."""
         model, p, head = self.model, self.model.parameters, self.model.head
         canonical = head.landmarks.canonical(p.shape, p.expression[t : t + 1], p.matrices(slice(t, t + 1)))[0]
         if offset is not None:
@@ -102,9 +96,9 @@ class CoarseEquations:
         pixel = camera.project(point)
         screen = torch.stack([across, down], 1)
         screen[..., -1] += pixel - camera.cx
-        unit = model.unit[t, 0, 0]
-        residual = landmarks.residuals(pixel, model.points[t], unit)
-        weight, scale = model.weights[t] / model.weights.sum(1).mean().clamp_min(1), model.s.w_landmark_coarse
+        unit, weights, scale = model.judged.unit[t, 0, 0], model.judged.weights, model.settings.w_landmark_coarse
+        residual = landmarks.residuals(pixel, model.judged.points[t], unit)
+        weight = weights[t] / weights.sum(1).mean().clamp_min(1)
         self.losses["landmark"] += scale * float(landmarks.energy(residual, weight))
         return landmarks.rows(residual, screen / unit, weight, scale)
 
@@ -121,12 +115,12 @@ class CoarseEquations:
         canonical = coarse.canonical(p.shape, p.expression[frames], p.matrices(frames))[0]
         canonical = (canonical if offset is None else canonical + offset[:n])[used]
         moved = self.derivative(coarse.rows(used), canonical, transforms, change)
-        trust = model.pose_trust[t]
-        weights = {"normal": model.s.w_normal, "depth": model.s.w_depth_coarse}
-        weights |= {"outline": model.s.w_outline} if self.dense else {}
+        trust, s = model.judged.pose_trust[t], model.settings
+        weights = {"normal": s.w_normal, "depth": s.w_depth_coarse}
+        weights |= {"outline": s.w_outline} if self.dense else {}
         self.losses.update(seen.energies(float(trust), weights))
         return (
-            seen.normals.rows(moved, number, trust * model.s.w_normal),
-            seen.outline.rows(moved, number, trust * model.s.w_outline),
-            seen.depth.rows(moved, number, trust * model.s.w_depth_coarse),
+            seen.normals.rows(moved, number, trust * s.w_normal),
+            seen.outline.rows(moved, number, trust * s.w_outline),
+            seen.depth.rows(moved, number, trust * s.w_depth_coarse),
         )

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from expportrait.fit.bias import NormalBias
-from expportrait.fit.clip_model import ClipModel
+from expportrait.fit.model import ClipModel
 from expportrait.fit.solvers.conjugate_gradients import conjugate_gradients
+from expportrait.fit.solvers.exchange import straighten
 from expportrait.fit.solvers.newton import Tell
 from expportrait.fit.terms.depth import VertexDepths
 from expportrait.fit.terms.normals import EdgeNormals
@@ -20,7 +21,7 @@ from expportrait.fit.terms.offsets import OffsetEnergy, OffsetWeights
 from expportrait.fit.terms.outline import Outline
 from expportrait.fit.terms.priors import of_bias
 from expportrait.fit.terms.residuals import energies, numbers
-from expportrait.fit.terms.surface import SurfaceResiduals, observe
+from expportrait.fit.terms.surface import SurfaceResiduals
 
 STATIC_ITERATIONS, DYNAMIC_ITERATIONS = 60, 30  # of conjugate gradients
 
@@ -179,60 +180,57 @@ class Integrator:
 
     def __init__(self, model: ClipModel, size: int):
         self.model, self.size = model, size
-        self.edges = model.dense_edges
 
     def frame(self, one: Tensor) -> tuple[SurfaceResiduals, Tensor]:
         """What a frame says, and the turn (n, 3, 3) of its vertices from the canonical pose."""
         model, p, head = self.model, self.model.parameters, self.model.head
-        vertices = model.vertices(one, dense=True)
-        rendered = model.rendered(vertices, self.size, dense=True)
-        camera, targets = p.camera(self.size), model.targets[self.size][one]
-        valid = model.valid(one, vertices, self.size)[0]
-        trust, bias = model.reliable, model.bias.at(vertices.shape[1])
-        seen = observe(vertices[0], head.dense_faces, self.edges, rendered, targets, camera, trust, valid, bias)
+        seen = model.observed(one, self.size, True, model.problem.dense_edges)
         transforms = head.transforms(p.shape, p.expression[one], p.matrices(one), p.translation(one))[0]
         return seen, (head.dense.weights @ transforms[:, :, :3].flatten(1)).view(-1, 3, 3)
+
+    def system(self, bias: NormalBias | None = None) -> System:
+        """An empty one."""
+        return System(self.model.problem.dense_edges, len(self.model.unknowns.static), bias)
 
     @torch.no_grad()
     def static_step(self, frames: Tensor, tell: Tell = lambda count: None) -> dict[str, float]:
         """Move D_s, and the bias of the normals, to what ``frames`` say, with D_t held still; the weighted terms
         before."""
-        model, s = self.model, self.model.s
-        system, losses = System(self.edges, len(model.static_raw), model.bias), Counter[str]()
+        model, s, problem, u = self.model, self.model.settings, self.model.problem, self.model.unknowns
+        system, losses = self.system(u.bias), Counter[str]()
         data = {"normal": s.w_normal, "depth": s.w_depth, "outline": s.w_outline}
         for one in frames.to(model.device).split(1):
             seen, turn = self.frame(one)
-            share = float(model.trust[one]) / len(frames)
+            share = float(problem.trust[one]) / len(frames)
             system.add(seen, turn, *(share * weight for weight in data.values()))
             losses.update(seen.energies(share, data))
             tell(1)
-        losses.update(numbers(model.static_terms() | energies(of_bias(model.bias.turn, s))))
-        start, mask, energy = model.static_start, model.static_mask, model.static_energy
-        model.static_raw = system.solve(
-            model.static_raw, start, mask, energy, model.static_weights(), STATIC_ITERATIONS, s.w_normal_bias
-        )
+        losses.update(numbers(model.static_energies() | energies(of_bias(u.bias.turn, s))))
+        start, mask, energy = model.judged.static_start, problem.static_mask, problem.static_energy
+        weights = model.static_weights()
+        u.static = system.solve(u.static, start, mask, energy, weights, STATIC_ITERATIONS, s.w_normal_bias)
         if s.coarse_passes:  # 0: the coarse head is given
-            model.straighten(system.vertex_hessian.diagonal(dim1=1, dim2=2).sum(1) > 0)
+            straighten(model, system.vertex_hessian.diagonal(dim1=1, dim2=2).sum(1) > 0)
         return dict(losses)
 
     @torch.no_grad()
     def dynamic_step(self, tell: Tell = lambda count: None) -> dict[str, float]:
         """Move every frame's D_t to what the frame says of it, with D_s held still; the weighted terms before."""
-        model, s = self.model, self.model.s
+        model, s, problem, dynamic = self.model, self.model.settings, self.model.problem, self.model.unknowns.dynamic
         weights, losses = model.dynamic_weights(), Counter[str]()
         data = {"normal": s.w_normal, "depth": s.w_depth, "outline": 0.0}  # D_t is not drawn to the outline
         for one in torch.arange(model.frames, device=model.device).split(1):
             seen, turn = self.frame(one)
-            trust = float(model.trust[one])
-            system = System(self.edges, len(model.static_raw))
+            trust = float(problem.trust[one])
+            system = self.system()
             system.add(seen, turn, *(trust * weight for weight in data.values()))
-            before = model.dynamic[one][0]
+            before = dynamic[one][0]
             losses.update(seen.energies(trust / model.frames, data))
-            own = numbers(model.dynamic_terms(before[None]))
+            own = numbers(model.dynamic_energies(before[None]))
             losses.update({name: value / model.frames for name, value in own.items()})
-            after = system.inside(model.face).solve(
-                before, torch.zeros_like(before), model.dynamic_mask, model.dynamic_energy, weights, DYNAMIC_ITERATIONS
-            )
-            model.dynamic.move(one, (after - before)[None])
+            rest, mask, energy = torch.zeros_like(before), problem.dynamic_mask, problem.dynamic_energy
+            inside = system.inside(problem.dynamic_vertices)
+            after = inside.solve(before, rest, mask, energy, weights, DYNAMIC_ITERATIONS)
+            dynamic.move(one, (after - before)[None])
             tell(1)
         return dict(losses)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from expportrait.fit.clip_model import ClipModel
+from expportrait.fit.model import ClipModel
 from expportrait.fit.parameters import FRAME_JOINTS
 from expportrait.fit.solvers.coarse_equations import CoarseEquations
 from expportrait.fit.spool import FrameFile
@@ -47,7 +47,7 @@ class CoarseStep:
     """
 
     def __init__(self, model: ClipModel, size: int, dense: bool):
-        self.model, self.p, self.s, self.e = model, model.parameters, model.s, model.head.n_expression
+        self.model, self.p, self.s, self.e = model, model.parameters, model.settings, model.head.n_expression
         self.equations = CoarseEquations(model, size, dense)
         self.own, self.shared = self.equations.own, self.equations.shared + self.equations.bias_terms + MEAN
         self.p.rotation = matrix_to_sixd(sixd_to_matrix(self.p.rotation))  # columns of unit length, as L_tmp has them
@@ -128,7 +128,7 @@ class CoarseStep:
         return rows
 
     def motion(self, first: int, last: int) -> list[Tensor]:
-        """(k, n + 1) for each of these frames: of what should move evenly, derivatives and values. Their second
+        """(k, n + 1) for each of these frames: derivatives and values of what should move evenly. Their second
         differences are the rows of L_tmp."""
         p = self.p
 
@@ -157,7 +157,7 @@ class CoarseStep:
     def clip_priors(self) -> Tensor:
         """(k, c - 9 + 1): rows of the priors of what all frames share, for each frame once: the frames' are sums."""
         p, s, sizes = self.p, self.s, self.clip_sizes()
-        bias = self.model.bias.turn.flatten()[: sizes[-1]]
+        bias = self.model.unknowns.bias.turn.flatten()[: sizes[-1]]
 
         def residuals(step: Tensor, shape: Tensor, shoulders: Tensor, bias: Tensor) -> Terms:
             by = step.split(sizes)
@@ -177,19 +177,19 @@ class CoarseStep:
 
     def of_clip(self, schur: Tensor) -> Tensor:
         """(c,) step of shape, shoulders, focal length and bias from what elimination left; they move."""
-        p, rows, sizes = self.p, self.clip_priors(), self.clip_sizes()
+        p, bias, rows, sizes = self.p, self.model.unknowns.bias, self.clip_priors(), self.clip_sizes()
         last = sum(sizes)
-        stiffness = schur[:-1, :-1] + torch.diag(DAMPING * schur[:-1, :-1].diagonal().abs() + 1e-9)
-        stiffness[:last, :last] += rows[:, :-1].t() @ rows[:, :-1]
-        pull = schur[:-1, -1].clone()
-        pull[:last] += rows[:, :-1].t() @ rows[:, -1]
-        step = -torch.linalg.solve(stiffness, pull)
+        hessian = schur[:-1, :-1] + torch.diag(DAMPING * schur[:-1, :-1].diagonal().abs() + 1e-9)
+        hessian[:last, :last] += rows[:, :-1].t() @ rows[:, :-1]
+        gradient = schur[:-1, -1].clone()
+        gradient[:last] += rows[:, :-1].t() @ rows[:, -1]
+        step = -torch.linalg.solve(hessian, gradient)
         moved = step[:last].float().to(p.shape.device).split(sizes)
         p.shape = p.shape + moved[0]
         p.shoulders = turned(p.shoulders, moved[1])
         p.log_focal = p.log_focal + moved[2][0]
         if sizes[-1]:
-            self.model.bias.turn = self.model.bias.turn + moved[3].view(-1, 2)
+            bias.turn = bias.turn + moved[3].view(-1, 2)
         return step
 
     def of_frames(self, shared: Tensor, kept: FrameFile) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from expportrait.fit.clip_model import ClipModel
+from expportrait.fit.model import ClipModel
 from expportrait.fit.solvers.adam import ClipAdam, Slot
-from expportrait.fit.terms.offsets import MILLI
+from expportrait.fit.solvers.exchange import recentre
 from expportrait.fit.terms.residuals import numbers
+from expportrait.fit.terms.temporal import offset_energy
 
 STATIC_RATE, DYNAMIC_RATE = 1e-4, 5e-5  # m a step of the vertex that is pulled hardest
 STATIC_ROUNDS, DYNAMIC_ROUNDS = 6, 3  # smoothing of the offsets' gradients: a landmark pulls on three vertices only
@@ -18,6 +19,7 @@ Told = Callable[[dict[str, float]], None]
 
 
 def steps(passes: float, frames: int, batch: int, least: int) -> int:
+    """How many mini-batches make so many passes, at ``least`` so many."""
     return max(math.ceil(passes * frames / min(batch, frames)), least) if passes else 0
 
 
@@ -33,41 +35,30 @@ def batches(count: int, frames: int, batch: int) -> Iterator[Tensor]:
 
 
 def polish(model: ClipModel, size: int, count: int, static: bool, tell: Told) -> None:
-    """``count`` steps of D_t, and of D_s where ``static``; ``tell`` hears the weighted terms before every step."""
-    s, p = model.s, model.parameters
-    adam = ClipAdam({"static": Slot(model.static_raw, STATIC_RATE, False, shared_moment=True)} if static else {})
-    for step, frames in enumerate(batches(count, model.frames, s.batch)):
+    """Move D_t, and D_s where ``static``, by ``count`` steps; ``tell`` hears the weighted terms before every step."""
+    problem, u = model.problem, model.unknowns
+    adam = ClipAdam({"static": Slot(u.static, STATIC_RATE, False, shared_moment=True)} if static else {})
+    for step, frames in enumerate(batches(count, model.frames, model.settings.batch)):
         frames = frames.to(model.device)
         adam.zero_grad()
-        rows = model.dynamic.load(frames)
-        terms = model.terms(frames, size, True, p.matrices(frames), rows)
-        terms = {name: getattr(s, f"w_{name}") * value for name, value in terms.items()} | offset_terms(
-            model, frames, static, rows
-        )
+        rows = u.dynamic.load(frames)
+        terms = model.pixel_energies(frames, size, rows) | offset_terms(model, frames, static, rows)
         sum(terms.values()).backward()
         pace = 0.05 + 0.475 * (1 + math.cos(math.pi * step / count))
         with torch.no_grad():
             if static:
-                gradient = model.static_raw.grad
-                model.static_raw.grad = model.pace * model.static_energy.smooth(gradient, STATIC_ROUNDS)
-            gradient = model.dynamic_energy.smooth(rows.grad.transpose(0, 1), DYNAMIC_ROUNDS).transpose(0, 1)
-            model.dynamic.step(gradient, pace * DYNAMIC_RATE)
+                u.static.grad = problem.static_pace * problem.static_energy.smooth(u.static.grad, STATIC_ROUNDS)
+            gradient = problem.dynamic_energy.smooth(rows.grad.transpose(0, 1), DYNAMIC_ROUNDS).transpose(0, 1)
+            u.dynamic.step(gradient, pace * DYNAMIC_RATE)
             adam.step(None, pace)
-            model.recentre()
+            recentre(model)
         tell(numbers(terms))
-    model.static_raw = model.static_raw.detach()
+    u.static = u.static.detach()
 
 
 def offset_terms(model: ClipModel, frames: Tensor, static: bool, rows: Tensor) -> dict[str, Tensor]:
-    """The offset fields' own weighted terms; ``rows`` (B, n_f, 3): D_t of ``frames``, ascending. L_tmp: every second
-    difference that these have a part in, over their number, so that its derivative is the clip's."""
-    s = model.s
-    terms = model.dynamic_terms(rows) | (model.static_terms() if static else {})
-    if model.frames > 2 and s.w_temporal_offset:
-        middle = torch.cat([frames - 1, frames, frames + 1]).clamp(1, model.frames - 2).unique()
-        needed = torch.cat([middle - 1, middle, middle + 1]).unique()
-        field = model.dynamic[needed].index_copy(0, torch.searchsorted(needed, frames), rows)
-        at = torch.searchsorted(needed, middle)
-        change = field[at - 1] - 2 * field[at] + field[at + 1]
-        terms["temporal_offset"] = s.w_temporal_offset * MILLI**2 * change.square().sum() / rows[..., 0].numel()
+    """The offset fields' own weighted terms; ``rows`` (B, n_f, 3): D_t of ``frames``, ascending."""
+    terms = model.dynamic_energies(rows) | (model.static_energies() if static else {})
+    if model.frames > 2 and model.settings.w_temporal_offset:
+        terms["temporal_offset"] = offset_energy(model.unknowns.dynamic, frames, rows, model.settings)
     return terms
