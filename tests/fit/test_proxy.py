@@ -13,10 +13,10 @@ from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.model import ClipModel
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.problem import Problem, hem
-from expportrait.fit.proxy import fit_proxy
+from expportrait.fit.proxy import ProxyFitter, Step, fit_proxy
 from expportrait.fit.result import ProxyFit
 from expportrait.fit.solvers.integrate import Integrator
-from expportrait.fit.solvers.newton import coarse_step
+from expportrait.fit.solvers.newton import Tell, coarse_step
 from expportrait.fit.spool import FrameFile
 from expportrait.fit.store import TERMS, load_proxy, parameters_of, save_proxy
 from expportrait.fit.tracked import read_tracked
@@ -342,3 +342,40 @@ def test_a_far_turn_stays_whole(head: Head) -> None:
     assert torch.isfinite(fit.offset(slice(None))).all()
     assert fit.errors["normal_deg"].max() < 15 and fit.errors["overlap"].min() > 0.8
     assert fit.static.norm(dim=-1).max() < 0.08
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"coarse_passes": 0}, {"static_passes": 0}, {"offsets": "none"}, {"offsets": "dynamic"}], ids=str
+)
+def test_a_run_takes_as_many_steps_as_it_announces(head: Head, truth: Truth, changed: dict) -> None:
+    few = {"coarse_passes": 1, "static_passes": 1, "dynamic_passes": 1, "final_passes": 1, "min_steps": 2}
+    targets, settings = truth.targets.block(slice(0, 2)), QUICK.model_copy(update=few | changed)
+    fitter = ProxyFitter(head, targets, truth.points[:2], torch.ones(2), settings)
+    start = HeadParameters.neutral(head, 2, 128, 300.0)
+    start.set_pose(truth.parameters.pose()[:2], truth.parameters.translation()[:2])
+    told = []
+    fitter.run(start, lambda stage, loss: told.append(stage))
+    assert len(told) == fitter.planned_steps(start)
+    rigid = settings.rigid_steps + settings.landmark_steps
+    assert fitter.planned_steps() == fitter.planned_steps(start) + rigid
+
+
+def test_a_stage_that_makes_all_worse_is_taken_back_whole(head: Head, truth: Truth) -> None:
+    fitter = ProxyFitter(head, truth.targets, truth.points, torch.ones(6), QUICK)
+    fitter.model.unknowns.parameters = truth.parameters.copy()
+    start_static(fitter.model, 128)
+
+    def spoil(tell: Tell) -> dict[str, float]:
+        u = fitter.model.unknowns
+        u.parameters.place += 0.1
+        u.parameters.rotation = u.parameters.rotation.roll(1, -1)
+        u.static += 0.02 * torch.randn(u.static.shape, generator=torch.Generator().manual_seed(0))
+        u.bias.turn = u.bias.turn + 1
+        u.dynamic.move(torch.arange(6), torch.full((6, len(fitter.model.problem.dynamic_vertices), 3), 0.01))
+        return {}
+
+    fitter.guarded("static", True, [Step(spoil, 1)])
+    u = fitter.model.unknowns
+    assert all(torch.equal(x, truth.parameters.tensors()[name]) for name, x in u.parameters.tensors().items())
+    assert torch.equal(u.static, fitter.model.judged.static_start)
+    assert not u.bias.turn.any() and not u.dynamic.moved and not u.dynamic[torch.arange(6)].any()

@@ -22,6 +22,8 @@ from expportrait.settings.config import Proxy
 BLOCK = 64  # frames whose gradients are in memory at a time
 TORSO_SHARE = 0.4  # of a head turn that the torso takes at the start; neck and head share the rest
 
+Progress = Callable[[int, dict[str, float]], None]  # number of a step, the weighted terms before it, by name
+
 
 def rigid_start(head: Head, points: Tensor, weights: Tensor, size: int, focal: float) -> HeadParameters:
     """Weak-perspective Procrustes of the template's landmarks to the detected 3D points, frame by frame."""
@@ -53,22 +55,36 @@ def rigid_start(head: Head, points: Tensor, weights: Tensor, size: int, focal: f
     return parameters
 
 
+def descend(slots: dict[str, Slot], steps: int, parts: list[Callable[[], dict[str, Tensor]]], tell: Progress) -> None:
+    """Take Adam's steps down the sum of all terms of ``parts``, of which one at a time is in memory."""
+    adam = ClipAdam(slots)
+    for step in range(steps):
+        adam.zero_grad()
+        told: Counter[str] = Counter()
+        for part in parts:
+            terms = part()
+            loss = sum(terms.values())
+            if loss.requires_grad:  # not the temporal terms of one frame
+                loss.backward()
+            told.update(numbers(terms))
+        adam.step(None, 0.3 if step > 0.7 * steps else 1.0)
+        tell(step, dict(told))
+
+
 def fit_landmarks(
     head: Head,
     points: Tensor,
     confidence: Tensor,
     size: int,
     settings: Proxy | None = None,
-    progress: Callable[[int, dict[str, float]], None] | None = None,
+    progress: Progress | None = None,
     focal: float | None = None,
 ) -> HeadParameters:
     """Fit pose, focal length, shape and expression to detected landmarks.
 
-    Args:
-        points: (T, 478, 3) px in a ``size`` x ``size`` image, z in px as MediaPipe gives it.
-        confidence: (T,) or (T, 478), 0 where a frame has no detection; such frames follow their neighbours.
-        progress: called after every step with its number and the weighted terms before it, by name.
-        focal: px, expected; without it that of the settings.
+    points (T, 478, 3) px in a ``size`` x ``size`` image, z in px as MediaPipe gives it; confidence (T,) or (T, 478),
+    0 where a frame has no detection: such frames follow their neighbours. ``progress`` is called after every step;
+    ``focal`` px, expected: without it that of the settings.
     """
     s = settings or Proxy()
     focal = focal or s.focal * size
@@ -90,19 +106,8 @@ def fit_landmarks(
         return terms | prior_energies(parameters, math.log(focal), s) if prior else terms
 
     def run(slots: dict[str, Slot], steps: int, offset: int) -> None:
-        adam = ClipAdam(slots)
-        for step in range(steps):
-            adam.zero_grad()
-            told: Counter[str] = Counter()
-            for part in (lambda: expected("shape" in slots), *(partial(data, frames) for frames in blocks)):
-                terms = part()
-                loss = sum(terms.values())
-                if loss.requires_grad:  # not the temporal terms of one frame
-                    loss.backward()
-                told.update(numbers(terms))
-            adam.step(None, 0.3 if step > 0.7 * steps else 1.0)
-            if progress is not None:
-                progress(offset + step, dict(told))
+        parts = [lambda: expected("shape" in slots), *(partial(data, frames) for frames in blocks)]
+        descend(slots, steps, parts, lambda step, terms: progress(offset + step, terms) if progress else None)
 
     run(
         {

@@ -133,11 +133,12 @@ class ClipModel:
         return {name: getattr(s, f"w_{name}") * value for name, value in found.items()}
 
     def static_weights(self) -> OffsetWeights:
-        s = self.settings
-        along = self.judged.along
+        """Weights of the terms of D_s."""
+        s, along = self.settings, self.judged.along
         return OffsetWeights(s.w_static_magnitude, s.w_static_laplacian, s.w_strain, s.w_static_tangent, along)
 
     def dynamic_weights(self) -> OffsetWeights:
+        """Weights of the terms of D_t."""
         s = self.settings
         return OffsetWeights(s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain)
 

@@ -12,18 +12,42 @@ from expportrait.settings.config import Proxy
 from tests.fit.make import Truth
 from tests.fit.terms.make import FRAMES, SIZE, alone, model
 
+OF_DYNAMIC = ("dynamic_magnitude", "dynamic_laplacian", "dynamic_strain")
 OF_STATIC = ("static_magnitude", "static_tangent", "static_laplacian", "strain")
 
 
-@pytest.mark.parametrize("name", OF_STATIC)
-def test_the_linear_solver_has_the_derivative_of_every_term_of_the_offsets(head, truth, name) -> None:
-    fitter = model(head, truth, alone("strain" if name == "strain" else name))
-    field = fitter.unknowns.static = fitter.unknowns.static.requires_grad_()
-    terms = fitter.static_energies()
-    assert [other for other, value in terms.items() if value.item()] == [name]
-    (expected,) = torch.autograd.grad(terms[name], field)
-    found = fitter.problem.static_energy.gradient(field, field - fitter.judged.static_start, fitter.static_weights())
+@pytest.mark.parametrize("name", OF_STATIC + OF_DYNAMIC)
+def test_the_linear_solver_has_the_derivative_of_every_term_of_the_offsets(head: Head, truth: Truth, name: str) -> None:
+    """By Adam's gradient and by finite differences, which are exact of what is quadratic."""
+    fitter, g = model(head, truth, alone(name)), torch.Generator().manual_seed(3)
+    if name in OF_STATIC:
+        field, rest, weights = fitter.unknowns.static, fitter.judged.static_start, fitter.static_weights()
+        solver = fitter.problem.static_energy
+    else:
+        field = 1e-3 * torch.randn(len(fitter.problem.dynamic_vertices), 3, generator=g)
+        rest, weights, solver = torch.zeros_like(field), fitter.dynamic_weights(), fitter.problem.dynamic_energy
+
+    def terms(field: torch.Tensor) -> dict[str, torch.Tensor]:
+        if name in OF_DYNAMIC:
+            return fitter.dynamic_energies(field[None])
+        fitter.unknowns.static = field
+        return fitter.static_energies()
+
+    leaf = field.clone().requires_grad_()
+    at = terms(leaf)
+    assert [other for other, value in at.items() if value.item()] == [name]
+    (expected,) = torch.autograd.grad(at[name], leaf)
+    found = solver.gradient(field, field - rest, weights)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    step = found * float(field.norm() / found.norm())
+    change = float(terms(field + step)[name] - terms(field - step)[name]) / 2
+    assert change == pytest.approx(float((found * step).sum()), rel=1e-3)
+    # Of the step, the same is the product with the second derivatives; and the diagonal is near theirs.
+    bent = float(terms(field + step)[name] + terms(field - step)[name] - 2 * terms(field)[name])
+    assert bent == pytest.approx(float((solver.gradient(step, step, weights) * step).sum()), rel=1e-2)
+    signs = (torch.rand(field.shape, generator=g) < 0.5) * 2.0 - 1
+    trace = float((solver.gradient(signs, signs, weights) * signs).sum())
+    assert float(3 * solver.diagonal(weights).sum()) == pytest.approx(trace, rel=0.2)
 
 
 @pytest.mark.parametrize("frames", [1, 3])

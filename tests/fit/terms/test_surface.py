@@ -1,13 +1,19 @@
 """Landmarks, normals, depth and outline are energies and rows: these are the energies' derivatives."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 
 from expportrait.fit.model import ClipModel
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.solvers.coarse_equations import CoarseEquations
-from expportrait.fit.terms.depth import least_squares
+from expportrait.fit.terms import depth, normals, outline
+from expportrait.fit.terms.depth import VertexDepths, least_squares
 from expportrait.fit.terms.landmarks import charbonnier
+from expportrait.fit.terms.normals import EdgeNormals
+from expportrait.fit.terms.outline import Outline
 from expportrait.fit.terms.surface import observe
 from expportrait.head import Head
 from expportrait.head.rotation import axis_angle_to_matrix
@@ -105,3 +111,150 @@ def test_an_edges_tilt_follows_a_turn_of_the_head_and_the_bias(head: Head, truth
     assert len(old) > 1000 and (change - expected).abs().quantile(0.98) < 0.03 * step
     by_bias = first.bias_jacobian @ torch.tensor([step, -step])
     assert (leaned.residual - first.residual - by_bias).abs().max() < 0.02 * step
+
+
+SHARE = 0.7
+
+
+def again(term: EdgeNormals | VertexDepths | Outline, residual: torch.Tensor) -> torch.Tensor:
+    """SHARE times the energy of a term at other residuals, with the same trust in what was seen."""
+
+    def robust(x: torch.Tensor) -> torch.Tensor:
+        if isinstance(term, EdgeNormals):
+            return (x.square() + normals.ROBUST**2).rsqrt()
+        return 1 / (1 + (x / (depth if isinstance(term, VertexDepths) else outline).ROBUST).square())
+
+    weight = term.weight / robust(term.residual) * robust(residual)
+    return SHARE * replace(term, residual=residual, weight=weight).energy()
+
+
+@pytest.mark.parametrize("name", ["normals", "depth", "outline"])
+def test_rows_of_the_surface_are_the_derivative_of_its_robust_energy(head: Head, truth: Truth, name: str) -> None:
+    """By finite differences of what is recorded, for the coarse head's solver and for the offsets'."""
+    fitter = model(head, truth, alone("normal"))
+    seen = fitter.observed(torch.tensor([2]), SIZE, True, fitter.problem.dense_edges)
+    term = getattr(seen, name)
+    term = replace(term, **{k: v.double() for k, v in vars(term).items() if v.is_floating_point()})
+    n, g = len(head.dense.template), torch.Generator().manual_seed(2)
+    moved, every = torch.randn(n, 3, 4, generator=g).double(), torch.arange(n)
+    rows = term.rows(moved, every, SHARE)
+    if name == "depth":  # scale and shift are found again where the vertices have moved
+        change = -moved[term.vertices, 2]
+        change = change - term.basis @ least_squares(term.basis, term.weight, change)
+        by_offsets = term.by_offsets(torch.eye(3).double().expand(n, 3, 3))
+        assert torch.equal(torch.einsum("mk,mkp->mp", by_offsets, moved[term.vertices]), -moved[term.vertices, 2])
+    elif name == "normals":
+        i, j = term.edges.t()
+        change = torch.einsum("ek,ekp->ep", term.by_offsets(torch.eye(3).double().expand(n, 3, 3)), moved[i] - moved[j])
+    else:
+        by_offsets = term.by_offsets(torch.eye(3).double().expand(n, 3, 3))
+        change = torch.einsum("rk,rkp->rp", by_offsets, moved[term.vertices])
+    step = 1e-4 / float(change.abs().max())
+    found = [
+        (again(term, term.residual + step * each) - again(term, term.residual - step * each)) / (2 * step)
+        for each in change.t()
+    ]
+    expected = torch.stack(found)
+    assert len(term.residual) > 20 and float(expected.abs().max()) > 0
+    torch.testing.assert_close(rows[:, :-1].t() @ rows[:, -1], expected, rtol=1e-2, atol=1e-3 * float(expected.norm()))
+
+
+def test_the_bias_has_the_derivative_of_the_normals_energy(head: Head, truth: Truth) -> None:
+    fitter = model(head, truth, alone("normal"))
+    term = fitter.observed(torch.tensor([2]), SIZE, True, fitter.problem.dense_edges).normals
+    term = replace(term, **{k: v.double() for k, v in vars(term).items() if v.is_floating_point()})
+    basis = fitter.unknowns.bias.basis.double()
+    rows = term.rows(torch.zeros(len(basis), 3, 1).double(), torch.arange(len(basis)), SHARE)
+    turn = 1e-3 * torch.randn(basis.shape[1], 2, generator=torch.Generator().manual_seed(0)).double()
+    change = (term.bias_jacobian * (basis @ turn)[term.edges].mean(1)).sum(1)
+    expected = (again(term, term.residual + change) - again(term, term.residual - change)) / 2
+    found = term.bias_rows(basis, SHARE).t() @ rows[:, -1]
+    assert float(found @ turn.flatten()) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_the_depths_residual_follows_the_head(head: Head, truth: Truth) -> None:
+    """Seen against depths that are alike everywhere, so that where they are sampled does not matter."""
+    fitter, one = model(head, truth, alone("depth")), torch.tensor([2])
+    targets, camera = fitter.problem.targets[SIZE][one], fitter.parameters.camera(SIZE)
+    targets.depth[:], targets.mask[:], targets.confidence[:] = 1.5, 1, 1
+    targets.anchored[:] = True
+
+    def seen(vertices: torch.Tensor) -> VertexDepths:
+        rendered = fitter.rendered(vertices[None], SIZE, True)
+        return observe(vertices, head.dense_faces, fitter.problem.edges, rendered, targets, camera).depth
+
+    at = fitter.vertices(one, True)[0]
+    moved = torch.zeros_like(at)
+    moved[:, 2] = 1e-3 * (40 * at[:, 1]).sin()
+    first, after = seen(at), seen(at + moved)
+    number = torch.full((len(at),), -1)
+    number[after.vertices] = torch.arange(len(after.vertices))
+    both = number[first.vertices] >= 0
+    change = after.residual[number[first.vertices[both]]] - first.residual[both]
+    expected = -moved[first.vertices, 2]
+    expected = expected - (first.basis @ least_squares(first.basis, first.weight, expected[:, None]))[:, 0]
+    assert both.sum() > 1000
+    # Robust weights move with the residuals, and with them the scale a little.
+    assert (change - expected[both]).abs().quantile(0.98) < 0.1 * expected.abs().max()
+
+
+def test_the_outlines_residual_follows_the_head(head: Head, truth: Truth) -> None:
+    """Moved to the left by two pixels, on the whole vertices lie two pixels farther out there, and farther in on the
+    right."""
+    fitter, one = model(head, truth, alone("outline")), torch.tensor([2])
+    fitter.unknowns.static = fitter.judged.static_start.clone()  # smooth, so that its normals are its outline's
+    targets, camera = fitter.problem.targets[SIZE][one], fitter.parameters.camera(SIZE)
+    at = fitter.vertices(one, True)[0]
+
+    def seen(vertices: torch.Tensor) -> Outline:
+        rendered = fitter.rendered(vertices[None], SIZE, True)
+        valid = torch.ones(SIZE, SIZE)
+        return observe(vertices, head.dense_faces, fitter.problem.edges, rendered, targets, camera, valid=valid).outline
+
+    moved = torch.zeros_like(at)
+    moved[:, 0] = 2 * -at[:, 2].mean() / camera.focal
+    first, after = seen(at), seen(at + moved)
+    number = torch.full((len(at),), -1)
+    number[after.vertices] = torch.arange(len(after.vertices))
+    both = number[first.vertices] >= 0
+    change = after.residual[number[first.vertices[both]]] - first.residual[both]
+    expected = (first.jacobian[both] * moved[first.vertices[both]]).sum(1)
+    assert both.sum() > 100
+    slope = (change * expected).sum() / expected.square().sum()
+    assert 0.8 < slope < 1.2
+
+
+def by_differences(energy: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor, towards: torch.Tensor) -> None:
+    """The gradient of ``energy`` that Adam follows, in one direction, is what differences of it show."""
+    leaf, step = at.clone().requires_grad_(), 1e-4 / float(towards.abs().max())
+    (gradient,) = torch.autograd.grad(energy(leaf), leaf)
+    expected = float(energy(at + step * towards) - energy(at - step * towards)) / (2 * step)
+    assert expected != 0 and float((gradient * towards).sum()) == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize("disparity", [False, True])
+def test_the_pixels_energies_have_their_gradient(head: Head, truth: Truth, disparity: bool) -> None:
+    """For the visibility that is drawn; where scale and shift of the depth keep still."""
+    fitter, frames = model(head, truth, alone("normal")), torch.tensor([1, 3])
+    drawn = fitter.rendered(fitter.vertices(frames, True), SIZE, True, edges=True)
+    targets = fitter.problem.targets[SIZE][frames]
+    if disparity:
+        targets.disparity, targets.depth = True, 1 / targets.depth.clamp_min(0.5)
+    weight, g = (targets.confidence * targets.mask).flatten()[drawn.index], torch.Generator().manual_seed(0)
+    bias = fitter.unknowns.bias.at(len(head.dense.template))
+
+    found, wobble = drawn.normals, torch.randn(len(drawn.index), 3, generator=g)
+    by_differences(lambda x: normals.pixel_energy(replace(drawn, normals=x), targets, weight, bias), found, wobble)
+    found, metres = drawn.depth, drawn.depth.square() if disparity else torch.ones_like(drawn.depth)
+    leaf = found.clone().requires_grad_()
+    (wobble,) = torch.autograd.grad(depth.pixel_energy(replace(drawn, depth=leaf), targets, weight), leaf)
+    wobble = wobble / metres
+    for k in range(2):  # of either frame, what scale and shift would take up is left out
+        part = drawn.index // SIZE**2 == k
+        basis = torch.stack([targets.depth.flatten()[drawn.index][part], torch.ones(int(part.sum()))], 1)
+        wobble[part] -= (basis @ least_squares(basis, weight[part], wobble[part, None]))[:, 0]
+    wobble = wobble * metres
+    by_differences(lambda x: depth.pixel_energy(replace(drawn, depth=x), targets, weight), found, wobble)
+    found, wobble = torch.rand(2, SIZE, SIZE).double(), torch.randn(2, SIZE, SIZE, generator=g).double()
+    valid = fitter.valid(frames, fitter.vertices(frames, True), SIZE)
+    by_differences(lambda x: outline.pixel_energy(x, targets.mask, valid), found, wobble)

@@ -20,7 +20,7 @@ MARGIN, BLUR = 2, 3  # px of the estimates' size
 CELLS = 8  # a side of the picture: errors are alike within a cell and in all frames of it
 RANGE = (1.0, 12.0)  # focal lengths tried, over the picture's size
 PRIOR = 0.2  # standard deviation of the logarithm of the focal length about the configured one
-FLOOR = 0.04  # and of what this method finds, however well it fits: meshes and nets smooth their normals
+FLOOR = 0.04  # least standard deviation of what is found, however well it fits: meshes and nets smooth normals
 DEPENDENT = 2.0  # times the error that independent cells would give: on noisy truth the scatter was twice as large
 UNSURE = 0.05  # confidence below which a pixel says nothing
 FEWEST = 200  # pixels
@@ -28,7 +28,7 @@ FEWEST = 200  # pixels
 
 @dataclass
 class Slopes:
-    """What pixels of T frames say; all (k,) or (k, 2), px of the estimates' size."""
+    """Slopes of depth beside normals, at pixels of T frames; all (k,) or (k, 2), px of the estimates' size."""
 
     at: Tensor  # from the picture's centre, y up
     facing: Tensor  # n_z
@@ -61,6 +61,7 @@ class Slopes:
 
 
 def blurred(image: Tensor) -> Tensor:
+    """(T, c, h, w) averaged with its neighbours, twice."""
     for _ in range(2):
         image = F.avg_pool2d(image, BLUR, 1, BLUR // 2)
     return image
@@ -103,7 +104,7 @@ def slopes(targets: Targets) -> Slopes:
 
 
 def joined(parts: list[Slopes]) -> Slopes:
-    """Those of one frame each, in order."""
+    """Join the slopes of single frames, in order."""
     columns = {name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
     counts = torch.tensor([len(part.frame) for part in parts], device=columns["frame"].device)
     columns["frame"] = torch.arange(len(parts), device=counts.device).repeat_interleave(counts)

@@ -51,6 +51,7 @@ class Targets:
         return replace(self, normals=normals, depth=depth, mask=mask, confidence=confidence, anchored=anchored)
 
     def maps(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Normals, depth, mask and confidence."""
         return self.normals, self.depth, self.mask, self.confidence
 
     def resized(self, size: int) -> "Targets":
@@ -70,6 +71,7 @@ class Targets:
         return replace(self, normals=normals, depth=depth, mask=mask, confidence=confidence)
 
     def to(self, device: torch.device | str) -> "Targets":
+        """The same on another device."""
         tensors = {name: x.to(device) for name, x in vars(self).items() if isinstance(x, Tensor)}
         return replace(self, **tensors)
 

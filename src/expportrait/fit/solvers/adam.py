@@ -57,11 +57,13 @@ class ClipAdam:
         self.slots = slots
 
     def zero_grad(self) -> None:
+        """Forget all gradients."""
         for slot in self.slots.values():
             slot.value.grad = None
 
     @torch.no_grad()
     def step(self, frames: Tensor | None, rate_factor: float = 1.0) -> None:
+        """Move all slots that have a gradient, by ``rate_factor`` times their rates; ``frames`` None: all rows."""
         for slot in self.slots.values():
             if slot.value.grad is None:
                 continue

@@ -53,6 +53,7 @@ class System:
                 self.nullspace.append(weighted.new_zeros(self.n, 3).index_copy(0, at, row[:, None] * weighted))
 
     def add_edges(self, term: EdgeNormals, turn: Tensor, w: float) -> None:
+        """Add ``w`` times the normals of one frame."""
         rows = torch.searchsorted(self.key, term.edges[:, 0] * self.n + term.edges[:, 1])
         jacobian, residual, by_bias = term.by_offsets(turn), term.residual[:, None], term.bias_jacobian
         weighted = w * term.weight[:, None] * jacobian
@@ -65,7 +66,7 @@ class System:
             self.bias_gradient[rows] += residual * weighted
 
     def add_vertices(self, term: VertexDepths | Outline, turn: Tensor, w: float) -> Tensor:
-        """(m, 3): the weighted derivatives that were added."""
+        """Add ``w`` times a term of one frame's m vertices; its weighted derivatives, (m, 3)."""
         jacobian = term.by_offsets(turn)
         weighted = w * term.weight[:, None] * jacobian
         self.vertex_hessian[term.vertices] += weighted[:, :, None] * jacobian[:, None]

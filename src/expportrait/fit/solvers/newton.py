@@ -36,11 +36,12 @@ def coarse_step(model: ClipModel, size: int, dense: bool, tell: Tell = lambda fr
 
 
 def zeros(*shape: int) -> Tensor:
+    """Of float64, on the CPU."""
     return torch.zeros(shape, dtype=torch.float64)
 
 
 class CoarseStep:
-    """One step. Matrices are float64 on the CPU; n = unknowns of a frame, c = of the clip.
+    """Gauss-Newton's step for a whole clip. Matrices are float64 on the CPU; n = unknowns of a frame, c = of the clip.
 
     The clip's are those of ``CoarseEquations``, the bias, and last the mean of the torso's rotations (9 numbers), which
     the frames draw after them: as an unknown it couples all frames, and the system stays banded.

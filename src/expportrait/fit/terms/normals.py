@@ -85,6 +85,7 @@ class EdgeNormals:
         return (swing * self.bias_jacobian[:, None]).flatten(1)
 
     def root(self, scale: Tensor | float) -> Tensor:
+        """(k,) factors of the rows."""
         return (scale * self.weight).sqrt()
 
     def by_offsets(self, turn: Tensor) -> Tensor:

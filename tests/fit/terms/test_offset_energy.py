@@ -1,11 +1,7 @@
 import numpy as np
-import pytest
 import torch
 
-from expportrait.estimators.occlusion import KNOWN
-from expportrait.fit.evidence.targets import TargetFile, Targets
 from expportrait.fit.mesh_operators import laplacian, strain_matrix
-from expportrait.fit.terms.depth import scale_and_shift
 from expportrait.fit.terms.offsets import OffsetEnergy
 
 
@@ -14,24 +10,6 @@ def grid(n: int) -> tuple[np.ndarray, int]:
         (r * n + c, r * n + c + 1, (r + 1) * n + c, (r + 1) * n + c + 1) for r in range(n - 1) for c in range(n - 1)
     ]
     return np.array([t for a, b, c, d in cells for t in ((a, b, c), (b, d, c))]), n * n
-
-
-def test_scale_and_shift_recovers_each_group() -> None:
-    g = torch.Generator().manual_seed(0)
-    group = torch.arange(200) % 3
-    estimate, a, b = torch.rand(200, generator=g), torch.tensor([0.5, 2.0, 3.0]), torch.tensor([1.0, -1.0, 0.2])
-    weight = torch.rand(200, generator=g)
-    value = a[group] * estimate + b[group]
-    value[weight < 0.1] += 5  # what the weight excludes must not matter
-    weight[weight < 0.1] = 0
-    found_a, found_b = scale_and_shift(value, estimate, weight, group, 3)
-    assert torch.allclose(found_a, a, atol=1e-4) and torch.allclose(found_b, b, atol=1e-4)
-
-
-def test_scale_stays_positive() -> None:
-    estimate = torch.linspace(0, 1, 50)
-    a, _ = scale_and_shift(-estimate, estimate, torch.ones(50), torch.zeros(50, dtype=torch.long), 1)
-    assert (a > 0).all()
 
 
 def test_laplacian_is_zero_on_constants_and_planes() -> None:
@@ -72,21 +50,3 @@ def test_smoothing_spreads_and_keeps_constants() -> None:
     spike[40] = 1
     spread = energy.smooth(spike, 3)
     assert spread.max() < 0.5 and (spread > 0).sum() > 10
-
-
-def test_what_is_in_front_is_no_outline() -> None:
-    file = TargetFile(1, 8, disparity=False)
-    mask, confidence = torch.ones(1, 8, 8), torch.full((1, 8, 8), KNOWN)
-    mask[:, :, :2], confidence[:, :, :2] = 0, 0  # background
-    confidence[:, :3, 4:] = 0  # a hand
-    file[slice(0, 1)] = Targets(torch.zeros(1, 8, 8, 3), torch.zeros(1, 8, 8), mask, confidence)
-    hidden = torch.zeros(1, 8, 8)
-    hidden[:, :3, 4:] = 1
-    assert torch.equal(file.hidden(slice(0, 1)), hidden)
-
-
-def test_an_anchored_depth_keeps_no_shift():
-    estimate, group = torch.tensor([1.0, 2.0, 3.0, 1.0, 2.0, 3.0]), torch.tensor([0, 0, 0, 1, 1, 1])
-    value = torch.tensor([5.0, 7.0, 9.0, 2.0, 4.0, 6.0])
-    a, b = scale_and_shift(value, estimate, torch.ones(6), group, 2, torch.tensor([False, True]))
-    assert a.tolist() == pytest.approx([2, 2]) and b.tolist() == pytest.approx([3, 0])

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from expportrait.estimators.geometry import Geometry
-from expportrait.estimators.occlusion import SCALE, draw_hand, hide
-from expportrait.fit.evidence.targets import StoredTargets, Targets, target_files
+from expportrait.estimators.occlusion import KNOWN, SCALE, draw_hand, hide
+from expportrait.fit.evidence.targets import StoredTargets, TargetFile, Targets, target_files
 from expportrait.stages.geometry import PACKING, encode
 from expportrait.store import Store, StoreWriter
 
@@ -79,3 +79,14 @@ def test_whether_a_depths_shift_is_known_is_carried_along(known):
         assert one.anchored is None if known is None else torch.equal(one.anchored, known[part])
     if known is not None:
         assert targets.to("meta").anchored.device.type == "meta"
+
+
+def test_what_is_in_front_is_no_outline() -> None:
+    file = TargetFile(1, 8, disparity=False)
+    mask, confidence = torch.ones(1, 8, 8), torch.full((1, 8, 8), KNOWN)
+    mask[:, :, :2], confidence[:, :, :2] = 0, 0  # background
+    confidence[:, :3, 4:] = 0  # a hand
+    file[slice(0, 1)] = Targets(torch.zeros(1, 8, 8, 3), torch.zeros(1, 8, 8), mask, confidence)
+    hidden = torch.zeros(1, 8, 8)
+    hidden[:, :3, 4:] = 1
+    assert torch.equal(file.hidden(slice(0, 1)), hidden)
