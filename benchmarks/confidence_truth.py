@@ -27,8 +27,8 @@ from expportrait.estimators.geometry.base import Geometry
 from expportrait.estimators.geometry.embedded.estimator import EmbeddedEstimator
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
+from expportrait.fit.evidence.targets import Targets
 from expportrait.fit.proxy import fit_proxy
-from expportrait.fit.targets import Targets
 from expportrait.progress import progress
 from expportrait.settings.config import Proxy
 from expportrait.store import decode_normals

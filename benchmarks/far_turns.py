@@ -29,8 +29,9 @@ from benchmarks.truth_turns import detected, turned_clip
 from scipy.spatial.transform import Rotation
 
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
-from expportrait.fit.landmarks import fit_landmarks, landmark_error
-from expportrait.fit.turned import turn_of
+from expportrait.fit.evidence.points import landmark_error
+from expportrait.fit.evidence.turned import turn_of
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.points478 import head_turn
 from expportrait.progress import progress

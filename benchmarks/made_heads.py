@@ -11,10 +11,13 @@ from benchmarks.truth_person import Person
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from expportrait.fit.evidence.targets import Targets
+from expportrait.fit.model import ClipModel
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.targets import Targets
+from expportrait.fit.problem import Problem
 from expportrait.head import Head
 from expportrait.render import render, vertex_normals
+from expportrait.settings.config import Proxy
 
 
 @dataclass
@@ -63,6 +66,11 @@ def make_truth(
     points = torch.cat([p.camera().project(landmarks), depth], -1)
     targets = Targets(maps.normals, maps.depth, maps.coverage, maps.coverage.clone())
     return Truth(p, points, targets, static)
+
+
+def clip_model(head: Head, truth: Truth, settings: Proxy) -> ClipModel:
+    """A clip before its fit, whose detector is sure."""
+    return ClipModel(Problem.of(head, truth.targets, truth.points, torch.ones(len(truth.points)), settings))
 
 
 def mirrored_vertices(head: Head) -> torch.Tensor:

@@ -16,7 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.made_heads import make_truth
 
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.fit.landmarks import fit_landmarks
+from expportrait.fit.evaluate import evaluate
+from expportrait.fit.landmark_fit import fit_landmarks
+from expportrait.fit.model import ClipModel
+from expportrait.fit.problem import Problem
 from expportrait.fit.proxy import ProxyFitter
 from expportrait.settings.config import Proxy
 
@@ -30,9 +33,9 @@ def main() -> None:
     truth = make_truth(head, frames, size=512)
     confidence = torch.ones(frames)
 
-    coarse = ProxyFitter(head, truth.targets, truth.points, confidence, settings)
-    coarse.parameters = fit_landmarks(head, coarse.points, coarse.confidence, coarse.size, settings)
-    before = coarse.evaluate(settings.fine_size, dense=False)
+    problem = Problem.of(head, truth.targets, truth.points, confidence, settings)
+    coarse = fit_landmarks(head, problem.detected, problem.confidence, problem.size, settings)
+    before = evaluate(ClipModel(problem, coarse), settings.fine_size, dense=False)
 
     seconds: dict[str, float] = {}
     clock = time.process_time()

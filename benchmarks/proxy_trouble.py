@@ -39,8 +39,8 @@ from benchmarks.truth_turns import detected, embedded, pose_error, there_and_bac
 
 from expportrait.estimators.landmarks.gaps import fill
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
+from expportrait.fit.evidence.targets import Targets
 from expportrait.fit.proxy import fit_proxy
-from expportrait.fit.targets import Targets
 from expportrait.points478 import INNER_EYES, OUTER_EYES
 from expportrait.progress import progress
 from expportrait.settings.config import Proxy

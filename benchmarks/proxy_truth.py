@@ -35,8 +35,8 @@ from benchmarks.truth_scores import SEEN, fitted_neutral, identity_correlation, 
 
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.polish import steps
 from expportrait.fit.proxy import VIEWS, fit_proxy
+from expportrait.fit.solvers.polish import steps
 from expportrait.head import Head
 from expportrait.progress import progress
 from expportrait.settings.config import Proxy

@@ -8,7 +8,7 @@ from benchmarks.truth_person import waves
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtr
 
-from expportrait.fit.targets import Targets
+from expportrait.fit.evidence.targets import Targets
 from expportrait.points478 import OUTER_EYES
 from expportrait.store import decode_normals, encode_normals
 

@@ -8,8 +8,8 @@ import torch
 from benchmarks.truth_clips import Clip
 from benchmarks.truth_scores import align, angles, fitted_vertices, skin
 
-from expportrait.fit.proxy import ProxyFit
-from expportrait.fit.targets import Targets
+from expportrait.fit.evidence.targets import Targets
+from expportrait.fit.result import ProxyFit
 from expportrait.head import Head
 from expportrait.render import render
 from expportrait.render.picture import normals_to_rgb, shade_image

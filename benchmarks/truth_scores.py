@@ -6,7 +6,7 @@ from benchmarks.truth_clips import Clip
 from benchmarks.truth_observe import interocular
 from scipy.spatial import cKDTree
 
-from expportrait.fit.proxy import ProxyFit
+from expportrait.fit.result import ProxyFit
 from expportrait.head import Head
 from expportrait.render import Camera, render, vertex_normals
 from expportrait.store import decode_normals
@@ -65,13 +65,8 @@ def skin(head: Head) -> np.ndarray:
 @torch.no_grad()
 def fitted_vertices(head: Head, fit: ProxyFit) -> torch.Tensor:
     """(T,n_d,3) m, camera space: eq. (4)."""
-    p = fit.parameters
-    return torch.cat(
-        [
-            head.pose(head.dense, p.shape, p.expression[one], p.matrices(one), p.translation(one), fit.offset(one))
-            for one in (slice(t, t + 1) for t in range(p.frames))
-        ]
-    )
+    frames = range(fit.parameters.frames)
+    return torch.cat([fit.vertices(head, slice(t, t + 1)) for t in frames])  # one at a time: memory
 
 
 def fitted_neutral(head: Head, fit: ProxyFit) -> np.ndarray:

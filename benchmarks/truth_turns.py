@@ -12,7 +12,7 @@ from expportrait.estimators.geometry.base import Geometry
 from expportrait.estimators.geometry.embedded.estimator import EmbeddedEstimator
 from expportrait.estimators.landmarks.gaps import fill, same_face
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
-from expportrait.fit.targets import Targets
+from expportrait.fit.evidence.targets import Targets
 from expportrait.head import JOINTS, Head
 from expportrait.settings.config import Landmarks
 from expportrait.store import decode_normals, encode_normals

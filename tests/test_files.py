@@ -12,7 +12,7 @@ from expportrait.engine.loop import run
 from expportrait.engine.stage import Stage
 from expportrait.errors import MachineFault
 from expportrait.files import beside, new_folder, replace_file, temporary_file
-from expportrait.fit.frames import FrameFile
+from expportrait.fit.spool import FrameFile
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
 

@@ -24,8 +24,8 @@ from benchmarks.truth_scores import (
 )
 
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.fit.growth import ears
-from expportrait.fit.proxy import ProxyFit
+from expportrait.fit.evidence.growth import ears
+from expportrait.fit.result import ProxyFit
 from expportrait.head import Head
 from expportrait.settings.config import HeadSettings
 

@@ -3,8 +3,8 @@ import torch.nn.functional as F
 from benchmarks.made_heads import Truth
 
 from expportrait.fit.bias import NormalBias, unbiased
+from expportrait.fit.evidence.targets import Targets
 from expportrait.fit.proxy import ProxyFitter
-from expportrait.fit.targets import Targets
 from expportrait.head import Head
 from expportrait.render import render
 from expportrait.settings.config import Proxy
@@ -58,7 +58,7 @@ def test_what_leans_in_all_frames_is_the_estimators(head: Head, truth: Truth) ->
         return float((off - off.mean(0)).norm(dim=1).mean()), fitter
 
     (off, fitter), (held, still) = run(QUICK.w_normal_bias), run(1e6)
-    found = fitter.bias.at(len(lean))[face]
+    found = fitter.model.unknowns.bias.at(len(lean))[face]
     assert off < 0.9 * held
     assert F.cosine_similarity(found.flatten(), lean[face].flatten(), 0) > 0.8
-    assert still.bias.degrees() < 0.1 and 1 < fitter.bias.degrees() < 5
+    assert still.model.unknowns.bias.degrees() < 0.1 and 1 < fitter.model.unknowns.bias.degrees() < 5

@@ -1,19 +1,25 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from benchmarks.made_heads import Truth, make_truth
+from benchmarks.made_heads import Truth, clip_model, make_truth
 
 from expportrait.errors import ClipError
-from expportrait.fit.clip_model import hem
 from expportrait.fit.dynamic import DynamicField
-from expportrait.fit.frames import FrameFile
-from expportrait.fit.integrate import Integrator
-from expportrait.fit.landmarks import fit_landmarks
-from expportrait.fit.newton import coarse_step
+from expportrait.fit.evaluate import evaluate
+from expportrait.fit.evidence.targets import Targets, target_files
+from expportrait.fit.judge import start_static
+from expportrait.fit.landmark_fit import fit_landmarks
+from expportrait.fit.model import ClipModel
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.proxy import ProxyFit, ProxyFitter, fit_proxy
+from expportrait.fit.problem import Problem, hem
+from expportrait.fit.proxy import ProxyFitter, Step, fit_proxy
+from expportrait.fit.result import ProxyFit
+from expportrait.fit.solvers.integrate import Integrator
+from expportrait.fit.solvers.newton import Tell, coarse_step
+from expportrait.fit.spool import FrameFile
 from expportrait.fit.store import TERMS, load_proxy, parameters_of, save_proxy
-from expportrait.fit.targets import Targets, target_files
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.head.smplx import to_smplx
@@ -30,9 +36,9 @@ def fit(head: Head, truth: Truth) -> ProxyFit:
 
 
 def coarse_errors(head: Head, truth: Truth) -> dict[str, torch.Tensor]:
-    fitter = ProxyFitter(head, truth.targets, truth.points, torch.ones(6), QUICK)
-    fitter.parameters = fit_landmarks(head, fitter.points, fitter.confidence, 128, QUICK)
-    return fitter.evaluate(QUICK.fine_size, dense=False)
+    model = clip_model(head, truth, QUICK)
+    model.unknowns.parameters = fit_landmarks(head, model.problem.detected, model.problem.confidence, 128, QUICK)
+    return evaluate(model, QUICK.fine_size, dense=False)
 
 
 def test_offsets_beat_the_coarse_head(head: Head, truth: Truth, fit: ProxyFit) -> None:
@@ -116,14 +122,15 @@ def test_what_is_recorded_is_the_weighted_energy(head: Head, truth: Truth) -> No
     told = []
     for factor in (1, 2):
         weights = {name: factor * getattr(QUICK, name) for name in names}
-        fitter = ProxyFitter(head, truth.targets, truth.points, torch.ones(6), QUICK.model_copy(update=weights))
-        fitter.parameters = truth.parameters.copy()
-        fitter.start_static(128)
-        fitter.static_raw = fitter.static_raw + 0.001
-        told.append((Integrator(fitter, 128).static_step(torch.arange(6)), None))
-        fitter.parameters, fitter.static_raw = truth.parameters.copy(), fitter.static_start + 0.001
-        fitter.bias.turn = torch.zeros_like(fitter.bias.turn)
-        told[-1] = told[-1][0], coarse_step(fitter, 128, True)
+        model = clip_model(head, truth, QUICK.model_copy(update=weights))
+        model.unknowns.parameters = truth.parameters.copy()
+        start_static(model, 128)
+        u = model.unknowns
+        u.static = u.static + 0.001
+        told.append((Integrator(model, 128).static_step(torch.arange(6)), None))
+        u.parameters, u.static = truth.parameters.copy(), model.judged.static_start + 0.001
+        u.bias.turn = torch.zeros_like(u.bias.turn)
+        told[-1] = told[-1][0], coarse_step(model, 128, True)
     for one, two in zip(*told, strict=True):
         for name in {"normal", "outline", "depth"} | ({"strain"} & one.keys()):
             assert two[name] == pytest.approx(2 * one[name], rel=1e-3)
@@ -266,22 +273,24 @@ def test_stored_estimates_equal_those_in_memory(truth: Truth) -> None:
 
 def test_gauss_newton_brings_the_head_closer(head: Head, truth: Truth) -> None:
     bald = make_truth(head, 5, hair=0.0)
-    fitter = ProxyFitter(head, bald.targets, bald.points, torch.ones(5), QUICK)
-    fitter.parameters = fit_landmarks(head, fitter.points, fitter.confidence, 128, Proxy(landmark_steps=20))
-    before = fitter.evaluate(128, dense=False)
-    first = coarse_step(fitter, 128, False)
-    last = [coarse_step(fitter, 128, False) for _ in range(3)][-1]
-    after = fitter.evaluate(128, dense=False)
+    model = clip_model(head, bald, QUICK)
+    model.unknowns.parameters = fit_landmarks(
+        head, model.problem.detected, model.problem.confidence, 128, Proxy(landmark_steps=20)
+    )
+    before = evaluate(model, 128, dense=False)
+    first = coarse_step(model, 128, False)
+    last = [coarse_step(model, 128, False) for _ in range(3)][-1]
+    after = evaluate(model, 128, dense=False)
     assert last["landmark"] < first["landmark"] and last["normal"] < 0.5 * first["normal"]
     assert after["normal_deg"].mean() < 0.6 * before["normal_deg"].mean()
 
 
 def test_at_the_truth_nothing_moves(head: Head, truth: Truth) -> None:
-    fitter = ProxyFitter(head, truth.targets, truth.points, torch.ones(6), QUICK)
-    fitter.parameters, fitter.static_raw = truth.parameters.copy(), truth.static.clone()
-    fitter.static_start = truth.static.clone()
-    Integrator(fitter, 128).static_step(torch.arange(6))
-    assert (fitter.static_raw - truth.static).norm(dim=-1).mean() < 1e-3
+    model = clip_model(head, truth, QUICK)
+    model.unknowns.parameters, model.unknowns.static = truth.parameters.copy(), truth.static.clone()
+    model.judged = replace(model.judged, static_start=truth.static.clone())
+    Integrator(model, 128).static_step(torch.arange(6))
+    assert (model.unknowns.static - truth.static).norm(dim=-1).mean() < 1e-3
 
 
 def test_tilted_normals_do_not_slide_the_face(head: Head, truth: Truth) -> None:
@@ -292,12 +301,12 @@ def test_tilted_normals_do_not_slide_the_face(head: Head, truth: Truth) -> None:
 
     def slid(weight: float) -> float:
         settings = QUICK.model_copy(update={"w_static_tangent": weight})
-        fitter = ProxyFitter(head, targets, truth.points, torch.ones(6), settings)
-        fitter.parameters = truth.parameters.copy()
-        fitter.start_static(128)
-        Integrator(fitter, 128).static_step(torch.arange(6))
-        moved = fitter.along @ (fitter.static_raw - fitter.static_start)[..., None]
-        return float(moved[fitter.face].norm(dim=1).mean())
+        model = ClipModel(Problem.of(head, targets, truth.points, torch.ones(6), settings))
+        model.unknowns.parameters = truth.parameters.copy()
+        start_static(model, 128)
+        Integrator(model, 128).static_step(torch.arange(6))
+        moved = model.judged.along @ (model.unknowns.static - model.judged.static_start)[..., None]
+        return float(moved[model.problem.dynamic_vertices].norm(dim=1).mean())
 
     assert slid(QUICK.w_static_tangent) < 0.4 * slid(0.0)
 
@@ -333,3 +342,40 @@ def test_a_far_turn_stays_whole(head: Head) -> None:
     assert torch.isfinite(fit.offset(slice(None))).all()
     assert fit.errors["normal_deg"].max() < 15 and fit.errors["overlap"].min() > 0.8
     assert fit.static.norm(dim=-1).max() < 0.08
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"coarse_passes": 0}, {"static_passes": 0}, {"offsets": "none"}, {"offsets": "dynamic"}], ids=str
+)
+def test_a_run_takes_as_many_steps_as_it_announces(head: Head, truth: Truth, changed: dict) -> None:
+    few = {"coarse_passes": 1, "static_passes": 1, "dynamic_passes": 1, "final_passes": 1, "min_steps": 2}
+    targets, settings = truth.targets.block(slice(0, 2)), QUICK.model_copy(update=few | changed)
+    fitter = ProxyFitter(head, targets, truth.points[:2], torch.ones(2), settings)
+    start = HeadParameters.neutral(head, 2, 128, 300.0)
+    start.set_pose(truth.parameters.pose()[:2], truth.parameters.translation()[:2])
+    told = []
+    fitter.run(start, lambda stage, loss: told.append(stage))
+    assert len(told) == fitter.planned_steps(start)
+    rigid = settings.rigid_steps + settings.landmark_steps
+    assert fitter.planned_steps() == fitter.planned_steps(start) + rigid
+
+
+def test_a_stage_that_makes_all_worse_is_taken_back_whole(head: Head, truth: Truth) -> None:
+    fitter = ProxyFitter(head, truth.targets, truth.points, torch.ones(6), QUICK)
+    fitter.model.unknowns.parameters = truth.parameters.copy()
+    start_static(fitter.model, 128)
+
+    def spoil(tell: Tell) -> dict[str, float]:
+        u = fitter.model.unknowns
+        u.parameters.place += 0.1
+        u.parameters.rotation = u.parameters.rotation.roll(1, -1)
+        u.static += 0.02 * torch.randn(u.static.shape, generator=torch.Generator().manual_seed(0))
+        u.bias.turn = u.bias.turn + 1
+        u.dynamic.move(torch.arange(6), torch.full((6, len(fitter.model.problem.dynamic_vertices), 3), 0.01))
+        return {}
+
+    fitter.guarded("static", True, [Step(spoil, 1)])
+    u = fitter.model.unknowns
+    assert all(torch.equal(x, truth.parameters.tensors()[name]) for name, x in u.parameters.tensors().items())
+    assert torch.equal(u.static, fitter.model.judged.static_start)
+    assert not u.bias.turn.any() and not u.dynamic.moved and not u.dynamic[torch.arange(6)].any()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.proxy import ProxyFit
+from expportrait.fit.result import ProxyFit
 from expportrait.fit.store import load_proxy, save_proxy
 from expportrait.head import Head
 from expportrait.show.head_commands import bust

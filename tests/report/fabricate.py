@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from expportrait.engine.record import Outcome, write_index, write_json
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.proxy import ProxyFit
+from expportrait.fit.result import ProxyFit
 from expportrait.fit.store import FittedHead, load_proxy, save_proxy
 from expportrait.head import Head
 from expportrait.manifest.clips import Row

@@ -5,7 +5,7 @@ import torch
 from expportrait.engine.loop import run
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.proxy import ProxyFit
+from expportrait.fit.result import ProxyFit
 from expportrait.fit.store import save_proxy
 from expportrait.manifest.clips import Row
 from expportrait.render import render

@@ -5,7 +5,7 @@ import torch
 from benchmarks import made_people as make
 from expportrait.engine.loop import run as run_stage
 from expportrait.engine.record import write_json
-from expportrait.fit.store import Offsets
+from expportrait.fit.displacement import Offsets
 from expportrait.head import Head
 from expportrait.manifest.pairs import read_pairs
 from expportrait.stages import control, job, transfer, with_code

@@ -11,7 +11,7 @@ from expportrait.demo.animate import Animator, expression_shifts
 from expportrait.demo.layers import Scene, build_scene
 from expportrait.demo.motion import CLIPS, FPS, FULL_TURN, GAZE, UNIT_NAMES, Motion, motion_of
 from expportrait.demo.portrait import load_portrait
-from expportrait.fit.landmarks import fit_landmarks
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.head import Head
 
 CONVENTIONS = (

@@ -4,6 +4,8 @@ Estimators lean the same way on the same part of a face, by some degrees: n* = n
 millimetres, other ones in each clip. b is smooth and small where offsets and shape are neither, which tells them apart.
 """
 
+from copy import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,13 +22,19 @@ MOST = 60  # centres
 class NormalBias:
     """b of one clip, about the camera's x and y axes, rad: ``basis`` (n_d, k) times ``turn`` (k, 2).
 
-    The basis makes b a Gaussian process over the template whose values are as large as the coefficients.
+    The basis makes b a Gaussian process over the template, of unit variance where coefficients have it.
     """
 
     def __init__(self, head: Head):
         points = head.dense.template
         self.basis = smooth_basis(points, vertex_normals(points[None], head.dense_faces)[0][:, 2] > FRONT)
         self.turn = torch.zeros(self.basis.shape[1], 2, device=points.device)
+
+    def copy(self) -> "NormalBias":
+        """The same basis with a ``turn`` of its own."""
+        other = copy(self)
+        other.turn = self.turn.clone()
+        return other
 
     def at(self, vertices: int) -> Tensor:
         """(vertices, 2) rad, of the first vertices."""

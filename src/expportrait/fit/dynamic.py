@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from expportrait.fit.adam import adam_step
-from expportrait.fit.frames import FrameFile
+from expportrait.fit.solvers.adam import adam_step
+from expportrait.fit.spool import FrameFile
 
 
 class DynamicField:
@@ -55,6 +55,12 @@ class DynamicField:
         """(n, 3) over the clip."""
         return (self._sum / len(self)).float() + self.shift
 
-    def reset(self) -> None:
-        """Back to zero."""
-        self.__init__(len(self), len(self.shift), self.device)
+    def copy(self) -> "DynamicField":
+        """A field of its own with the same rows and moments."""
+        other = DynamicField(len(self), len(self.shift), self.device)
+        if self.moved:
+            for one in torch.arange(len(self)).split(1):
+                other._rows[one], other._first[one] = self._rows[one], self._first[one]
+        other._second, other._steps, other._sum = self._second.clone(), self._steps.clone(), self._sum.clone()
+        other.shift, other.moved = self.shift.clone(), self.moved
+        return other

@@ -32,6 +32,7 @@ class HeadParameters:
 
     @classmethod
     def neutral(cls, head: Head, frames: int, size: int, focal: float) -> "HeadParameters":
+        """The template, looking at the camera; ``focal`` px of an image of ``size`` px."""
         identity = torch.tensor([1.0, 0, 0, 0, 1, 0], device=head.coarse.template.device)
         new = {"device": identity.device}
         return cls(
@@ -50,6 +51,7 @@ class HeadParameters:
         return len(self.place)
 
     def finite(self) -> bool:
+        """Whether all are numbers."""
         return all(bool(torch.isfinite(x).all()) for x in vars(self).values() if isinstance(x, Tensor))
 
     def matrices(self, frames: Tensor | slice = slice(None)) -> Tensor:
@@ -96,9 +98,11 @@ class HeadParameters:
         self.rotation, self.shoulders = sixd[:, :FRAME_JOINTS].clone(), sixd[0, FRAME_JOINTS:].clone()
 
     def tensors(self) -> dict[str, Tensor]:
+        """All fields but the size."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def copy(self) -> "HeadParameters":
+        """Values of their own, without gradients."""
         return HeadParameters(**{k: v.detach().clone() for k, v in self.tensors().items()}, size=self.size)
 
     def to(self, device: torch.device | str) -> "HeadParameters":

@@ -1,6 +1,5 @@
 """The proxy's artifact: writing a fit to a store, and reading it back as posed vertices (docs/artifacts.md)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +7,9 @@ import torch
 from torch import Tensor
 
 from expportrait.errors import ClipError
+from expportrait.fit.displacement import Offsets, displaced, displacement
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.proxy import ProxyFit
+from expportrait.fit.result import ProxyFit
 from expportrait.head import Head
 from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.render import Camera
@@ -79,21 +79,6 @@ def packable(offsets: np.ndarray) -> np.ndarray:
     return (np.rint(offsets * STEPS) / STEPS).astype(np.float16)
 
 
-class Offsets:
-    """D_t (T, n, 3), m, read or made where frames are asked for, as a long clip's do not fit into memory; ``[:]`` is
-    all of them."""
-
-    def __init__(self, frames: int, some: Callable[[slice | Tensor], Tensor]):
-        """``some``: the offsets of these frames."""
-        self._frames, self._some = frames, some
-
-    def __len__(self) -> int:
-        return self._frames
-
-    def __getitem__(self, frames: slice | Tensor) -> Tensor:
-        return self._some(frames)
-
-
 @dataclass
 class FittedHead:
     """A proxy store: one person's head in every frame of one clip. D_t stays on the disk."""
@@ -114,12 +99,9 @@ class FittedHead:
 
     def vertices(self, frames: Tensor | slice = slice(None)) -> Tensor:
         """(B, n_d, 3) camera space, m: eq. (4)."""
-        dynamic = self.dynamic[frames]
-        offset = self.static.expand(len(dynamic), -1, -1).index_add(1, self.dynamic_vertices, dynamic)
-        pose = axis_angle_to_matrix(self.pose[frames])
-        return self.head.pose(
-            self.head.dense, self.shape, self.expression[frames], pose, self.translation[frames], offset
-        )
+        offset = displacement(self.static, self.dynamic[frames], self.dynamic_vertices)
+        matrices, translation = axis_angle_to_matrix(self.pose[frames]), self.translation[frames]
+        return displaced(self.head, self.shape, self.expression[frames], matrices, translation, offset)
 
     def neutral(self) -> Tensor:
         """(n_d, 3) the person's neutral head with m_s D_s, unposed, m: eq. (3) at psi = 0 and D_t = 0."""

@@ -23,14 +23,8 @@ SPINE = (2, 5, 8)  # rows of body_pose, which leaves out the pelvis
 BODY = {"neck": 11, "head": 14, "left_collar": 12, "right_collar": 13, "left_shoulder": 15, "right_shoulder": 16}
 
 
-def read_tracked(path: Path, head: Head, frames: int, size: int) -> HeadParameters:
-    """Read ``<clip>.npz``: SMPL-X parameters tracked on the cropped frames.
-
-    Keys, SMPL-X's names: betas (S,), expression (T, E), global_orient (T, 3), transl (T, 3), focal_length () px of
-    the cropped frames; optional body_pose (T, 63) or neck_pose and head_pose (T, 3), jaw_pose, leye_pose, reye_pose
-    (T, 3), and convention, "opengl" (y up, the default) or "opencv" (y down). Raises ClipError on a file that is
-    missing, has other keys or another number of frames.
-    """
+def checked(path: Path, frames: int) -> dict[str, np.ndarray]:
+    """The arrays of a file, once all that is required of a clip of so many frames is there. Raises ClipError."""
     if not path.exists():
         raise ClipError(
             f"{path} is missing: proxy.init is 'file', which reads one .npz a clip from proxy.init_dir", retry=True
@@ -46,6 +40,18 @@ def read_tracked(path: Path, head: Head, frames: int, size: int) -> HeadParamete
         shape = values[key].squeeze().shape if dims < 2 else values[key].shape
         if len(shape) != dims or (last and shape[-1] != last) or (dims == 2 and shape[0] != frames):
             raise ClipError(f"{path}: '{key}' has shape {values[key].shape}, the clip has {frames} frames")
+    return values
+
+
+def read_tracked(path: Path, head: Head, frames: int, size: int) -> HeadParameters:
+    """Read ``<clip>.npz``: SMPL-X parameters tracked on the cropped frames.
+
+    Keys, SMPL-X's names: betas (S,), expression (T, E), global_orient (T, 3), transl (T, 3), focal_length () px of
+    the cropped frames; optional body_pose (T, 63) or neck_pose and head_pose (T, 3), jaw_pose, leye_pose, reye_pose
+    (T, 3), and convention, "opengl" (y up, the default) or "opencv" (y down). Raises ClipError on a file that is
+    missing, has other keys or another number of frames.
+    """
+    values = checked(path, frames)
     device = head.coarse.template.device
     tensors = {k: torch.from_numpy(v.astype(np.float32)).to(device) for k, v in values.items() if v.dtype.kind in "fiu"}
 

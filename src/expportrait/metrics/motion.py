@@ -15,7 +15,7 @@ import torch
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.files import sha256
-from expportrait.fit.landmarks import fit_landmarks
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.parameters import HeadParameters
 from expportrait.settings.config import Proxy
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from expportrait.engine.stage import Clip
+from expportrait.fit.evidence.targets import StoredTargets
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.store import save_proxy
-from expportrait.fit.targets import StoredTargets
 from expportrait.fit.tracked import read_tracked
 from expportrait.stages.drive import check_frame, load
 from expportrait.store import StoreWriter

@@ -10,9 +10,9 @@ import torch
 from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
 from expportrait.estimators.head_landmarks import load_head
+from expportrait.fit.evidence.targets import StoredTargets
 from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.store import save_proxy
-from expportrait.fit.targets import StoredTargets
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.store import StoreWriter

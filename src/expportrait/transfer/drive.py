@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from expportrait.fit.store import FittedHead, Offsets
+from expportrait.fit.displacement import Offsets
+from expportrait.fit.store import FittedHead
 from expportrait.head import JOINTS
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from expportrait.transfer.model import JAW, Transfer, motion_of, vertex_features

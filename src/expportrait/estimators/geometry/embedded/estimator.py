@@ -19,10 +19,11 @@ from expportrait.estimators.geometry.embedded.matte import one_person, refine, s
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.landmarks.areas import polygon
 from expportrait.estimators.mediapipe_models import SelfieSegmenter, shipped
-from expportrait.fit.growth import grow
-from expportrait.fit.landmarks import fit_landmarks, landmark_error, project_landmarks
+from expportrait.fit.evidence.growth import grow
+from expportrait.fit.evidence.points import landmark_error, project_landmarks
+from expportrait.fit.evidence.turned import settle_turns
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.turned import settle_turns
 from expportrait.head import Head
 from expportrait.points478 import face_height
 from expportrait.render import render

@@ -1,0 +1,146 @@
+"""Far turns, in which landmarks are guesses (benchmarks/far_turns.py measures how)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.made_heads import Truth, clip_model, make_truth
+
+from expportrait.errors import ClipError
+from expportrait.fit.evidence.turned import forward, settle_turns
+from expportrait.fit.landmark_fit import fit_landmarks
+from expportrait.fit.proxy import ProxyFitter
+from expportrait.fit.result import ProxyFit
+from expportrait.fit.solvers.coarse_equations import CoarseEquations
+from expportrait.fit.store import save_proxy
+from expportrait.head import Head
+from expportrait.render import render
+from expportrait.settings.config import Proxy
+from expportrait.store import Store, StoreWriter
+
+FRAMES, FAR, SAID = 17, 80.0, 35.0
+FLAT = 1.5  # the detector's depth is flatter by this
+COARSE = Proxy(coarse_size=64, fine_size=128, offsets="none")
+
+
+def turning(head: Head, degrees: torch.Tensor, size: int = 128) -> Truth:
+    """A head with hair at these angles, to the subject's left."""
+    truth = make_truth(head, len(degrees), size, yaw=0.0)
+    p, pose = truth.parameters, truth.parameters.pose()
+    pose[:, 1:3, 1] = torch.deg2rad(degrees)[:, None] / 2
+    p.set_pose(pose, p.translation())
+    matrices, place = p.matrices(), p.translation()
+    maps = render(
+        head.pose(head.dense, p.shape, p.expression, matrices, place, truth.static),
+        head.dense_faces,
+        p.camera(),
+        cull=True,
+    )
+    points = head.pose(head.landmarks, p.shape, p.expression, matrices, place)
+    depth = points[..., 2:] * p.camera().focal / points[..., 2:].mean() / FLAT
+    truth.points = torch.cat([p.camera().project(points), depth], -1)
+    truth.targets.normals, truth.targets.depth, truth.targets.mask = maps.normals, maps.depth, maps.coverage
+    truth.targets.confidence = maps.coverage.clone()
+    return truth
+
+
+def there_and_back(frames: int, far: float) -> torch.Tensor:
+    return far * (1 - torch.cos(torch.linspace(0, 2 * torch.pi, frames))) / 2
+
+
+@pytest.fixture(scope="module")
+def far(head: Head) -> tuple[Truth, torch.Tensor, torch.Tensor]:
+    """A head that turns to 80 degrees and back; beyond 50 its points say 35, as a detector's did, half as sure."""
+    degrees = there_and_back(FRAMES, FAR)
+    truth, said = turning(head, degrees), turning(head, degrees.clamp_max(SAID))
+    guessed = degrees > 50
+    points = torch.where(guessed[:, None, None], said.points, truth.points)
+    return truth, points, torch.where(guessed, 0.45, 0.9)
+
+
+def fitter(head: Head, far: tuple[Truth, torch.Tensor, torch.Tensor], **settings) -> ProxyFitter:
+    truth, points, confidence = far
+    return ProxyFitter(head, truth.targets, points, confidence, COARSE.model_copy(update=settings))
+
+
+def off(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """(T,) degrees between directions (T, 3)."""
+    return torch.rad2deg((a * b).sum(-1).clamp(-1, 1).acos())
+
+
+@pytest.fixture(scope="module")
+def fit(head: Head, far: tuple[Truth, torch.Tensor, torch.Tensor]) -> ProxyFit:
+    return fitter(head, far).run()
+
+
+def test_a_head_at_80_degrees_whose_points_say_35_stands_at_80(far, fit: ProxyFit) -> None:
+    truth, _, confidence = far
+    error = off(forward(fit.parameters), forward(truth.parameters))
+    assert error.max() < 8
+    assert error[confidence > 0.5].max() < 4
+    assert (fit.landmarks_aside[confidence < 0.5]).all() and not fit.landmarks_aside[[0, 1, 2, -3, -2, -1]].any()
+
+
+def test_what_is_set_aside_is_in_the_store(head: Head, fit: ProxyFit, tmp_path) -> None:
+    with StoreWriter(tmp_path / "far.zarr", {"key": "far"}) as out:
+        save_proxy(out, fit, head)
+    assert (Store(tmp_path / "far.zarr")["landmarks_aside"] == fit.landmarks_aside.numpy()).all()
+
+
+def test_a_clip_of_guesses_alone_fails_with_the_reason(head: Head, far) -> None:
+    count = int((far[2] < 0.5).sum())
+    with pytest.raises(ClipError, match=rf"in {count} of {FRAMES} frames the landmarks are guesses.*proxy\.max_aside"):
+        fitter(head, far, max_aside=(count - 1) / FRAMES).run()
+
+
+def test_frames_near_the_front_are_left_as_they_are(head: Head, truth: Truth) -> None:
+    """Unsure points of a frontal face are a hand's matter, not a turn's."""
+    confidence = torch.tensor([0.9, 0.1, 0.9, 0.05, 0.9, 0.9])
+    before = fit_landmarks(head, truth.points, confidence, 128, Proxy(landmark_steps=20))
+
+    def maps(t: int) -> tuple:
+        return truth.targets.mask[t], None, None
+
+    found = settle_turns(head, before, truth.points, confidence, maps, 128, 0.06)
+    assert (found.share == 1).all() and not found.aside.any()
+    assert found.parameters is before
+
+
+@pytest.mark.parametrize("lost", [slice(5, 9), slice(9, None)])
+def test_where_no_face_is_found_the_silhouette_and_the_motion_decide(head: Head, lost: slice) -> None:
+    """Points stand still or go straight on from neighbour to neighbour, and no estimator gives normals."""
+    degrees = there_and_back(FRAMES, 75.0) if lost.stop else torch.linspace(0, 60, FRAMES)
+    truth = turning(head, degrees)
+    confidence = torch.ones(FRAMES)
+    confidence[lost] = 0
+    points, known = truth.points.clone(), np.flatnonzero(confidence)
+    flat = [np.interp(np.arange(FRAMES), known, column) for column in points[known].flatten(1).T.numpy()]
+    points = torch.from_numpy(np.stack(flat, -1)).float().view_as(points)
+    before = fit_landmarks(head, points, confidence, 128)
+    found = settle_turns(head, before, points, confidence, lambda t: (truth.targets.mask[t], None, None), 128, 0.06)
+    assert found.aside[lost].all()
+    error = [off(forward(p), forward(truth.parameters))[lost].max() for p in (before, found.parameters)]
+    assert error[1] < 15 < error[0]
+
+
+def test_a_frame_found_again_moves_its_own_pose_and_not_what_all_share(head: Head, truth: Truth) -> None:
+    model = clip_model(head, truth, COARSE)
+    model.unknowns.parameters = truth.parameters.copy()
+
+    def gram() -> torch.Tensor:
+        equations = CoarseEquations(model, COARSE.fine_size, False)
+        transforms, change = equations.joints(torch.tensor([0]))
+        return equations.gram(0, transforms[0], change[0])
+
+    little = model.judged.trust.clone()
+    little[0] = 0.05
+    more = little.clone()
+    more[0] = 0.5
+    model.judged = replace(model.judged, trust=little, pose_trust=little)
+    before = gram()
+    model.judged = replace(model.judged, pose_trust=more)
+    more = gram() - before
+    own = CoarseEquations(model, COARSE.fine_size, False).own
+    assert more[:own, :own].diagonal().max() > 0
+    assert (more[own:-1] == 0).all() and (more[:own, own:-1] == 0).all()
