@@ -53,7 +53,7 @@ def test_rows_of_landmarks_are_the_derivative_of_eq_5(head: Head, truth: Truth, 
     residual = (fitter.parameters.camera().project(points) - fitter.judged.points[t, :, :2]) / fitter.judged.unit[t]
     weight = fitter.judged.weights[t] / fitter.judged.weights.sum(1).mean()
     energy = fitter.settings.w_landmark_coarse * (weight * charbonnier(residual)).sum()
-    assert dict(equations.losses) == {"landmark": pytest.approx(energy.item(), rel=1e-3)}
+    assert dict(equations.terms) == {"landmark": pytest.approx(energy.item(), rel=1e-3)}
     like(found, energy, own, shared, t)
 
 

@@ -28,7 +28,7 @@ class CoarseEquations:
         self.shared = head.n_shape + 3 * CLIP_JOINTS + 1
         # What the bare head lacks would pass for the estimator's error.
         self.bias_terms = model.unknowns.bias.turn.numel() if dense else 0
-        self.losses: Counter[str] = Counter()  # weighted terms, summed over the frames
+        self.terms: Counter[str] = Counter()  # weighted terms, summed over the frames
 
     def joints(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Joint transforms (B, 10, 3, 4) and their derivatives (B, 10, 3, 4, own + shared)."""
@@ -109,7 +109,7 @@ class CoarseEquations:
         unit, weights, scale = model.judged.unit[t, 0, 0], model.judged.weights, model.settings.w_landmark_coarse
         residual = landmarks.residuals(pixel, model.judged.points[t], unit)
         weight = weights[t] / weights.sum(1).mean().clamp_min(1)
-        self.losses["landmark"] += scale * float(landmarks.energy(residual, weight))
+        self.terms["landmark"] += scale * float(landmarks.energy(residual, weight))
         return landmarks.rows(residual, screen / unit, weight, scale)
 
     def surface_rows(
@@ -128,7 +128,7 @@ class CoarseEquations:
         trust, s = model.judged.trust[t], model.settings
         weights = {"normal": s.w_normal, "depth": s.w_depth_coarse}
         weights |= {"outline": s.w_outline} if self.dense else {}
-        self.losses.update(seen.energies(float(trust), weights))
+        self.terms.update(seen.energies(float(trust), weights))
         return (
             seen.normals.rows(moved, number, trust * s.w_normal),
             seen.outline.rows(moved, number, trust * s.w_outline),

@@ -198,27 +198,27 @@ class Integrator:
         """Move D_s, and the bias of the normals, to what ``frames`` say, with D_t held still; the weighted terms
         before."""
         model, s, problem, u = self.model, self.model.settings, self.model.problem, self.model.unknowns
-        system, losses = self.system(u.bias), Counter[str]()
+        system, terms = self.system(u.bias), Counter[str]()
         data = {"normal": s.w_normal, "depth": s.w_depth, "outline": s.w_outline}
         for one in frames.to(model.device).split(1):
             seen, turn = self.frame(one)
             share = float(model.judged.trust[one]) / len(frames)
             system.add(seen, turn, *(share * weight for weight in data.values()))
-            losses.update(seen.energies(share, data))
+            terms.update(seen.energies(share, data))
             tell(1)
-        losses.update(numbers(model.static_energies() | energies(of_bias(u.bias.turn, s))))
+        terms.update(numbers(model.static_energies() | energies(of_bias(u.bias.turn, s))))
         start, mask, energy = model.judged.static_start, problem.static_mask, problem.static_energy
         weights = model.static_weights()
         u.static = system.solve(u.static, start, mask, energy, weights, STATIC_ITERATIONS, s.w_normal_bias)
         if s.coarse_passes:  # 0: the coarse head is given
             straighten(model, system.vertex_hessian.diagonal(dim1=1, dim2=2).sum(1) > 0)
-        return dict(losses)
+        return dict(terms)
 
     @torch.no_grad()
     def dynamic_step(self, tell: Tell = lambda count: None) -> dict[str, float]:
         """Move every frame's D_t to what the frame says of it, with D_s held still; the weighted terms before."""
         model, s, problem, dynamic = self.model, self.model.settings, self.model.problem, self.model.unknowns.dynamic
-        weights, losses = model.dynamic_weights(), Counter[str]()
+        weights, terms = model.dynamic_weights(), Counter[str]()
         data = {"normal": s.w_normal, "depth": s.w_depth, "outline": 0.0}  # D_t is not drawn to the outline
         for one in torch.arange(model.frames, device=model.device).split(1):
             seen, turn = self.frame(one)
@@ -226,12 +226,12 @@ class Integrator:
             system = self.system()
             system.add(seen, turn, *(trust * weight for weight in data.values()))
             before = dynamic[one][0]
-            losses.update(seen.energies(trust / model.frames, data))
+            terms.update(seen.energies(trust / model.frames, data))
             own = numbers(model.dynamic_energies(before[None]))
-            losses.update({name: value / model.frames for name, value in own.items()})
+            terms.update({name: value / model.frames for name, value in own.items()})
             rest, mask, energy = torch.zeros_like(before), problem.dynamic_mask, problem.dynamic_energy
             inside = system.inside(problem.dynamic_vertices)
             after = inside.solve(before, rest, mask, energy, weights, DYNAMIC_ITERATIONS)
             dynamic.move(one, (after - before)[None])
             tell(1)
-        return dict(losses)
+        return dict(terms)

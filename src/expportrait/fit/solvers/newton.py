@@ -53,7 +53,7 @@ class CoarseStep:
         self.own, self.shared = self.equations.own, self.equations.shared + self.equations.bias_terms + MEAN
         self.p.rotation = matrix_to_sixd(sixd_to_matrix(self.p.rotation))  # columns of unit length, as L_tmp has them
         self.mean_torso = sixd_to_matrix(self.p.rotation[:, 0]).double().mean(0).cpu()
-        self.losses: Counter[str] = Counter()  # summed over the frames
+        self.terms: Counter[str] = Counter()  # summed over the frames
 
     def run(self, tell: Tell) -> dict[str, float]:
         """Eliminate, step, substitute; the weighted terms before the step, as means over the frames."""
@@ -101,12 +101,12 @@ class CoarseStep:
                     blocks.append(torch.zeros_like(blocks.pop(0)))
             tell(len(block))
         self.of_frames(self.of_clip(schur), kept)
-        return {name: value / frames for name, value in {**self.equations.losses, **self.losses}.items()}
+        return {name: value / frames for name, value in {**self.equations.terms, **self.terms}.items()}
 
     def record(self, residuals: Tensor, sizes: dict[str, int]) -> None:
         """Add the energies of the rows (k,), which belong to the terms ``sizes`` in turn."""
         for name, part in zip(sizes, residuals.split(list(sizes.values())), strict=True):
-            self.losses[name] += float(part.square().sum()) / 2
+            self.terms[name] += float(part.square().sum()) / 2
 
     def turned(self, step: Tensor, rotation: Tensor) -> Tensor:
         """(6, 3, 3) rotations of a frame after the step (n,)."""
@@ -167,9 +167,9 @@ class CoarseStep:
             found = of_clip(shape + by[0], turned, by[2][0], s.w_focal_coarse, s)
             return found | (of_bias(bias + by[3], s) if len(bias) else {})
 
-        rows, terms = rows_of(residuals, sum(sizes), *(x.double().cpu()[None] for x in (p.shape, p.shoulders, bias)))
+        rows, counts = rows_of(residuals, sum(sizes), *(x.double().cpu()[None] for x in (p.shape, p.shoulders, bias)))
         rows = math.sqrt(self.model.frames) * rows[0]
-        self.record(rows[:, -1], terms)
+        self.record(rows[:, -1], counts)
         return rows
 
     def clip_sizes(self) -> list[int]:
