@@ -1,12 +1,10 @@
 """What the shipped networks say of films of real people and of the demo's: likeness, expressions, noise, found faces.
 
-``python benchmarks/judges.py FOLDER [--picture judges.jpg]``: FOLDER has the films that
-tests/metrics/test_real_clips.py names. The picture shows only what may be shown: public-domain portraits, and films
-under CC BY 4.0.
+``python benchmarks/judges.py FOLDER [--picture judges.jpg]``: FOLDER has the films that real_films.py names. The
+picture shows only what may be shown: public-domain portraits, and films under CC BY 4.0.
 """
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +16,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.metrics import test_real_clips as films
-from tests.video import make
-
+from benchmarks import real_films as films
 from expportrait.demo.clip import draw, prepare
 from expportrait.demo.portrait import SOURCES
 from expportrait.estimators.arcface import FIVE, aligned_faces
@@ -29,7 +25,6 @@ from expportrait.estimators.mediapipe import FaceDetector, LandmarkDetector
 from expportrait.estimators.yunet import YuNet
 from expportrait.metrics.blendshapes import aed, apd, gaze, jaw
 from expportrait.metrics.shipped_lpips import ShippedLpips
-from expportrait.video.reader import open_source
 
 PEOPLE = (*SOURCES, *films.ONE_PERSON)
 FREE = (*SOURCES, "small_face_640x480.mkv", "hand_over_face_640x480.mkv", "low_resolution_480x270.gif")
@@ -76,10 +71,8 @@ def noise() -> None:
         if not true.found.any():
             line(name, "no face found", *["–"] * 6)
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            again = [f for _, f in open_source(make.video(Path(folder) / "film.mp4", frames, crf=23)).frames()]
         others = {
-            "encoded again, crf 23": again,
+            "encoded again, crf 23": films.encoded(frames),
             "noise of 5": [(frame + rng.normal(0, 5, frame.shape)).clip(0, 255).astype(np.uint8) for frame in frames],
             "mirrored": [frame[:, ::-1] for frame in frames],
         }
@@ -102,7 +95,7 @@ def expressions() -> None:
 
 def crowd() -> None:
     """How many faces the detectors find in a film with cuts."""
-    frames = films.film("cuts_several_faces_640x360.mp4", 9)
+    frames = films.film(films.CROWD, 9)
     head("detector", f"faces in {len(frames)} frames", "CPU ms a frame")
     for name, detector in (("MediaPipe, both ranges", FaceDetector()), ("YuNet", YuNet())):
         milliseconds, found = timed(lambda detector=detector: [detector.detect(frame) for frame in frames])

@@ -79,7 +79,7 @@ def meeting(count: int, *ways: np.ndarray, front: int = 1, height: int = 360, wi
 def video(
     path: Path, frames: Iterable[np.ndarray], fps: float = 25, codec: str = "libx264", pix_fmt: str = "yuv420p",
     rotation: int = 0, aspect: Fraction | None = None, layout: str = "rgb24", gop: int = 12, offset: float = 0,
-    x264: str = "", crf: int = 16,
+    x264: str = "",
 ) -> Path:  # fmt: skip
     """Encode with none of the project's own code. ``rotation``: counter-clockwise degrees, for the player. ``offset``:
     s, added to all times. ``x264``: further parameters of that encoder."""
@@ -87,7 +87,7 @@ def video(
         stream = None
         for frame in frames:
             if stream is None:
-                options = {"crf": str(crf), "preset": "veryfast", "x264-params": x264} if codec == "libx264" else {}
+                options = {"crf": "16", "preset": "veryfast", "x264-params": x264} if codec == "libx264" else {}
                 stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
                 stream.height, stream.width, stream.pix_fmt = *frame.shape[:2], pix_fmt
                 stream.codec_context.gop_size = gop
