@@ -31,7 +31,7 @@ class Tracker:
 class Likeness:
     """Embeds a face as the mean of its colours."""
 
-    name, sha256 = "likeness", ""
+    name, sha256, about = "likeness", "", dict
 
     def embed(self, frames, points, found):
         if not found.any():

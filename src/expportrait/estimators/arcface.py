@@ -1,5 +1,6 @@
 """Face recognition: ArcFace embeddings (Deng et al. 2019), by the user's weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,19 +30,38 @@ class ArcFace:
 
     def embed(self, frames: np.ndarray, points: np.ndarray, found: np.ndarray) -> np.ndarray:
         """Frames (T, H, W, 3) u8, landmarks (T, 478, 2+) px, found (T,) -> unit rows (T, D), NaN where not found."""
-        if not found.any():
-            return np.full((len(found), 1), np.nan)
-        faces = np.stack([np.rint(aligned(f, p[FIVE, :2])) for f, p in zip(frames[found], points[found], strict=True)])
-        inputs = (faces.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
-        parts = [self._network(inputs[first : first + BATCH])[0] for first in range(0, len(inputs), BATCH)]
-        values = np.concatenate(parts)
-        if not (np.isfinite(values).all() and values.any(1).all()):
-            raise UserError(
-                f"{self._network.file} gives embeddings that are no numbers, or zero: it is no ArcFace network"
-            )
-        rows = np.full((len(found), values.shape[1]), np.nan)
-        rows[found] = values / np.linalg.norm(values, axis=1, keepdims=True)
-        return rows
+        faces = aligned_faces(frames[found], points[found][:, FIVE, :2])
+        return unit_rows(self._network, (faces - 127.5) / 127.5, found)
+
+    def about(self) -> dict:
+        """What stands beside every number from it."""
+        return {
+            "backend": f"ArcFace, ONNX file {self.name}, by onnxruntime",
+            "weights": {"arcface": self.sha256},
+            "input": f"faces of {SIDE} px, aligned to the template by eyes, nose and mouth corners, RGB, "
+            "(v - 127.5) / 127.5",
+        }
+
+
+def unit_rows(network: OnnxNetwork, faces: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Faces (N, 3, 112, 112) f32 as the network wants them, found (T,) with N True -> unit rows (T, D), else NaN.
+
+    Raises UserError where the network gives no embedding.
+    """
+    if not len(faces):
+        return np.full((len(found), 1), np.nan)
+    values = np.concatenate([network(faces[first : first + BATCH])[0] for first in range(0, len(faces), BATCH)])
+    if not (np.isfinite(values).all() and values.any(1).all()):
+        raise UserError(f"{network.file} gives embeddings that are no numbers, or zero: it is no ArcFace network")
+    rows = np.full((len(found), values.shape[1]), np.nan)
+    rows[found] = values / np.linalg.norm(values, axis=1, keepdims=True)
+    return rows
+
+
+def aligned_faces(frames: Sequence[np.ndarray], five: np.ndarray) -> np.ndarray:
+    """Frames (H, W, 3) u8, where the template's points are in each (N, 5, 2) px -> (N, 3, 112, 112) f32, 0..255."""
+    faces = [np.rint(aligned(frame, points)) for frame, points in zip(frames, five, strict=True)]
+    return np.array(faces, np.float32).reshape(-1, SIDE, SIDE, 3).transpose(0, 3, 1, 2)
 
 
 def aligned(frame: np.ndarray, five: np.ndarray) -> np.ndarray:

@@ -1,11 +1,12 @@
 """AlexNet's features and the LPIPS distance on them (Zhang et al. 2018, version 0.1), without torchvision or lpips.
 
-Two files of the user: AlexNet's weights as torchvision publishes them (``features.N.weight``), and the five linear
-layers of LPIPS (``linN.model.1.weight``).
+Two files: AlexNet's weights as torchvision publishes them (``features.N.weight``), and the five linear layers of LPIPS
+(``linN.model.1.weight``). Of torch, or as ``.npz``, and then it may be one file that has both.
 """
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -66,10 +67,13 @@ class AlexDistance(torch.nn.Module):
 
 def _read(file: Path, key: str) -> dict[str, Tensor]:
     try:
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays}
         state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{key}: {file} does not exist") from None
-    except Exception as error:  # of pickle, zip and torch
+    except Exception as error:  # of pickle, zip, numpy and torch
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{key}: {file} is not a file of torch weights: {why}") from None
     return state if isinstance(state, dict) else {}

@@ -1,8 +1,9 @@
-"""CSIM: cosine similarity of ArcFace embeddings (Deng et al. 2019), by the user's weights. Without them, no number."""
+"""CSIM: cosine similarity of face embeddings, by ArcFace (Deng et al. 2019), the user's file, or the shipped SFace."""
 
 import numpy as np
 
 from expportrait.estimators.arcface import ArcFace
+from expportrait.estimators.sface import SFace
 
 NOT_AVAILABLE = (
     "not available: CSIM needs a face recognition network, which is not shipped; take an ArcFace model of "
@@ -16,11 +17,9 @@ def csim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(-1)
 
 
-def backend(arcface: ArcFace, against: str) -> dict:
+def backend(network: ArcFace | SFace, against: str) -> dict:
     """What stands beside the number."""
-    return {
-        "backend": f"ArcFace, ONNX file {arcface.name}, by onnxruntime",
-        "weights": {"arcface": arcface.sha256},
+    return network.about() | {
         "against": against,
         "norm": "cosine of unit embeddings, faces aligned by MediaPipe's iris, nose and mouth points",
         "unit": "none, 1 is equal",
