@@ -13,7 +13,7 @@ from expportrait.settings.config import SECTIONS
 from expportrait.settings.files import overlay, read_config, read_yaml
 from expportrait.errors import UserError
 from expportrait.manifest.clips import digest, mixed_splits, read_manifest, shard_counts, shards
-from expportrait.engine.outputs import check_names
+from expportrait.engine.names import check_names
 from expportrait.manifest.pairs import pair_count, pair_shards, read_pairs
 from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE, STAGES
 from expportrait.settings.weights import check_given

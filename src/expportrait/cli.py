@@ -263,7 +263,7 @@ def _top(version: Annotated[bool, typer.Option("--version", callback=_version, i
 
 
 def _mark_damaged(error: Exception) -> None:
-    """A store that something which stands on all clips could not read. Raises MachineFault where it is that."""
+    """Mark the store that a training could not read, and raise MachineFault; do nothing where it is another error."""
     from expportrait.engine.damage import mark
     from expportrait.machine import machine_fault
     from expportrait.store import StoreError

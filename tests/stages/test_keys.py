@@ -19,7 +19,7 @@ OTHER = {
     "generator": {"steps": 9, "batch": 2, "save_every": 3, "keep": 7}, "reenact": {"seed": 4},
     "evaluate": {"tracker": "smirk", "tracks": "tracks", "stride": 2},
 }  # fmt: skip
-# Made by the code of commit d52daff, at the versions that the stages had then.
+# Today's settings and versions. Who bumps a version replaces the keys of that stage and of all that follow it.
 DEFAULT_KEYS = {
     "crop ann": "33a27b30ac5b1f4d91a68d2fc02d7aa9",
     "crop bob": "af101ba4d87a6f979229535a5f3cd5e0",

@@ -69,7 +69,7 @@ def test_a_stage_that_is_added_by_the_book_is_run_and_seen_by_all(grown):
     edited = grown.folder / "edited"
     settings = [sys.executable, "-m", "expportrait.settings"]
     said = subprocess.run(settings, cwd=edited, env=grown.environment(), text=True, capture_output=True)
-    assert said.stdout == "wrote config.yaml\nwrote docs/settings.md\n", said.stderr
+    assert said.stdout == "wrote config.yaml\nwrote config.schema.json\nwrote docs/settings.md\n", said.stderr
     shutil.copy(edited / "config.yaml", grown.folder)
     assert "brightness:" in grown.read("config.yaml")
     assert grown.plan() == {"brightness": 2, "report": 1}

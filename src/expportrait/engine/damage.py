@@ -1,4 +1,5 @@
-"""Stores that are found damaged: marked, so that the next run looks at all of their bytes and makes them again.
+"""Stores that are found damaged are marked: the next run of the stage that made one reads all of its bytes, and makes
+it again where they are really damaged.
 
 Snakemake takes a stage for done while its index is there: an index that lists a damaged store is deleted.
 """
@@ -20,10 +21,15 @@ def marker(store: Path) -> Path:
     return store.with_suffix(".damaged")
 
 
-def mark(store: Path, why: str) -> None:
-    """Have the store made again by the next run. It is not deleted: whoever cannot read it may be at fault."""
+def doubt(store: Path, why: str) -> None:
+    """Write the marker. The store is not deleted: whoever cannot read it may be at fault."""
     with writing(marker(store)):
         marker(store).write_text(why + "\n", "utf-8")
+
+
+def mark(store: Path, why: str) -> None:
+    """Have the next run look at the store, and make it again where it is damaged."""
+    doubt(store, why)
     drop_indexes(store.parent, [store.stem])
 
 

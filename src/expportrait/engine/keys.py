@@ -1,4 +1,7 @@
-"""Keys: equal keys, equal results. A key is the hash of everything that a result depends on."""
+"""Keys: equal keys, equal results. A key is the hash of stage, version, settings, and the keys of the parents.
+
+The bytes of a source are not in it: its row's ``identity`` stands for them, with ``rev`` for sources that are replaced.
+"""
 
 import hashlib
 import json
@@ -23,8 +26,8 @@ class Keys:
         self._by_clip = any(map(Path.is_dir, named))  # a folder holds a file a clip
 
     def of(self, row: Row, parents: Mapping[str, str | None]) -> str:
-        """The key of a clip's or pair's result. ``parents``: the keys of what it is made from; a stage without any
-        depends on the row and its source.
+        """The key of a clip's or pair's result. ``parents``: the keys of what it is made from; for a stage without
+        any, the row's ``identity`` and the text of ``<source>.key`` stand in their place.
 
         Raises UserError where a file that the settings name is not there, ClipError where one of the clip is not.
         """
@@ -68,7 +71,7 @@ def source_key(source: Path) -> str | None:
 
 
 def _keyed(stage: Stage, config: Config) -> tuple[Config, tuple[str, ...]]:
-    """The settings with those that do not matter at their default, and the sections that do matter."""
+    """Returns the settings with the unkeyed ones set to their defaults, and the sections that enter keys."""
     config = stage.sees(config)
     for name in stage.unkeyed:
         section, _, setting = name.partition(".")

@@ -149,7 +149,12 @@ class _Runner:
         if self.stage.needless is None:
             return ""
         parents = {name: Store(path) for name, path in self.stores(row).items()}
-        return self.stage.needless(row, parents, self.settings)
+        try:
+            return self.stage.needless(row, parents, self.settings)
+        except StoreError as error:
+            if error.path is not None:
+                raise
+            raise ClipError(str(error), retry=True) from error  # an array that the store never had: nothing is damaged
 
     def _compute(self, number: int, row: Row, key: str) -> None:
         """Make the result. Raises ClipError for whatever is the clip's trouble, StoreError for a damaged parent."""

@@ -20,8 +20,9 @@ NOT_NEEDED = "not needed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """One clip's line in an index. ``status``: ok, failed, or skipped: where a parent is not ok (then without key), or
-    where nothing that follows needs the clip in this stage (``why`` begins with "not needed: ")."""
+    """One clip's line in an index. ``status``: ok; failed; skipped, where a parent is not ok (then without key), or
+    where nothing that follows needs the clip in this stage (``why`` begins with "not needed: "). In the loop also waits,
+    where a parent's store is damaged: that is never written down."""
 
     status: str
     key: str | None = None
@@ -58,7 +59,8 @@ def state(home: Path, clip: str) -> Outcome:
     except (StoreError, KeyError) as error:
         if machine_fault(error):
             raise
-        return Outcome("failed", None, f"not there yet, run `expportrait {home.name}` first")
+        command = home.parent.name if home.name == "targets" else home.name  # drive makes drive/targets
+        return Outcome("failed", None, f"not there yet, run `expportrait {command}` first")
 
 
 def whole_state(home: Path) -> Outcome:

@@ -39,12 +39,12 @@ class Stage:
     name: str
     version: int
     sections: tuple[str, ...]  # of the settings, that it reads
-    parents: tuple[str, ...]  # stages whose results it reads
+    parents: tuple[str, ...]  # all stages whose results it may read; which, row by row, says ``parents_of``
     process: Callable[["Clip", Any], None] | None = None
     load: Callable[[Any, str], Any] | None = None
     kind: Literal["source", "clip", "pair", "model", "page"] = "clip"
-    # the parents of one clip or pair: name -> stage and clip, or ALL; where it is not given, those of the same clip
-    others: Callable[[Row, Config], dict[str, tuple[str, str]]] | None = None
+    # name -> stage and clip, or ALL: what one clip or pair is made from, where that is not the same clip's parents
+    parents_by_row: Callable[[Row, Config], dict[str, tuple[str, str]]] | None = None
     # further files that one result depends on: name -> sha256; raises ClipError where one is missing
     files: Callable[[Row, Config], dict[str, str]] | None = None
     when: Callable[[Config], bool] = lambda config: True  # whether there is such a stage at these settings
@@ -89,7 +89,11 @@ class Stage:
 
     def parents_of(self, row: Row, config: Config) -> dict[str, tuple[str, str]]:
         """What one result is made from: name -> stage and clip, or ALL where the stage makes one thing of all."""
-        return self.others(row, config) if self.others else {name: (name, row.clip) for name in self.parents}
+        return (
+            self.parents_by_row(row, config)
+            if self.parents_by_row
+            else {name: (name, row.clip) for name in self.parents}
+        )
 
     def sees(self, config: Config) -> Config:
         """The settings as the stage sees them: what it does not look at is at its default."""

@@ -18,30 +18,34 @@ from expportrait.settings.known_files import KNOWN, SETS, KnownFile, source
 
 CHUNK = 1 << 20
 PARTS = ("normals", "depth", "mask")
-GEOMETRY_PARTS = {"david": PARTS, "sapiens": PARTS}  # the files that an estimator needs; others need none
+# The settings that name an estimator's files: all of one of these sets have to be given. Others need no files.
+GEOMETRY_FILES: dict[str, tuple[tuple[str, ...], ...]] = {"david": (PARTS, ("model",)), "sapiens": (PARTS,)}
 
 
 def geometry_files(name: str, settings: GeometrySettings) -> dict[str, Path]:
-    """The files of the estimator ``name`` by the setting that names them. Raises UserError where one is not given."""
-    if name not in GEOMETRY_PARTS:
+    """Returns the files of the estimator ``name``, by the setting that names them. Raises UserError where one of them
+    is not given, or where one is given that does not belong to it."""
+    sets = GEOMETRY_FILES.get(name)
+    if sets is None:
         return {}
-    parts = {part: getattr(settings, part) for part in GEOMETRY_PARTS[name]}
-    if settings.model is not None:
-        if name != "david":
-            raise UserError(f"geometry.model is for DAViD's multi-task network: leave it empty with {name}")
-        if any(parts.values()):
-            raise UserError(
-                "geometry.model does all of DAViD: leave geometry.normals, .depth and .mask empty beside it"
-            )
-        return {"model": settings.model}
-    for part, file in parts.items():
-        if file is None:
+    given = {part: file for part in ("model", *PARTS) if (file := getattr(settings, part)) is not None}
+    for part in given:
+        if not any(part in parts for parts in sets):
+            raise UserError(f"geometry.{part} is not of {name}: leave it empty, or choose another geometry.estimator")
+    wanted = max(sets, key=lambda parts: len(given.keys() & set(parts)))
+    if surplus := given.keys() - set(wanted):
+        raise UserError(
+            f"geometry.{' and .'.join(sorted(surplus))} stands beside geometry.{' and .'.join(wanted)}, and {name} "
+            "takes the one or the other: leave one empty"
+        )
+    for part in wanted:
+        if part not in given:
             raise UserError(
                 f"geometry.estimator is {name}, but geometry.{part} is empty: take "
                 f"{source(f'geometry.{part}', name)}; or set geometry.estimator to embedded, which is coarse and needs "
                 "no files"
             )
-    return parts
+    return given
 
 
 def points_file(settings: Landmarks) -> Path | None:

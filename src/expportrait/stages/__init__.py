@@ -12,7 +12,7 @@ from expportrait.manifest.clips import Row
 from expportrait.settings.config import SECTIONS, Config
 
 CODE = ("process", "load", "needless", "finish", "run")  # of a stage's module, as far as it has them
-PROXY, DRIVE = 10, 2  # versions of stages of which drive/targets is one more use
+PROXY, DRIVE = 10, 2  # the versions of proxy and drive; that of drive/targets is made of both
 
 
 def _from_image(config: Config) -> bool:
@@ -60,13 +60,13 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("drive/targets", 100 * DRIVE + PROXY, ("drive", "proxy", "head"), ("landmarks", "geometry"), by="drive",
           when=_from_image, only=("drive.reference",)),
     Stage("drive", DRIVE, ("drive", "control", "head"), ("drive/targets", "proxy", "transfer"), kind="pair",
-          others=_driving),
+          parents_by_row=_driving),
     Stage("generator", 1, ("generator",), ("latents", "control"), kind="model", weights="generator.base",
           unkeyed=("generator.base", "generator.micro", "generator.save_every", "generator.keep",
                    "generator.checkpointing", "generator.attention")),
-    Stage("reenact", 1, ("latents", "reenact"), ("drive", "crop", "generator"), kind="pair", others=_reenacting,
+    Stage("reenact", 1, ("latents", "reenact"), ("drive", "crop", "generator"), kind="pair", parents_by_row=_reenacting,
           media=(".mp4", ".side.mp4")),
-    Stage("evaluate", 3, ("evaluate",), ("reenact", "crop"), kind="pair", others=_measuring, files=_tracks,
+    Stage("evaluate", 3, ("evaluate",), ("reenact", "crop"), kind="pair", parents_by_row=_measuring, files=_tracks,
           form="json", folder="evaluate/pairs", table="evaluate/table.json"),
     Stage("report", 2, SECTIONS, (), kind="page"),  # it shows all settings
 )}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expportrait.engine.costs import ENDING, read_bill
-from expportrait.engine.damage import drop_indexes, indexes, marker
+from expportrait.engine.damage import doubt, drop_indexes, indexes
 from expportrait.engine.heartbeat import DEAD, Pulse, named, read_heartbeats
 from expportrait.engine.stage import ALL, RECORDS, Stage
 from expportrait.errors import UserError
@@ -104,7 +104,7 @@ def retry(survey: Survey, chosen: Iterable[tuple[str, str, Cell]]) -> list[Path]
                 if survey.stages[stage].form == "json":
                     result.unlink(missing_ok=True)
             else:
-                marker(result).write_text(cell.why + "\n", "utf-8")
+                doubt(result, cell.why)
         by_stage.setdefault(stage, set()).add(clip)
     dropped = []
     for stage, clips in by_stage.items():

@@ -126,11 +126,11 @@ class CoarseEquations:
         canonical = (canonical if offset is None else canonical + offset[:n])[used]
         moved = self.derivative(coarse.rows(used), canonical, transforms, change)
         trust, s = model.judged.trust[t], model.settings
-        weights = {"normal": s.w_normal, "depth": s.w_depth_coarse}
-        weights |= {"outline": s.w_outline} if self.dense else {}
-        self.terms.update(seen.energies(float(trust), weights))
+        weights = {"normal": s.w_normal, "depth": s.w_depth_coarse, "outline": s.w_outline}
+        told = weights if self.dense else weights | {"outline": 0}  # the bare head has no outline to compare
+        self.terms.update(seen.energies(float(trust), told))
         return (
-            seen.normals.rows(moved, number, trust * s.w_normal),
-            seen.outline.rows(moved, number, trust * s.w_outline),
-            seen.depth.rows(moved, number, trust * s.w_depth_coarse),
+            seen.normals.rows(moved, number, trust * weights["normal"]),
+            seen.outline.rows(moved, number, trust * weights["outline"]),
+            seen.depth.rows(moved, number, trust * weights["depth"]),
         )

@@ -203,7 +203,7 @@ class Integrator:
         for one in frames.to(model.device).split(1):
             seen, turn = self.frame(one)
             share = float(model.judged.trust[one]) / len(frames)
-            system.add(seen, turn, *(share * weight for weight in data.values()))
+            system.add(seen, turn, *(share * data[name] for name in ("normal", "depth", "outline")))
             terms.update(seen.energies(share, data))
             tell(1)
         terms.update(numbers(model.static_energies() | energies(of_bias(u.bias.turn, s))))
@@ -224,7 +224,7 @@ class Integrator:
             seen, turn = self.frame(one)
             trust = float(model.judged.trust[one])
             system = self.system()
-            system.add(seen, turn, *(trust * weight for weight in data.values()))
+            system.add(seen, turn, *(trust * data[name] for name in ("normal", "depth", "outline")))
             before = dynamic[one][0]
             terms.update(seen.energies(trust / model.frames, data))
             own = numbers(model.dynamic_energies(before[None]))

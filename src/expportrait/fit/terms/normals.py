@@ -38,7 +38,8 @@ class EdgeNormals:
     """Residuals of one frame's k ``edges`` (i, j), (k, 2), and their derivatives.
 
     ``residual`` (k,) = (n* - n) . e / |e|; ``jacobian`` (k, 3) by e = x_i - x_j at still n; ``bias_jacobian`` (k, 2) by
-    the bias of n*, about the camera's x and y. ``weight`` (k,): robust, and in sum about one over ``ROBUST``.
+    the bias of n*, about the camera's x and y. ``weight`` (k,): of their squares, as the Charbonnier kernel of
+    scale ``ROBUST`` gives it; the edges' shares in it add up to one.
     """
 
     edges: Tensor

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from expportrait.engine.heartbeat import Heartbeat
-from expportrait.engine.outputs import check_names
+from expportrait.engine.names import check_names
 from expportrait.errors import UserError
 from expportrait.files import beside, replace_file
 from expportrait.manifest.clips import Row, read_manifest, shards

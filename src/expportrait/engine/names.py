@@ -1,4 +1,4 @@
-"""Whether the file system takes the names of what a run would write."""
+"""Names of files: whether the file system takes those that a run would write."""
 
 import os
 from collections.abc import Iterable
