@@ -21,8 +21,8 @@ NOT_NEEDED = "not needed"
 @dataclass(frozen=True)
 class Outcome:
     """One clip's line in an index. ``status``: ok; failed; skipped, where a parent is not ok (then without key), or
-    where nothing that follows needs the clip in this stage (``why`` begins with "not needed: "). In the loop also waits,
-    where a parent's store is damaged: that is never written down."""
+    where nothing that follows needs the clip in this stage (``why`` begins with "not needed: "). In the loop also
+    waits, where a parent's store is damaged: that is never written down."""
 
     status: str
     key: str | None = None
