@@ -1,4 +1,4 @@
-"""A portrait's colours carried by the head's surface to other poses and expressions: maps ``appearance`` and ``seen``."""
+"""A portrait's colours, carried by its head's surface to other poses and expressions."""
 
 from collections.abc import Iterator
 
@@ -12,12 +12,13 @@ from expportrait.fit.store import FittedHead
 from expportrait.render import Camera, render
 
 BLOCK = 4  # frames rendered at once
-MOVED = (1.0, 8.0)  # px at 512: up to the first a soft rim keeps what the picture has there, from the second on nothing
 STRETCH = (0.2, 0.6)  # what was seen at an angle is smeared where it turns to the viewer: unseen to seen
 
 
 @torch.no_grad()
-def carried(shown: Portrait, made: FittedHead, backend: str = "auto") -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def carried(
+    shown: Portrait, made: FittedHead, rim: float = 9.0, still: float = 8.0, backend: str = "auto"
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Blocks of (appearance (B, H, W, 3) u8 RGB, seen (B, H, W) u8) of the frames of ``made``.
 
     ``made``: the portrait's own head in other poses, seen by the same camera. ``seen`` is 255 where a pixel shows what
@@ -29,7 +30,7 @@ def carried(shown: Portrait, made: FittedHead, backend: str = "auto") -> Iterato
         maps = render(vertices, made.head.dense_faces, made.camera, attributes, backend=backend, cull=True)
         covered, at = maps.coverage.cpu().numpy() > 0.5, maps.attributes["at"].cpu().numpy()
         facing = _facing(maps.normals.cpu().numpy(), made.camera)
-        pairs = [_frame(shown, c, a, f) for c, a, f in zip(covered, at, facing, strict=True)]
+        pairs = [_frame(shown, c, a, f, rim, still) for c, a, f in zip(covered, at, facing, strict=True)]
         yield np.stack([one for one, _ in pairs]), np.stack([one for _, one in pairs])
 
 
@@ -42,7 +43,7 @@ def _facing(normals: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def _frame(
-    shown: Portrait, covered: np.ndarray, at: np.ndarray, facing: np.ndarray
+    shown: Portrait, covered: np.ndarray, at: np.ndarray, facing: np.ndarray, rim: float, still: float
 ) -> tuple[np.ndarray, np.ndarray]:
     height, width = covered.shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -58,10 +59,10 @@ def _frame(
     colour = known * sampled + (1 - known) * np.where(covered[..., None], at[..., 4:], sampled)
     sharp = smoothstep(*STRETCH, np.maximum(at[..., 3], 0.02) / np.maximum(facing, 0.02))
     known *= np.where(covered, sharp, inside)[..., None]
-    alpha = np.maximum(matte, inward(covered))[..., None]
+    alpha = np.maximum(matte, inward(covered, rim))[..., None]
     image = alpha * colour + (1 - alpha) * shown.background
     moved = np.hypot(across - columns, down - rows)[..., None] * (512 / width)
     rest = cv2.remap(shown.rest, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    image += (1 - smoothstep(*MOVED, moved)) * rest
+    image += (1 - smoothstep(1.0, still, moved)) * rest
     seen = alpha * known + (1 - alpha) * shown.open[..., None]
     return np.rint(np.clip(image, 0, 255)).astype(np.uint8), np.rint(255 * seen[..., 0]).astype(np.uint8)

@@ -16,8 +16,13 @@ from expportrait.render import render, vertex_normals
 
 DEPTHS = ((3, 0.006), (7, 0.014))  # (window px at 512, m): a vertex that much behind what is near it was hidden
 UNKNOWN = {  # colours over the skin's brightness, of surfaces that the portrait shows nothing of
-    "teeth": (0.70, 0.62, 0.55), "tongue": (0.62, 0.36, 0.34), "mouth": (0.24, 0.10, 0.09), "eye": (0.86, 0.83, 0.80),
-}  # fmt: skip
+    "teeth": (1.05, 0.97, 0.87),
+    "tongue": (0.85, 0.40, 0.38),
+    "mouth": (0.40, 0.18, 0.16),
+    "eye": (0.86, 0.83, 0.80),
+}
+INSIDE = ("teeth", "tongue", "mouth")
+DARK = (0.012, 0.07), 0.35  # m behind the lips: from full light to what is left of it there
 
 
 @dataclass(frozen=True)
@@ -41,23 +46,25 @@ def smoothstep(low: float, high: float, x: np.ndarray | Tensor) -> np.ndarray | 
     return t * t * (3 - 2 * t)
 
 
-RIM = (2.0, 9.0)  # px at 512: nearer to the outline the matte says where the person ends, farther inside the mesh does
+OUTLINE = 2.0  # px at 512: how far the outline of a fitted head may be off
 
 
-def inward(covered: np.ndarray) -> np.ndarray:
-    """(H, W) 0..1: 0 at the outline of the head that covers (H, W) bool, 1 well inside it."""
+def inward(covered: np.ndarray, rim: float) -> np.ndarray:
+    """(H, W) 0..1: 0 at the outline of the head that covers (H, W) bool, 1 from ``rim`` px of 512 inside it on."""
     depth = cv2.distanceTransform(covered.astype(np.uint8), cv2.DIST_L2, 5)
-    return smoothstep(*(r * covered.shape[1] / 512 for r in RIM), depth)
+    return smoothstep(*(r * covered.shape[1] / 512 for r in (OUTLINE, rim)), depth)
 
 
 @torch.no_grad()
-def portrait(image: np.ndarray, matte: np.ndarray, fitted: FittedHead, backend: str = "auto") -> Portrait:
+def portrait(
+    image: np.ndarray, matte: np.ndarray, fitted: FittedHead, rim: float = 9.0, backend: str = "auto"
+) -> Portrait:
     """``image`` (H, W, 3) u8 RGB, ``matte`` (H, W) u8 of head and shoulders, ``fitted``: the head in it, T = 1."""
     head, size = fitted.head, len(image) / 512
     vertices = fitted.vertices(slice(0, 1))
     maps = render(vertices, head.dense_faces, fitted.camera, backend=backend, cull=True)
     # mattes have holes where clothes and background are alike; well inside the head there is none
-    alpha = np.maximum(matte.astype(np.float32) / 255, inward(maps.coverage[0].cpu().numpy() > 0.5))
+    alpha = np.maximum(matte.astype(np.float32) / 255, inward(maps.coverage[0].cpu().numpy() > 0.5, rim))
     near = cv2.dilate(alpha, np.ones(2 * [2 * max(1, round(3 * size)) + 1], np.uint8))
     picture = image.astype(np.float32)
     free = 1 - smoothstep(0.02, 0.2, near)  # a rim where the matte may be wrong gives no colours to the background
@@ -72,8 +79,9 @@ def portrait(image: np.ndarray, matte: np.ndarray, fitted: FittedHead, backend: 
     shown = seen.cpu().numpy() * smoothstep(0.3, 0.8, at[:, 3])
     colours = _spread(at[:, :3], shown, fitted.head)
     device = pixels.device
-    return Portrait(image, alpha, person, background, rest, 1 - smoothstep(0.05, 0.5, alpha), pixels, torch.from_numpy(shown[:, None]).to(device),
-                    facing[:, None], torch.from_numpy(colours).to(device))  # fmt: skip
+    device, visible = pixels.device, 1 - smoothstep(0.05, 0.5, alpha)
+    shown, colours = (torch.from_numpy(one).to(device) for one in (shown[:, None], colours))
+    return Portrait(image, alpha, person, background, rest, visible, pixels, shown, facing[:, None], colours)
 
 
 def _seen(vertices: Tensor, depth: Tensor, fitted: FittedHead) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,12 +122,16 @@ def _spread(colours: np.ndarray, seen: np.ndarray, head: Head) -> np.ndarray:
     skin = colours[(seen > 0.5) & (region == head.REGIONS.index("face"))]
     bright = np.median(skin.max(1)) if len(skin) else 200.0
     hold, goal = 10 * seen.astype(np.float64), colours.astype(np.float64)
+    template = head.dense.template[:, 2].cpu().numpy()
+    behind = template[region == head.REGIONS.index("lips")].max() - template
+    light = 1 - (1 - DARK[1]) * smoothstep(*DARK[0], behind)
     for name, shade in UNKNOWN.items():
         # held to it a little, so that what was seen nearby prevails
         chosen = (region == head.REGIONS.index(name)) & (seen < 0.05)
-        hold[chosen], goal[chosen] = (0.5 if name == "mouth" else 0.02), np.asarray(shade) * bright
+        lit = light[chosen, None] if name in INSIDE else 1.0
+        hold[chosen], goal[chosen] = (0.5 if name == "mouth" else 0.02), np.asarray(shade) * bright * lit
     hold = hold + 1e-6
     system = sparse.diags(np.asarray(links.sum(1)).ravel() + hold) - links
-    mean = np.average(goal, axis=0, weights=hold)
-    out = [cg(system, hold * (goal[:, c] - mean[c]), rtol=1e-4, maxiter=500)[0] + mean[c] for c in range(3)]
+    # from the guesses on: where a surface shows nothing at all, they are the solution
+    out = [cg(system, hold * goal[:, c], x0=goal[:, c], rtol=1e-4, maxiter=500)[0] for c in range(3)]
     return np.clip(np.stack(out, 1), 0, 255).astype(np.float32)

@@ -14,6 +14,7 @@ from expportrait.files import sha256_known
 from expportrait.settings.known_files import comes_from
 from expportrait.settings.section import Place, Section
 from expportrait.settings.sections import (
+    Appearance,
     Control,
     Crop,
     Demo,
@@ -56,6 +57,7 @@ class Config(Section):
     latents: Latents = Latents()
     transfer: Transfer = Transfer()
     drive: Drive = Drive()
+    appearance: Appearance = Appearance()
     generator: Generator = Generator()
     reenact: Reenact = Reenact()
     evaluate: Evaluate = Evaluate()

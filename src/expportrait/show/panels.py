@@ -27,6 +27,12 @@ ONE_SIDED = 110  # grey
 MARK = (255, 120, 0)  # frames set aside
 
 
+def marked(picture: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """A picture (H, W, 3) u8 with what is not ``seen`` (H, W) u8 tinted in magenta."""
+    hidden = 0.6 * (255 - seen[..., None].astype(np.float32)) / 255
+    return np.rint((1 - hidden) * picture + hidden * np.float32([255, 0, 255])).astype(np.uint8)
+
+
 def resize(image: np.ndarray, size: int) -> np.ndarray:
     """Square image to ``size`` px."""
     shrink = size < len(image)

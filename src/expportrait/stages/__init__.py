@@ -30,6 +30,12 @@ def _reenacting(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
     return {"drive": ("drive", pair.clip)} | crops | {"generator": ("generator", ALL)}
 
 
+def _carrying(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
+    target, driver = (pair.extra[name] for name in ("target", "driver"))
+    taken = {"portrait": ("crop", target), "matte": ("geometry", target), "film": ("crop", driver)}
+    return _driving(pair, config) | {"drive": ("drive", pair.clip)} | taken
+
+
 def _measuring(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
     crops = {f"crop {clip}": ("crop", clip) for clip in pair.extra.values()}
     return {f"reenact {pair.clip}": ("reenact", pair.clip)} | crops
@@ -61,6 +67,9 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
           when=_from_image, only=("drive.reference",)),
     Stage("drive", DRIVE, ("drive", "control", "head"), ("drive/targets", "proxy", "transfer"), kind="pair",
           parents_by_row=_driving),
+    Stage("appearance", 1, ("appearance", "drive", "head"),
+          ("drive/targets", "drive", "proxy", "transfer", "crop", "geometry"), kind="pair", parents_by_row=_carrying,
+          media=(".mp4", ".side.mp4")),
     Stage("generator", 1, ("generator",), ("latents", "control"), kind="model", weights="generator.base",
           unkeyed=("generator.base", "generator.micro", "generator.save_every", "generator.keep",
                    "generator.checkpointing", "generator.attention")),

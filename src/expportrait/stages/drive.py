@@ -10,7 +10,7 @@ from expportrait.engine.record import whole_state
 from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError, UserError
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.fit.store import load_proxy
+from expportrait.fit.store import FittedHead, load_proxy
 from expportrait.head import Head
 from expportrait.stages.control import BLOCK, render_maps
 from expportrait.store import StoreWriter, videocodec
@@ -37,7 +37,12 @@ def trained(folder: Path, key: str, head_sha256: str) -> Transfer:
 
 
 @torch.no_grad()
-def process(clip: Clip, out: StoreWriter) -> None:
+def driven_head(clip: Clip) -> tuple[FittedHead, FittedHead]:
+    """The target's head with its driver's motion, T frames, and as it is in its reference frame, T = 1.
+
+    ``clip``: a pair with the parents ``target`` and ``driver``, the section ``drive``, and the head as its tools.
+    Raises ClipError where the reference frame is not there.
+    """
     s, head, names = clip.settings.drive, clip.tools, clip.row.extra
     target, driver = (load_proxy(clip.parents[name], head) for name in ("target", "driver"))
     frame = s.reference if s.target_proxy == "clip" else 0  # of the target's proxy
@@ -55,6 +60,13 @@ def process(clip: Clip, out: StoreWriter) -> None:
     # a clip drives itself from the frame that the target was fitted to, where both heads are the same
     anchor = s.reference if own else {"first": 0, "mean": None}[s.anchor]
     made = driven(target, frame, moves, dynamic, anchor, own or s.pose == "relative", plain)
+    return made, still(target, frame, plain)
+
+
+@torch.no_grad()
+def process(clip: Clip, out: StoreWriter) -> None:
+    s, head, names = clip.settings.drive, clip.tools, clip.row.extra
+    made, reference = driven_head(clip)
     wanted = clip.settings.control.maps
     streams = {}
     for block in clip.progress(clip.computed(render_maps(made, wanted)), -(-made.frames // BLOCK), "render"):
@@ -63,7 +75,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
                 qp = videocodec.VECTORS if name == "normals" else None
                 streams[name] = out.stream(name, made.frames, maps.shape[1:], maps.dtype, qp)
             streams[name].append(maps)
-    for name, maps in next(render_maps(still(target, frame, plain), wanted)).items():
+    for name, maps in next(render_maps(reference, wanted)).items():
         out.array(f"reference_{name}", maps)
     # what was rendered, for who wants the head itself
     out.array("expression", made.expression.cpu().numpy())
@@ -73,7 +85,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         target=names["target"],
         driver=names["driver"],
         reference=s.reference,
-        focal=float(target.camera.focal),
+        focal=float(made.camera.focal),
         normals="int8, n * 127; camera space: x right, y up, z to the viewer",
         registered_to="the target's reference frame; order and number of frames: the driver's",
         regions=["", *head.REGIONS],
