@@ -149,6 +149,13 @@ def make_pair(results: Path, target: str, driver: str, stages: tuple[str, ...] =
         out.array("normals", control["normals"])
         out.array("coverage", control["coverage"])
         out.attrs(**about)
+    if "appearance" in stages:
+        with StoreWriter(results / "appearance" / f"{name}.zarr", {"key": f"appearance-{name}"}) as out:
+            out.array("appearance", crop["frames"])
+            out.array("seen", np.full(crop["frames"].shape[:3], 255, np.uint8))
+            out.attrs(fps=fps, **about)
+        shown = (np.hstack([frame] * 4) for frame in crop["frames"])
+        write_mp4(results / "appearance" / f"{name}.side.mp4", shown, fps)
     if "reenact" in stages:
         made = crop["frames"][:, ::-1]
         settings = {"reenact": {"steps": 8, "seed": 3}}

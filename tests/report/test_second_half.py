@@ -15,6 +15,7 @@ from expportrait.engine.record import Outcome, write_json
 from expportrait.manifest.clips import shards
 from expportrait.manifest.pairs import pair_shards
 from expportrait.metrics import identity, perceptual, published
+from expportrait.report.pairs import CARRIED, PANELS
 from expportrait.report.training import read_trainings
 from expportrait.settings.config import Config
 from expportrait.stages import PER_CLIP, PIPELINE
@@ -38,7 +39,11 @@ PAIRS = [pair("full", "full"), pair("full", "second"), pair("second", "full"), p
 UNFIT = "the driver's head leaves the picture"
 OUTCOMES = {
     "second__full": {"reenact": Outcome("failed", "k", NASTY)},
-    "second__second": {"drive": Outcome("failed", "k", UNFIT), "reenact": Outcome("skipped", None, f"drive: {UNFIT}")},
+    "second__second": {
+        "drive": Outcome("failed", "k", UNFIT),
+        "appearance": Outcome("skipped", None, f"drive: {UNFIT}"),
+        "reenact": Outcome("skipped", None, f"drive: {UNFIT}"),
+    },
 }
 
 
@@ -88,7 +93,7 @@ def card(html: str, name: str) -> str:
 
 def test_every_stage_is_counted(html):
     counts = [cells[:4] for cells in Parsed(html).rows if len(cells) == 5 and cells[0].isdigit()]
-    assert counts[len(PER_CLIP) :] == [list(line) for line in ("1000", "1000", "3100", "2110", "2020")]
+    assert counts[len(PER_CLIP) :] == [list(line) for line in ("1000", "1000", "3100", "3010", "2110", "2020")]
     assert "4 pairs" in plain(html)
 
 
@@ -97,7 +102,7 @@ def test_failures_of_pairs_are_listed(stores, html):
     assert ["second__second", "drive", "failed", UNFIT] in told
     assert ["second__full", "reenact", "failed", NASTY] in told
     assert ["second__second", "evaluate", "skipped", "reenact: no video"] in told
-    assert [line[2] for line in told[1:]] == ["failed"] * 2 + ["skipped"] * 3
+    assert [line[2] for line in told[1:]] == ["failed"] * 2 + ["skipped"] * 4
     assert ["second__full", "reenact", "failed", NASTY] in Parsed(html).rows
     assert Parsed(html).tags.count("script") == 1
 
@@ -108,10 +113,11 @@ def test_pairs_show_their_video_and_figures(stores, html):
     assert tiles == {"PSNR": "24.50", "SSIM": "0.7500", "L1": "0.0500", "AED": "0.2500", "APD": "0.0400",
                      "jaw": "0.1000"}  # fmt: skip
     assert "still 19.50" in own and "8 frames, 0.3 s at 25 fps" in own and "8 steps, seed 3" in own
-    assert "1 of them in the result" in own and [*re.findall("<span>(.*?)</span>", own)][-1] == "result"
+    assert "1 of them in the result" in own and re.findall("<span>(.*?)</span>", own) == [*PANELS, *CARRIED]
     assert "PSNR" not in card(html, "full__second")
     made = stores / "report" / "pairs" / "full__full"
-    assert (made / "side.mp4").read_bytes() == (stores / "reenact" / "full__full.side.mp4").read_bytes()
+    for name, stage in (("side", "reenact"), ("appearance", "appearance")):
+        assert (made / f"{name}.mp4").read_bytes() == (stores / stage / "full__full.side.mp4").read_bytes()
     assert 'id="pair-second__second"' not in html
 
 
@@ -206,17 +212,16 @@ def test_a_failed_training_gives_its_reason(tmp_path):
 def test_a_damaged_table_is_told_and_costs_nothing_else(copy, text):
     (copy / "evaluate" / "table.json").write_text(text, "utf-8")
     html = report(copy)
-    assert "evaluate/table.json cannot be read" in html and html.count('class="film"') == 3
+    assert "evaluate/table.json cannot be read" in html and html.count('class="film"') == 5
     assert not (copy / "report" / "evaluation.csv").exists()
 
 
 def test_any_part_may_be_missing(copy):
-    for gone in ("evaluate", "generator", "reenact", "transfer", "drive"):
+    for gone in ("evaluate", "generator", "reenact", "appearance", "transfer", "drive"):
         shutil.rmtree(copy / gone)
         html = report(copy)
         ids = [name for name in ("evaluation", "training", "pairs") if f'id="{name}"' in html]
-        assert ids == {"evaluate": ["training", "pairs"], "generator": ["training", "pairs"],
-                       "reenact": ["training", "pairs"]}.get(gone, ["pairs"])  # fmt: skip
+        assert ids == (["pairs"] if gone in ("transfer", "drive") else ["training", "pairs"])
     assert "No pair has control maps" in html and html.count('<article class="card" id="clip-') == 2
     html = report(copy, pairs=[])
     assert 'id="pairs"' not in html and ">drive<" not in html and "<nav>" not in html
@@ -238,8 +243,10 @@ def test_media_of_pairs_are_made_again_only_where_keys_changed(copy):
     after = times(copy)
     assert {name for name in before if before[name] != after[name]} == {"second__full"}
     folder = copy / "report" / "pairs" / "second__full"
-    assert sorted(file.name for file in folder.iterdir()) == ["card.json", "poster.jpg", "side.mp4"]
-    assert report(copy, max_pairs=1).count('class="film"') == 1 and len(times(copy)) == 1
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "appearance.jpg", "appearance.mp4", "card.json", "side.jpg", "side.mp4",
+    ]  # fmt: skip
+    assert report(copy, max_pairs=1).count('class="film"') == 2 and len(times(copy)) == 1
     assert "report.max_pairs is 0" in report(copy, max_pairs=0) and times(copy) == {}
 
 
@@ -248,7 +255,7 @@ def test_a_damaged_pair_costs_one_card_only(copy):
     (copy / "reenact" / "full__full.side.mp4").write_bytes(b"no video")
     shutil.rmtree(copy / "drive" / "second__full.zarr" / "normals" / "c")
     html = report(copy)
-    assert html.count("no pictures:") == 2 and html.count('class="film"') == 1
+    assert html.count("no pictures:") == 2 and html.count('class="film"') == 2
     assert json.loads((copy / "report" / "pairs" / "full__second" / "card.json").read_text("utf-8"))["video"]
 
 
@@ -267,7 +274,7 @@ def test_in_chromium(stores, tmp_path, width):
     seen = look(stores / "report" / "index.html", tmp_path / "profile", width)
     assert seen["errors"] == [] and seen["scroll"] <= seen["client"]
     films = [video for video in seen["videos"] if video["width"] != 192]
-    assert [video["width"] for video in films] == [384, 384, 288]
+    assert [video["width"] for video in films] == [384, 384, 384, 384, 288]
     for video in films:
         assert video["ready"] >= 1 and video["loop"] and video["muted"]
         assert video["controls"] == (width > 820)

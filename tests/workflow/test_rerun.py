@@ -9,7 +9,7 @@ from tests.workflow.project import ROOT
 
 HEAD = ["landmarks", "geometry", "proxy", "control"]
 PER_CLIP = ["crop", *HEAD, "latents"]
-TRAINED = ["transfer", "drive", "generator", "reenact", "evaluate", "report"]
+TRAINED = ["transfer", "drive", "appearance", "generator", "reenact", "evaluate", "report"]
 CHANGES = {
     "demo": ("yaw: 10", ["demo", *PER_CLIP, *TRAINED]),
     "head": ("subdivisions: 0", [*HEAD[1:], *TRAINED]),
@@ -17,10 +17,11 @@ CHANGES = {
     "landmarks": ("max_gap: 3", [*HEAD, *TRAINED]),
     "geometry": ("grid: 64", [*HEAD[1:], *TRAINED]),
     "proxy": ("batch: 5", ["proxy", "control", *TRAINED]),
-    "control": ("maps: [depth]", ["control", "drive", "generator", "reenact", "evaluate", "report"]),
+    "control": ("maps: [depth]", ["control", "drive", "appearance", "generator", "reenact", "evaluate", "report"]),
     "latents": ("stride: 8", ["latents", "generator", "reenact", "evaluate", "report"]),
-    "transfer": ("steps: 9", ["transfer", "drive", "reenact", "evaluate", "report"]),
-    "drive": ("pose: relative", ["drive", "reenact", "evaluate", "report"]),
+    "transfer": ("steps: 9", ["transfer", "drive", "appearance", "reenact", "evaluate", "report"]),
+    "drive": ("pose: relative", ["drive", "appearance", "reenact", "evaluate", "report"]),
+    "appearance": ("rim: 12", ["appearance", "report"]),
     "generator": ("steps: 9", ["generator", "reenact", "evaluate", "report"]),
     "reenact": ("steps: 3", ["reenact", "evaluate", "report"]),
     "evaluate": ("stride: 2", ["evaluate", "report"]),
@@ -91,7 +92,7 @@ def test_rows_reordered_or_spaced_or_with_another_column_rerun_nothing(project):
 
 def test_who_is_in_a_clip_is_asked_by_the_transfer_and_the_report_alone(project):
     edit(project, lambda text: text.replace(",bob,test", ",bert,test"))
-    assert project.plan() == jobs(["transfer", "drive", "reenact", "evaluate", "report"], shards=0)
+    assert project.plan() == jobs(["transfer", "drive", "appearance", "reenact", "evaluate", "report"], shards=0)
     project.run()
     assert project.work() == [], "nothing that was trained depends on it"
 
@@ -115,7 +116,12 @@ def test_pairs_are_made_when_asked_for(project):
     assert project.plan("--config", "pairs=pairs.csv") == {}, "what the manifest has by default, written out"
     project.write("pairs.csv", "target,driver\nbob,bob\nann,hopper-talk\n")
     project.run("--config", "pairs=pairs.csv")
-    assert project.work() == ["drive ann__hopper-talk", "drive/targets ann", "reenact ann__hopper-talk"]
+    assert project.work() == [
+        "appearance ann__hopper-talk",
+        "drive ann__hopper-talk",
+        "drive/targets ann",
+        "reenact ann__hopper-talk",
+    ]
 
 
 def test_copied_offsets_need_no_transfer_module(project):

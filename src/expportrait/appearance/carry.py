@@ -55,10 +55,10 @@ def _frame(
     matte = cv2.remap(shown.matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     inside = (across >= 0) & (across <= width - 1) & (down >= 0) & (down <= height - 1)
 
-    known = np.where(covered, at[..., 2], 1).astype(np.float32)[..., None]
+    known = (np.where(covered, at[..., 2], 1) * inside).astype(np.float32)[..., None]
     colour = known * sampled + (1 - known) * np.where(covered[..., None], at[..., 4:], sampled)
     sharp = smoothstep(*STRETCH, np.maximum(at[..., 3], 0.02) / np.maximum(facing, 0.02))
-    known *= np.where(covered, sharp, inside)[..., None]
+    known *= np.where(covered, sharp, 1)[..., None]
     alpha = np.maximum(matte, inward(covered, rim))[..., None]
     image = alpha * colour + (1 - alpha) * shown.background
     moved = np.hypot(across - columns, down - rows)[..., None] * (512 / width)

@@ -14,7 +14,7 @@ from expportrait.fit.store import FittedHead
 from expportrait.head import Head
 from expportrait.render import render, vertex_normals
 
-DEPTHS = ((3, 0.006), (7, 0.014))  # (window px at 512, m): a vertex that much behind what is near it was hidden
+DEPTHS = ((1, 0.006), (3, 0.014))  # (px of 512, m): a vertex that far behind what is that near to it was hidden
 UNKNOWN = {  # colours over the skin's brightness, of surfaces that the portrait shows nothing of
     "teeth": (1.05, 0.97, 0.87),
     "tongue": (0.85, 0.40, 0.38),
@@ -77,16 +77,16 @@ def portrait(
     pixels, seen, facing = _seen(vertices, maps.depth[0], fitted)
     at = _sampled(np.dstack([person, alpha, sure]), pixels.cpu().numpy())
     shown = seen.cpu().numpy() * smoothstep(0.3, 0.8, at[:, 3])
-    colours = _spread(at[:, :3], shown, fitted.head)
-    device = pixels.device
+    inside = ((pixels >= 1) & (pixels < len(image) - 1)).all(1).cpu().numpy()
+    colours = _spread(at[:, :3], shown * inside, fitted.head)
     device, visible = pixels.device, 1 - smoothstep(0.05, 0.5, alpha)
     shown, colours = (torch.from_numpy(one).to(device) for one in (shown[:, None], colours))
     return Portrait(image, alpha, person, background, rest, visible, pixels, shown, facing[:, None], colours)
 
 
 def _seen(vertices: Tensor, depth: Tensor, fitted: FittedHead) -> tuple[Tensor, Tensor, Tensor]:
-    """(n_d, 2) px of the vertices, (n_d,) 0..1 whether they show (in the picture, turned to the camera, nothing before
-    them), and their cosines."""
+    """(n_d, 2) px of the vertices, (n_d,) 0..1 whether nothing hides them and they are turned to the camera, and their
+    cosines, also beyond the picture's edge."""
     head, camera = fitted.head, fitted.camera
     clip = camera.clip(vertices)[0]
     z, width, height = clip[:, 3], camera.width, camera.height
@@ -94,14 +94,15 @@ def _seen(vertices: Tensor, depth: Tensor, fitted: FittedHead) -> tuple[Tensor, 
     depth = torch.where(depth > 0, depth, depth.new_tensor(99.0))
     columns, rows = pixels[:, 0].long().clamp(0, width - 1), pixels[:, 1].long().clamp(0, height - 1)
     seen = torch.ones_like(z)
-    for window, behind in DEPTHS:
-        reach = max(1, round(window * width / 512 / 2))
+    for near, behind in DEPTHS:
+        reach = max(1, round(near * width / 512))
+        behind *= reach * 512 / width / near  # in a coarse picture slopes reach deeper within a pixel
         nearest = -torch.nn.functional.max_pool2d(-depth[None, None], 2 * reach + 1, 1, reach)[0, 0]
         seen *= 1 - smoothstep(0.7 * behind, 1.3 * behind, z - nearest[rows, columns])
+    seen[(pixels < 0).any(1) | (pixels[:, 0] > width) | (pixels[:, 1] > height)] = 1  # what lies there is not drawn
     view = -torch.nn.functional.normalize(vertices[0], dim=1)
     facing = (vertex_normals(vertices, head.dense_faces)[0] * view).sum(1)
-    inside = (pixels >= 1).all(1) & (pixels[:, 0] < width - 1) & (pixels[:, 1] < height - 1)
-    return pixels, seen * smoothstep(-0.1, 0.05, facing) * inside, facing
+    return pixels, seen * smoothstep(-0.1, 0.05, facing), facing
 
 
 def _sampled(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:

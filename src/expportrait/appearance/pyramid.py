@@ -13,7 +13,7 @@ def fill(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """
     weighted = np.concatenate([values * known[..., None], known[..., None]], -1).astype(np.float32)
     levels = [weighted]
-    while min(levels[-1].shape[:2]) > 1:
+    while max(levels[-1].shape[:2]) > 1:
         height, width = levels[-1].shape[:2]
         smaller = cv2.resize(levels[-1], (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA) * 4
         smaller /= np.maximum(smaller[..., -1:], 1)  # a pixel is known at most once

@@ -44,6 +44,7 @@ class Card:
     pictures: list[dict[str, Any]] = field(default_factory=list)  # file, caption, size
     strip: dict[str, Any] = field(default_factory=dict)  # file, width, height
     video: dict[str, Any] | None = None  # file (none for one frame), poster, width, height
+    appearance: dict[str, Any] | None = None  # of a pair: its second film, as video
     means: dict[str, float] = field(default_factory=dict)  # over the frames, by the names in ERRORS
     facts: list[tuple[str, str]] = field(default_factory=list)
     losses: list[tuple[str, str]] = field(default_factory=list)  # caption, SVG

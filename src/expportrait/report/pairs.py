@@ -16,8 +16,9 @@ from expportrait.store import Store, decode_normals
 from expportrait.video.reader import VideoReader
 from expportrait.video.write import write_mp4
 
-VERSION = 1  # bump when equal stores give other media
+VERSION = 2  # bump when equal stores give other media
 PANELS = ("reference", "driver", "control map", "result")
+CARRIED = ("reference", "driver", "appearance", "magenta: not seen in the reference")
 
 
 def make_pair(pair: Row, results: Path, keys: dict[str, str], media: Path, settings: Report) -> Card:
@@ -38,9 +39,12 @@ def make_pair(pair: Row, results: Path, keys: dict[str, str], media: Path, setti
         if made:
             stores.append(Store(results / "reenact" / f"{pair.clip}.zarr"))
             count, fps = stores[1].lazy("frames").shape[0], float(stores[1].attrs.get("fps") or fps)
-            card.video = _generated(video, folder, count, fps)
+            card.video = _linked(video, folder, count, fps, "side", PANELS)
         else:
             card.video = _driven(drive, crops, folder, fps, settings)
+        carried = results / "appearance" / f"{pair.clip}.side.mp4"
+        if "appearance" in keys and carried.is_file():
+            card.appearance = _linked(carried, folder, count, fps, "appearance", CARRIED)
         recorded(card, stores)
         length = f"{count} frames, {count / fps:.1f} s at {fps:.4g} fps" if count > 1 else "one frame"
         card.facts = [("reference", f"frame {drive.attrs['reference']} of the target"), ("length", length)]
@@ -50,14 +54,15 @@ def make_pair(pair: Row, results: Path, keys: dict[str, str], media: Path, setti
     return kept(media / pair.clip, content_key("report pair", VERSION, look, keys | {"video": made}), draw)
 
 
-def _generated(video: Path, folder: Path, count: int, fps: float) -> dict:
-    """The stage's own video and a frame of it."""
+def _linked(video: Path, folder: Path, count: int, fps: float, name: str, shown: tuple[str, ...]) -> dict:
+    """A stage's own video of the panels ``shown``, and a frame of it, in ``folder`` under that name."""
     _, frame = next(VideoReader(video, count // 2 / fps, None).frames())
-    panels.save(frame, folder / "poster.jpg")
-    film = {"file": "", "poster": "poster.jpg", "width": frame.shape[1], "height": frame.shape[0], "panels": PANELS}
+    poster = f"{name}.jpg"
+    panels.save(frame, folder / poster)
+    film = {"file": "", "poster": poster, "width": frame.shape[1], "height": frame.shape[0], "panels": shown}
     if count > 1:
-        link(video, folder / "side.mp4")
-        film["file"] = "side.mp4"
+        link(video, folder / f"{name}.mp4")
+        film["file"] = f"{name}.mp4"
     return film
 
 

@@ -21,7 +21,7 @@ class Demo(Section):
 
 
 class HeadSettings(Section):
-    """The parametric head shared by geometry, proxy, control, transfer and drive."""
+    """The parametric head shared by geometry, proxy, control, transfer, drive and appearance."""
 
     file: Place | None = Field(
         None, description="SMPL-X file (SMPLX_NEUTRAL.npz); empty: the open head that is shipped"
