@@ -278,4 +278,4 @@ def test_in_chromium(stores, tmp_path, width):
     for video in films:
         assert video["ready"] >= 1 and video["loop"] and video["muted"]
         assert video["controls"] == (width > 820)
-    assert seen["all"] == [5, 5]
+    assert seen["all"] == [5, 6]
