@@ -38,5 +38,5 @@ def encoded_again(frames: Iterable[np.ndarray], crf: int = CRF) -> Iterator[Agai
                 shape[:] = frame.shape[:2]
                 yield frame
 
-        write_mp4(file, seen(), FPS, crf)
+        write_mp4(file, seen(), FPS, crf, repeatable=True)
         yield Again(file, *shape)
