@@ -145,7 +145,7 @@ def test_the_table_marks_what_is_published(html):
 def test_means_of_two_pairs_and_more_have_their_interval(copy):
     write_table(copy, *(table_rows(name, name, psnr=psnr) for name, psnr in (("full", 24.5), ("second", 26.5))))
     part = report(copy).split('id="evaluation"')[1].split("</section>")[0]
-    assert ">25.50<small>[24.50, 26.50]</small></td>" in part and "0.2500<small>[0.2500, 0.2500]</small>" in part
+    assert ">25.50<small>[24.50,\n26.50]</small></td>" in part and "0.2500<small>[0.2500,\n0.2500]</small>" in part
     assert "noise floor" in part.split('class="published"')[0]
 
 
