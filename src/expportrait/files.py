@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, TextIO
 
 from expportrait.errors import MachineFault, UserError
 from expportrait.machine import alive
@@ -108,6 +108,23 @@ def replace_file(file: Path, data: bytes) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return file
+
+
+@contextmanager
+def new_file(file: Path) -> Iterator[TextIO]:
+    """A file to be written bit by bit, UTF-8, that takes the place of ``file`` when the block ends well. Raises
+    OSError, which names it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = beside(file)
+    try:
+        with temporary.open("w", encoding="utf-8", errors="replace", newline="") as stream:
+            yield stream
+        temporary.replace(file)
+    except OSError as error:
+        error.filename = error.filename or str(file)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sha256(file: Path) -> str:

@@ -5,9 +5,12 @@ import pytest
 from scipy.io import savemat
 
 from expportrait.errors import ClipError, UserError
-from expportrait.metrics.motion import Landmarks, aed, apd, jaw
-from expportrait.metrics.pair import Tools, measure, read_tracks
+from expportrait.metrics.motion import aed, apd, jaw
+from expportrait.metrics.pair import measure
+from expportrait.metrics.tools import Tools, read_tracks
 from expportrait.settings.config import Evaluate
+
+from .stand_ins import Distance, Faces, Likeness
 
 ABOUT = {"pair": "ann__bob", "target": "ann", "driver": "bob"}
 
@@ -82,18 +85,14 @@ def test_files_that_do_not_fit_are_the_pairs_reason(files):
     assert read(None, "own") is None
 
 
-class Finder:
-    """A tracker that sees a face everywhere and may not be asked for its own fit."""
-
-    def detect(self, frames):
-        count = len(frames)
-        return Landmarks(np.zeros((count, 478, 3), np.float32), np.ones(count, bool), np.ones((count, 478), np.float32))
-
-
 def test_numbers_and_their_record_come_from_the_files(files):
     made = np.zeros((3, 64, 64, 3), np.uint8)
-    scores = measure(Tools(Finder(), None, None), made, made, made[0], own=False, tracks=read(files))
+    tools = Tools(Faces(), None, Distance(), Likeness())  # without a tracker: it may not be asked
+    scores = measure(tools, made, made, made[0], own=False, tracks=read(files))
     row = scores["generated"].fields()
     assert (row["aed"], row["apd"], row["jaw"]) == pytest.approx((0.5, 0.1, 0.05))
     assert scores["copy reference"].fields()["aed"] == pytest.approx(2.0)
     assert row["backends"]["apd"]["backend"] == "coefficient files of smirk, given by the user"
+    assert row["gaze"] is None and row["reasons"]["gaze"] == "evaluate.tracker: smirk gives no gaze"
+    again = scores["noise floor"].fields()
+    assert again["aed"] is None and "no coefficient files of smirk of the driver encoded" in again["reasons"]["aed"]

@@ -96,3 +96,31 @@ def test_frames_smaller_than_the_window_are_refused():
     tiny = np.zeros((1, 10, 40, 3), np.uint8)
     with pytest.raises(ValueError, match="40x10 px are smaller than SSIM's window of 11 px"):
         ssim(tiny, tiny)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("kind", ["random", "equal", "flat", "black and white"])
+def test_degenerate_films_have_scikit_images_numbers(kind, count):
+    rng = np.random.default_rng(count)
+    a, b = rng.integers(0, 256, (2, count, 12, 14, 3), np.uint8)
+    if kind == "equal":
+        b = a.copy()
+    elif kind != "random":
+        a, b = np.zeros_like(a), np.full_like(b, 255 if kind == "black and white" else 0)
+    with np.errstate(divide="ignore"):
+        expected = [peak_signal_noise_ratio(y, x, data_range=255) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(psnr(a, b), expected, rtol=1e-12)
+    assert np.isinf(expected).all() == (kind in ("equal", "flat"))
+    like = [
+        structural_similarity(x, y, data_range=255, channel_axis=-1, gaussian_weights=True, sigma=1.5,
+                              use_sample_covariance=False) for x, y in zip(a, b, strict=True)
+    ]  # fmt: skip
+    np.testing.assert_allclose(ssim(a, b), like, atol=1e-9)
+    np.testing.assert_allclose(l1(a, b), [np.mean(np.abs(x / 255 - y / 255)) for x, y in zip(a, b, strict=True)])
+
+
+def test_scikit_image_refuses_the_same_small_frames():
+    tiny = np.zeros((10, 40, 3), np.uint8)
+    with pytest.raises(ValueError, match="win_size"):
+        structural_similarity(tiny, tiny, data_range=255, channel_axis=-1, gaussian_weights=True, sigma=1.5)
+    assert np.isinf(psnr(tiny[None], tiny[None]))[0] and l1(tiny[None], tiny[None])[0] == 0

@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+import cv2
 import numpy as np
 import pytest
 from benchmarks.real_films import CLIPS, CROWD, EXPRESSIONS, ONE_PERSON, embeddings, encoded, expressive, film, network
@@ -11,6 +12,9 @@ from expportrait.estimators.blendshapes import NAMES, Expressions
 from expportrait.estimators.landmarks.mediapipe import FaceDetector
 from expportrait.estimators.yunet import YuNet
 from expportrait.metrics.blendshapes import aed, apd, gaze
+from expportrait.metrics.pair import COPY, FLOOR, RUN, measure
+from expportrait.metrics.tools import Tools
+from expportrait.settings.config import Evaluate
 
 pytestmark = pytest.mark.skipif(not CLIPS.is_dir(), reason=f"{CLIPS} with films of real people is not there")
 
@@ -46,10 +50,10 @@ def test_a_film_held_still_or_mirrored_is_worse_than_the_film_encoded_again(name
     true, coded, mirrored = (network().detect(some) for some in (frames, again, [frame[:, ::-1] for frame in frames]))
     held = Expressions(*(np.repeat(values[:1], len(frames), 0) for values in vars(true).values()))
     assert np.mean([np.abs(a - b.astype(int)).mean() for a, b in zip(frames, again, strict=True)]) > 1.5
-    for measure in (aed, gaze, apd):
-        floor = measure(coded, true).mean()
-        assert 0 < floor < measure(held, true).mean() / 4, measure.__name__
-        assert floor < measure(mirrored, true).mean() / 3, measure.__name__
+    for distance in (aed, gaze, apd):
+        floor = distance(coded, true).mean()
+        assert 0 < floor < distance(held, true).mean() / 4, distance.__name__
+        assert floor < distance(mirrored, true).mean() / 3, distance.__name__
 
 
 def test_the_jitter_of_a_still_frame_is_far_below_a_change_of_expression():
@@ -59,6 +63,38 @@ def test_the_jitter_of_a_still_frame_is_far_below_a_change_of_expression():
     rest, found, grin = (network().detect(some) for some in ([still], noisy, [frames[14]]))
     repeated = Expressions(*(np.repeat(values, 8, 0) for values in vars(rest).values()))
     assert aed(found, repeated).max() < aed(rest, grin)[0] / 8
+
+
+@pytest.fixture(scope="module")
+def tools():
+    return Tools.load(Evaluate(), "cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["expressive_512.mp4", "landscape_1280x720.mp4"])
+def test_a_held_or_mirrored_result_is_told_from_the_noise_floor_by_every_measure(tools, name):
+    """As `evaluate` measures a pair that drives itself: square frames. A mirrored face is that person's still."""
+    frames = np.stack([cv2.resize(f[:, (f.shape[1] - f.shape[0]) // 2 :][:, : f.shape[0]], (512, 512),
+                                  interpolation=cv2.INTER_AREA) for f in film(name, 24)])  # fmt: skip
+    mirrored = measure(tools, np.ascontiguousarray(frames[:, :, ::-1]), frames, frames[0], own=True)
+    held, floor, result = (mirrored[method].fields() for method in (COPY, FLOOR, RUN))
+    assert not any(held["no_face"].values()) and not any(floor["no_face"].values())
+    for measured in ("lpips", "l1", "aed", "apd", "gaze"):
+        assert 0 < floor[measured] < held[measured] / 3, measured
+        assert floor[measured] < result[measured] / 3, measured
+    for measured in ("psnr", "ssim"):
+        assert floor[measured] > held[measured] + 0.02 and floor[measured] > result[measured] + 0.02, measured
+    assert floor["csim"] > held["csim"] > 0.5 < result["csim"]
+
+
+def test_noise_on_a_still_clip_is_far_below_a_smile(tools):
+    """A film that holds one frame, with noise; and one that holds the grin."""
+    frames, rng = film("expressive_512.mp4"), np.random.default_rng(0)
+    still = np.stack([frames[308]] * 6)
+    noisy = (still + rng.normal(0, 5, still.shape)).clip(0, 255).astype(np.uint8)
+    scores = measure(tools, noisy, still, frames[14], own=True)
+    assert 0 < scores[RUN].fields()["aed"] < scores[COPY].fields()["aed"] / 6
+    assert scores[RUN].fields()["csim"] > scores[COPY].fields()["csim"]
 
 
 @pytest.mark.slow

@@ -47,6 +47,23 @@ def test_the_smallest_picture_still_has_a_number(measure):
     assert 0 < measure(a, b)[0] < 2
 
 
+def test_features_of_the_truth_are_shared_and_change_nothing(measure):
+    rng = np.random.default_rng(0)
+    truth, other = rng.integers(0, 256, (2, 3, 64, 70, 3), np.uint8)
+    held = np.broadcast_to(other[0], other.shape)
+    found = measure.of_all(truth, {"other": other, "held": held})
+    np.testing.assert_array_equal(found["other"], measure(other, truth))
+    np.testing.assert_array_equal(found["held"], measure(held.copy(), truth))
+
+
+def test_other_counts_and_sizes_are_refused(measure):
+    frames = np.zeros((3, 64, 64, 3), np.uint8)
+    for other in (frames[:2], frames[:1], frames[:, :63]):
+        with pytest.raises(ValueError, match="they have to be alike"):
+            measure(other, frames)
+    assert measure(frames[:0], frames[:0]).shape == (0,)
+
+
 def test_the_record_says_what_measured_it(measure):
     about = measure.backend()
     assert {"backend", "weights", "input", "norm", "reduction", "unit"} <= set(about)

@@ -1,9 +1,12 @@
-"""Picture metrics against torchmetrics, where it is installed: a third implementation, of other people."""
+"""Metrics against torchmetrics, where it is installed: a third implementation, of other people."""
 
 import numpy as np
 import pytest
 import torch
 
+from expportrait.estimators.blendshapes import Expressions
+from expportrait.metrics.blendshapes import EXPRESSION, GAZE, JAW, aed, gaze, jaw
+from expportrait.metrics.identity import csim
 from expportrait.metrics.image import WINDOW, l1, psnr, ssim
 
 theirs = pytest.importorskip("torchmetrics.functional.image")
@@ -41,3 +44,18 @@ def test_they_agree(case):
     np.testing.assert_allclose(ssim(a, b), inside, atol=1e-6)
     single = [float(functional.mean_absolute_error(p, q)) for p, q in zip(x, y, strict=True)]
     np.testing.assert_allclose(l1(a, b), single, atol=1e-7)
+
+
+def test_motion_and_likeness_are_mean_absolute_errors_and_a_cosine():
+    rng = np.random.default_rng(0)
+    a, b = (Expressions(np.ones(5, bool), rng.random((5, 51)), np.tile(np.eye(4), (5, 1, 1)), np.zeros((5, 478, 3)))
+            for _ in range(2))  # fmt: skip
+    for measure, which in ((aed, EXPRESSION), (jaw, JAW), (gaze, GAZE)):
+        x, y = (torch.from_numpy(of.scores[:, which]) for of in (a, b))
+        expected = [float(functional.mean_absolute_error(p, q)) for p, q in zip(x, y, strict=True)]
+        np.testing.assert_allclose(measure(a, b), expected)
+    rows = rng.normal(size=(2, 5, 128))
+    expected = functional.cosine_similarity(*map(torch.from_numpy, rows), reduction="none")
+    unit = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    np.testing.assert_allclose(csim(*unit), expected, atol=1e-6)
+    np.testing.assert_allclose(csim(unit[0], unit[0]), 1)

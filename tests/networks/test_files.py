@@ -1,23 +1,29 @@
 """The shipped networks' files, and how they are made from the packages that carry them."""
 
 import io
+import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
+from skimage.data import astronaut
 
 from expportrait.errors import UserError
 from expportrait.files import sha256
 from expportrait.networks import FOLDER, NETWORKS, about, make, network_file
+from expportrait.video.write import write_mp4
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,18 +107,24 @@ def test_archives_are_told_by_their_hash(tmp_path):
         make.archive(make.Source("package==1", 64 * "0", "package/file"), tmp_path)
 
 
-@pytest.mark.long
-def test_a_wheel_carries_them_and_they_run_from_it(tmp_path):
-    tree = tmp_path / "tree"
-    shutil.copytree(ROOT / "src", tree / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel of this project."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT / "src", folder / "tree" / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
-    subprocess.run([*command, str(tree)], check=True)
-    (file,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(file) as wheel:
-        assert "expportrait/networks/NOTICE" in wheel.namelist()
-        wheel.extractall(tmp_path / "installed")
+        shutil.copy(ROOT / name, folder / "tree")
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
+    subprocess.run([*command, str(folder / "tree")], check=True)
+    (file,) = folder.glob("*.whl")
+    return file
+
+
+@pytest.mark.long
+def test_a_wheel_carries_them_and_they_run_from_it(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        assert "expportrait/networks/NOTICE" in archive.namelist()
+        archive.extractall(tmp_path / "installed")
     code = (
         "import numpy as np; from expportrait import networks\n"
         "from expportrait.metrics.shipped_lpips import ShippedLpips\n"
@@ -124,3 +136,43 @@ def test_a_wheel_carries_them_and_they_run_from_it(tmp_path):
     *files, distance = done.stdout.split()
     assert len(files) == len(NETWORKS) and all(Path(f).is_relative_to(tmp_path / "installed") for f in files)
     assert float(distance) > 0.01
+
+
+CUT = """\
+import os, sys
+
+def refuse(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
+        sys.stderr.write(f"the network was asked for: {event} {args}\\n")
+        os._exit(9)
+
+sys.addaudithook(refuse)
+"""
+
+
+@pytest.mark.long
+def test_two_films_are_measured_from_a_wheel_in_an_environment_of_its_own_without_a_network(wheel, tmp_path):
+    """The lines of docs/evaluate.md. Of what runs the tests, the environment sees the packages that the wheel needs."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([python, "-I", "-m", "pip", "install", "-q", "--no-index", "--no-deps", str(wheel)], check=True)
+    picture = astronaut()[:256, 96:352]
+    true = np.stack([np.roll(picture, 2 * t, 1) for t in range(8)])
+    write_mp4(tmp_path / "true.mp4", true, 25, crf=10)
+    write_mp4(tmp_path / "made.mp4", [cv2.GaussianBlur(frame, (0, 0), 2) for frame in true], 25, crf=10)
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "evaluate.md").read_text("utf-8"), re.DOTALL)
+    lines = f"{CUT}{lines}\nimport expportrait\nprint(expportrait.__file__)\n"
+    cut = ["unshare", "--map-root-user", "--net"]  # a network of its own, with nothing in it
+    alone = shutil.which("unshare") and not subprocess.run([*cut, "true"], capture_output=True).returncode
+    done = subprocess.run(
+        [*(cut if alone else ()), python, "-c", lines], cwd=tmp_path, capture_output=True, text=True,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": sysconfig.get_path("purelib"),
+             "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *rows, place = done.stdout.splitlines()
+    assert Path(place).is_relative_to(tmp_path / "env")
+    found = {row.split(": ", 1)[0]: json.loads(row.split(": ", 1)[1]) for row in rows}
+    made, floor = found["generated"], found["noise floor"]
+    assert 0.2 < made["lpips"] < 0.8 and 0.5 < made["csim"] < floor["csim"] < 1
+    assert 0 < floor["aed"] < made["aed"] < 0.2 and floor["lpips"] < made["lpips"] / 2

@@ -15,8 +15,7 @@ from expportrait.fit.store import FittedHead, load_proxy, save_proxy
 from expportrait.head import Head
 from expportrait.manifest.clips import Row
 from expportrait.manifest.pairs import pair_row
-from expportrait.metrics import identity, perceptual
-from expportrait.metrics.pair import METHODS, METRICS, NO_TRUTH, Scores
+from expportrait.metrics.pair import METHODS, METRICS, NO_TRUTH, PICTURE, Scores
 from expportrait.render import render
 from expportrait.render.picture import shade_image
 from expportrait.stages import PER_CLIP, PER_PAIR
@@ -221,7 +220,9 @@ def table_rows(target: str, driver: str, why: str = "", psnr: float = 24.5) -> l
     own = target == driver
     about = {"pair": f"{target}__{driver}", "target": target, "driver": driver, "mode": "self" if own else "cross"}
     if why:
-        empty = dict.fromkeys((*METRICS, "reference", "size", "frames", "identical", "no_face", "trained_on"))
+        empty = dict.fromkeys(
+            (*METRICS, "reference", "size", "frames", "identical", "no_face", "counted", "trained_on")
+        )
         rest = {"backends": {}, "reasons": dict.fromkeys(METRICS, why)}
         return [{"method": method} | about | empty | rest for method in METHODS]
     rows = []
@@ -230,9 +231,9 @@ def table_rows(target: str, driver: str, why: str = "", psnr: float = 24.5) -> l
         values |= (
             {"psnr": np.array([psnr - 5 * lower]), "ssim": np.array([0.75]), "l1": np.array([0.05])} if own else {}
         )
-        reasons = {"csim": identity.NOT_AVAILABLE, "lpips": perceptual.NOT_AVAILABLE if own else NO_TRUTH}
-        reasons |= {} if own else dict.fromkeys(("psnr", "ssim", "l1"), NO_TRUTH)
-        scores = Scores(values, reasons, {"aed": {"tracker": "the project's own"}}, {"result": 1, "driver": 0})
+        reasons = {"gaze": "the eyes are shut"} | ({} if own else dict.fromkeys(PICTURE, NO_TRUTH))
+        faces = {"result": np.array([True, False]), "driver": np.array([True, True])}
+        scores = Scores(values, reasons, {"aed": {"tracker": "the project's own"}}, faces)
         measured = {"reference": 0, "size": 96, "frames": 2, "trained_on": ["driver"]}
         rows.append({"method": method} | about | measured | scores.fields())
     return rows

@@ -14,7 +14,9 @@ import pytest
 from expportrait.engine.record import Outcome, write_json
 from expportrait.manifest.clips import shards
 from expportrait.manifest.pairs import pair_shards
-from expportrait.metrics import identity, perceptual, published
+from expportrait.metrics import published
+from expportrait.metrics.pair import NO_TRUTH
+from expportrait.metrics.table import summary
 from expportrait.report.pairs import CARRIED, PANELS
 from expportrait.report.training import read_trainings
 from expportrait.settings.config import Config
@@ -59,12 +61,14 @@ def stores(tmp_path_factory):
     index_pairs(results, pair_shards(PAIRS, {}), OUTCOMES)
     make_trainings(results)
     missing = [table_rows(*names, why="reenact: no video") for names in (("second", "full"), ("second", "second"))]
-    write_json(
-        results / "evaluate" / "table.json",
-        [row for rows in (table_rows("full", "full"), table_rows("full", "second"), *missing) for row in rows],
-    )
+    write_table(results, table_rows("full", "full"), table_rows("full", "second"), *missing)
     report(results)
     return results
+
+
+def write_table(results: Path, *of_pairs: list[dict]) -> None:
+    rows = [row for rows in of_pairs for row in rows]
+    write_json(results / "evaluate" / "table.json", {"rows": rows, "means": summary(rows)})
 
 
 @pytest.fixture
@@ -112,7 +116,7 @@ def test_pairs_show_their_video_and_figures(stores, html):
     tiles = dict(re.findall(r"<dt>(\S+) .</dt><dd><b>([\d.]+)</b>", own))
     assert tiles == {"PSNR": "24.50", "SSIM": "0.7500", "L1": "0.0500", "AED": "0.2500", "APD": "0.0400",
                      "jaw": "0.1000"}  # fmt: skip
-    assert "still 19.50" in own and "8 frames, 0.3 s at 25 fps" in own and "8 steps, seed 3" in own
+    assert "still 19.50 · floor 14.50" in own and "8 frames, 0.3 s at 25 fps" in own and "8 steps, seed 3" in own
     assert "1 of them in the result" in own and re.findall("<span>(.*?)</span>", own) == [*PANELS, *CARRIED]
     assert "PSNR" not in card(html, "full__second")
     made = stores / "report" / "pairs" / "full__full"
@@ -141,12 +145,29 @@ def test_the_table_marks_what_is_published(html):
     assert "26.5507" in printed and "24.50" in measured and "0.2500" in measured
     assert "1 of 2 pairs" in measured  # the pairs without a video
     told = plain(part)
-    assert perceptual.NOT_AVAILABLE in told and identity.NOT_AVAILABLE in told and "the project's own" in told
+    assert "No gaze in 6 of 12 rows: the eyes are shut" in told and NO_TRUTH in told and "the project's own" in told
+
+
+def test_means_of_two_pairs_and_more_have_their_interval(copy):
+    write_table(copy, *(table_rows(name, name, psnr=psnr) for name, psnr in (("full", 24.5), ("second", 26.5))))
+    part = report(copy).split('id="evaluation"')[1].split("</section>")[0]
+    assert ">25.50<small>[24.50,\n26.50]</small></td>" in part and "0.2500<small>[0.2500,\n0.2500]</small>" in part
+    assert "noise floor" in part.split('class="published"')[0]
+
+
+def test_a_table_of_an_earlier_version_is_read(copy):
+    rows = [{k: v for k, v in row.items() if k not in ("gaze", "counted")} for row in table_rows("full", "full")[:2]]
+    write_json(copy / "evaluate" / "table.json", rows)
+    html = report(copy)
+    part = html.split('id="evaluation"')[1].split("</section>")[0].split('class="published"')[0]
+    assert "24.50" in part and "copy reference" in part and "noise floor" not in part
+    assert "still 19.50 · floor –" in card(html, "full__full")
 
 
 def test_all_rows_are_in_a_table_beside_the_page(stores):
     lines = list(csv.DictReader((stores / "report" / "evaluation.csv").open(newline="", encoding="utf-8")))
-    assert len(lines) == 8 and [line["psnr"] for line in lines if line["psnr"]] == ["24.5", "19.5"]
+    assert len(lines) == 12 and [line["psnr"] for line in lines if line["psnr"]] == ["24.5", "19.5", "14.5"]
+    assert {line["result_without_face"] for line in lines} == {"1", ""}
     assert {line["pair"] for line in lines} == {pair.clip for pair in PAIRS}
 
 
@@ -208,7 +229,7 @@ def test_a_failed_training_gives_its_reason(tmp_path):
     assert ["whole run", "generator", "failed", "the loss diverged"] in Parsed(html).rows
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '[{"method": "generated"}]', "[1]", "null"])
+@pytest.mark.parametrize("text", ["{", "{}", '[{"method": "generated"}]', "[1]", '{"rows": 3}', "null"])
 def test_a_damaged_table_is_told_and_costs_nothing_else(copy, text):
     (copy / "evaluate" / "table.json").write_text(text, "utf-8")
     html = report(copy)

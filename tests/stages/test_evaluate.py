@@ -1,5 +1,6 @@
 """Stage ``evaluate`` as a loop over pairs: what it does where a pair cannot be measured. The networks are left out."""
 
+import csv
 import json
 
 import numpy as np
@@ -23,12 +24,24 @@ def evaluated(config, pairs=PAIRS):
     """The rows of the table."""
     rows = [pair_row(*(Row(clip, "d", clip, clip, person=clip) for clip in pair)) for pair in pairs]
     run(with_code("evaluate"), rows, config)
-    return json.loads((config.results / PIPELINE["evaluate"].table).read_text())
+    return json.loads((config.results / PIPELINE["evaluate"].table).read_text())["rows"]
 
 
 def write(path, frames, seed=0, **attrs):
     with StoreWriter(path, {"key": path.stem, **attrs}) as out:
         out.array("frames", np.random.default_rng(seed).integers(0, 255, (frames, 8, 8, 3), np.uint8))
+
+
+def scores(count):
+    """No face in the last frame."""
+    faces = {"result": np.arange(count) < count - 1, "driver": np.ones(count, bool)}
+    return Scores({"psnr": np.ones(count)}, {}, {}, faces)
+
+
+def frames_of(rows):
+    """How many frames were measured, pair by pair; the reference of a pair that drives itself is left out."""
+    assert [row["method"] for row in rows] == [*METHODS] * (len(rows) // len(METHODS))
+    return [row["frames"] for row in rows[:: len(METHODS)]]
 
 
 @pytest.fixture
@@ -38,12 +51,9 @@ def config(tmp_path, monkeypatch):
         (tmp_path / "crop" / f"{clip}-0000.json").write_text(json.dumps({clip: {"status": "ok"}}))
     for target, driver in PAIRS:
         write(tmp_path / "reenact" / f"{target}__{driver}.zarr", 4, reference=1)
-    one = Scores({"psnr": np.ones(4)}, {}, {}, {})
     monkeypatch.setattr(evaluate.Tools, "load", lambda settings, device: None)
-    monkeypatch.setattr(evaluate, "measure", lambda *_: dict.fromkeys(METHODS, one))
-    monkeypatch.setattr(Scores, "fields", lambda scores: {"frames": 4, "reasons": {}})
-    monkeypatch.setattr(evaluate, "markdown", str)
-    return Config(results=tmp_path)
+    monkeypatch.setattr(evaluate, "measure", lambda tools, made, *_: dict.fromkeys(METHODS, scores(len(made))))
+    return Config(results=tmp_path, evaluate={"stride": 1})
 
 
 def lose_a_chunk(results):
@@ -71,7 +81,7 @@ def test_a_damaged_store_is_marked_and_the_other_pairs_are_measured(config, dama
     assert [f.name for f in (results / "crop").glob("*.json")] == ["ann-0000.json"]
     assert [f.name for f in (results / "evaluate").rglob("*.json")] == ["ann__ann.json"]
     write(results / "crop/bob.zarr", 4)
-    assert [row["frames"] for row in evaluated(config)] == [4, 4, 4, 4]
+    assert frames_of(evaluated(config)) == [3, 4]
     spent = [(line["stage"], line["clip"], line["dataset"], line["made"]) for line in read_costs(results)]
     assert spent[0] == ("evaluate", "ann__bob", "pairs", False) or damage is lose_the_header
     assert spent[-2:] == [("evaluate", "ann__ann", "pairs", True), ("evaluate", "ann__bob", "pairs", True)]
@@ -82,7 +92,7 @@ def test_a_pair_that_cannot_be_measured_is_recorded_until_it_can(config):
     record = results / "evaluate/pairs/ann__bob.failed.json"
     write(results / "crop/bob.zarr", 3)
     rows = evaluated(config)
-    assert [row["frames"] for row in rows] == [4, 4, None, None]
+    assert frames_of(rows) == [3, None]
     known = json.loads(record.read_text())
     assert known["status"] == "failed" and "its driver 3" in known["why"] and known["key"]
     write(results / "crop/bob.zarr", 4)
@@ -96,7 +106,7 @@ def test_a_portrait_that_drives_itself_need_not_be_measured(config):
     write(results / "reenact/ann__ann.zarr", 1, reference=0)
     write(results / "reenact/ann__bob.zarr", 4, reference=0)
     rows = evaluated(config)
-    assert [row["frames"] for row in rows] == [None, None, 4, 4]
+    assert frames_of(rows) == [None, 4]
     record = json.loads((results / "evaluate/pairs/ann__ann.failed.json").read_text())
     assert record["status"] == "skipped" and record["key"]
     assert record["why"] == "not needed: the video is the portrait that the network was given and nothing else"
@@ -108,9 +118,9 @@ def test_what_earlier_versions_measured_is_taken_where_it_lies(config, monkeypat
     monkeypatch.setattr(evaluate, "measure", None)  # cannot be asked again
     assert evaluated(config) == first
     file = config.results / "evaluate/pairs/ann__bob.json"
-    assert json.loads(file.read_text()).keys() == {"key", "rows", "frames", "values"}
+    assert json.loads(file.read_text()).keys() == {"key", "rows", "frames", "values", "faces"}
     file.write_text("{")
-    assert [row["frames"] for row in evaluated(config)] == [4, 4, None, None]
+    assert frames_of(evaluated(config)) == [3, None]
 
 
 def test_a_failure_is_remembered_and_one_that_an_earlier_version_recorded_is_tried_again(config, monkeypatch):
@@ -121,20 +131,20 @@ def test_a_failure_is_remembered_and_one_that_an_earlier_version_recorded_is_tri
         patch.setattr(evaluate, "measure", unusable)
         evaluated(config)
     record = config.results / "evaluate/pairs/ann__bob.failed.json"
-    assert [row["frames"] for row in evaluated(config)] == [None] * 4
+    assert frames_of(evaluated(config)) == [None] * 2
     known = json.loads(record.read_text())
     del known["retry"]
     record.write_text(json.dumps(known))
-    assert [row["frames"] for row in evaluated(config)] == [None, None, 4, 4] and not record.exists()
+    assert frames_of(evaluated(config)) == [None, 4] and not record.exists()
 
 
 def test_a_pair_without_a_video_has_rows_with_the_reason(config):
     record = {"status": "failed", "key": "k", "why": "no portrait"}
     (config.results / "reenact/ann__bob.failed.json").write_text(json.dumps(record))
     rows = evaluated(config)
-    assert [row["frames"] for row in rows] == [4, 4, None, None]
-    assert {*rows[2]["reasons"].values()} == {"reenact ann__bob: no portrait"}
-    assert [row["mode"] for row in rows] == ["self", "self", "cross", "cross"]
+    assert frames_of(rows) == [3, None]
+    assert {*rows[3]["reasons"].values()} == {"reenact ann__bob: no portrait"}
+    assert [row["mode"] for row in rows] == ["self"] * 3 + ["cross"] * 3
 
 
 def test_others_see_the_work_on_all_pairs_as_one_job(config):
@@ -142,3 +152,24 @@ def test_others_see_the_work_on_all_pairs_as_one_job(config):
     beat = read_heartbeat(config.results / "logs/evaluate.progress.json")
     assert (beat["stage"], beat["shard"], beat["unit"]) == ("evaluate", "", "pairs")
     assert (beat["done"], beat["total"], beat["computed"], beat["ended"]) == (2, 2, 2, True)
+
+
+def test_each_frame_that_was_measured_has_a_line_beside_the_table(config):
+    evaluated(config)
+    folder = config.results / "evaluate"
+    lines = list(csv.DictReader((folder / "frames.csv").open()))
+    assert len(lines) == len(METHODS) * (3 + 4) and {line["psnr"] for line in lines} == {"1"}
+    assert [line["frame"] for line in lines if line["pair"] == "ann__ann"] == ["0", "2", "3"] * len(METHODS)
+    assert [line["frame"] for line in lines if line["face_in_result"] == "0"] == ["3"] * 2 * len(METHODS)
+    by_pair = list(csv.DictReader((folder / "table.csv").open()))
+    assert [line["result_without_face"] for line in by_pair] == ["1"] * 2 * len(METHODS)
+    (config.results / "reenact/ann__bob.zarr/zarr.json").unlink()
+    (config.results / "reenact/ann__bob.failed.json").write_text(
+        '{"status": "failed", "key": "k", "why": "no portrait"}'
+    )
+    evaluated(config)
+    assert {line["pair"] for line in csv.DictReader((folder / "frames.csv").open())} == {"ann__ann"}
+    assert [line["psnr"] for line in csv.DictReader((folder / "table.csv").open())] == ["1"] * 3 + [""] * 3
+    means = json.loads((folder / "table.json").read_text())["means"]
+    assert means[0]["self"] == {"psnr": 1} and means[0]["pairs"]["self"]["psnr"] == 1 and "| 1.00 |" in (
+        folder / "table.md").read_text()  # fmt: skip

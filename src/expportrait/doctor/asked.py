@@ -34,7 +34,7 @@ def files(config: Config) -> Iterator[Finding]:
 def _given(config: Config, section: str) -> Said:
     try:
         check_given(config, (section,))
-        if section == "evaluate" and config.evaluate.tracker != "own" and config.evaluate.tracks is None:
+        if section == "evaluate" and config.evaluate.by_files and config.evaluate.tracks is None:
             raise UserError(f"evaluate.tracker is {config.evaluate.tracker}, but evaluate.tracks is empty")
     except UserError as error:
         return str(error), True

@@ -61,7 +61,11 @@ class AlexDistance(torch.nn.Module):
         return out
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        pairs = enumerate(zip(self.features(a), self.features(b), strict=True))
+        return self.distance(self.features(a), self.features(b))
+
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """The same of two pictures' ``features``."""
+        pairs = enumerate(zip(a, b, strict=True))
         return sum(F.conv2d((x - y) ** 2, getattr(self, f"linear{i}")).mean((1, 2, 3)) for i, (x, y) in pairs)
 
 

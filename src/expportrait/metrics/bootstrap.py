@@ -3,6 +3,7 @@
 import numpy as np
 
 RESAMPLES = 10_000
+AT_ONCE = 1 << 21  # pairs drawn at once
 
 
 def interval(
@@ -19,12 +20,15 @@ def interval(
     if len(known) < 2:
         return None
     rng = np.random.default_rng(seed)
-    parts = (known[rng.integers(len(known), size=(n, len(known)))].mean(1) for n in _blocks(resamples))
+    parts = (
+        known[rng.integers(len(known), size=(n, len(known)))].mean(1)
+        for n in _blocks(resamples, max(1, AT_ONCE // len(known)))
+    )
     means = np.concatenate([*parts])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
-def _blocks(count: int, most: int = 1000) -> list[int]:
+def _blocks(count: int, most: int) -> list[int]:
     """Sizes of the parts in which so many drawings are made, for the memory's sake."""
     return [min(most, count - first) for first in range(0, count, most)]

@@ -1,15 +1,9 @@
-"""CSIM: cosine similarity of face embeddings, by ArcFace (Deng et al. 2019), the user's file, or the shipped SFace."""
+"""CSIM: cosine similarity of face embeddings, by the shipped SFace, or ArcFace (Deng et al. 2019) from a file."""
 
 import numpy as np
 
 from expportrait.estimators.arcface import ArcFace
 from expportrait.estimators.sface import SFace
-
-NOT_AVAILABLE = (
-    "not available: CSIM needs a face recognition network, which is not shipped; take an ArcFace model of "
-    "InsightFace as an ONNX file (licence: non-commercial research; `expportrait fetch-weights arcface`) and set "
-    "evaluate.arcface to the file"
-)
 
 
 def csim(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,102 +1,60 @@
-"""All metrics of one pair, of this run's video and of the baseline: the portrait held still."""
+"""All metrics of one pair: of this run's video, of the portrait held still, and of the driver encoded again."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
 
-from expportrait.errors import ClipError, UserError
-from expportrait.estimators.arcface import ArcFace
-from expportrait.metrics import coefficients, identity, image, motion, perceptual
-from expportrait.settings.config import Evaluate
+from expportrait.estimators.blendshapes import Expressions
+from expportrait.metrics import blendshapes, floor, identity, image, motion
+from expportrait.metrics.tools import MOTION, Moves, Tools, Tracks, face_backends, rows, seen_at
 
-RUN, COPY = "generated", "copy reference"
-METHODS = (RUN, COPY)
+RUN, COPY, FLOOR = "generated", "copy reference", "noise floor"
+METHODS = (RUN, COPY, FLOOR)
 BLOCK = 16  # frames compared at once
-METRICS = ("psnr", "ssim", "lpips", "l1", "aed", "apd", "csim", "jaw")
+METRICS = ("psnr", "ssim", "lpips", "l1", "aed", "apd", "csim", "jaw", "gaze")
 PICTURE = ("psnr", "ssim", "lpips", "l1")  # need the frames that should have come out
-MOTION = ("aed", "apd", "jaw")
 NO_TRUTH = "there is no true picture of the target making the driver's motion; of self pairs only"
 IDENTICAL = "every frame is identical to the truth, the ratio is infinite"
 
 
 @dataclass
-class Tools:
-    """Trackers and networks, loaded once; None where the user's weights are not there."""
-
-    tracker: motion.Tracker
-    lpips: perceptual.Lpips | perceptual.OwnLpips | None
-    arcface: ArcFace | None
-
-    @classmethod
-    def load(cls, s: Evaluate, device: str) -> "Tools":
-        """Raises UserError where what the settings ask for cannot be had."""
-        lpips = perceptual.Lpips(s.lpips, device) if s.lpips else None
-        if s.lpips_backbone or s.lpips_linear:
-            if lpips is not None:
-                raise UserError(
-                    "evaluate.lpips and evaluate.lpips_backbone are two ways to one number: set one of them"
-                )
-            lpips = perceptual.OwnLpips(s.lpips_backbone, s.lpips_linear, device)
-        arcface = ArcFace(s.arcface, "evaluate.arcface", device) if s.arcface else None
-        return cls(motion.Tracker(), lpips, arcface)
-
-
-@dataclass
 class Scores:
-    """One method on one pair: (T,) values a metric, NaN or infinite where a frame has none; else why there are none."""
+    """One method on one pair: (T,) values a metric, NaN or infinite where a frame has none; else why there are none.
+
+    ``faces``: (T,) bool of "result" and "driver", whether the frame shows a face.
+    """
 
     values: dict[str, np.ndarray]
     reasons: dict[str, str]
     backends: dict[str, dict]
-    no_face: dict[str, int]
+    faces: dict[str, np.ndarray] = field(default_factory=dict)
 
     def fields(self) -> dict:
-        """The row's fields: number or None a metric, and what the number rests on."""
+        """The row's fields: number or None a metric, over how many frames, and what the number rests on."""
         row: dict = {}
-        reasons = dict(self.reasons)
+        reasons, counted = dict(self.reasons), {}
         for name in METRICS:
             values = self.values.get(name, np.empty(0))
             finite = values[np.isfinite(values)]
             row[name] = float(finite.mean()) if len(finite) else None
+            counted[name] = len(finite)
             if name in self.values and not len(finite):
                 reasons[name] = IDENTICAL if np.isinf(values).any() else self.without_face()
         identical = int(np.isinf(self.values.get("psnr", np.empty(0))).sum())
         backends = {name: about for name, about in self.backends.items() if row[name] is not None}
-        return row | {"identical": identical, "no_face": self.no_face, "reasons": reasons, "backends": backends}
+        about = {"identical": identical, "no_face": self.no_face(), "counted": counted}
+        return row | about | {"reasons": reasons, "backends": backends}
+
+    def no_face(self) -> dict[str, int]:
+        """In how many frames of each no face was found."""
+        return {of: int((~found).sum()) for of, found in self.faces.items()}
 
     def without_face(self) -> str:
-        return (f"no frame shows a face in both: none found in {self.no_face['result']} frames of the result and in "
-                f"{self.no_face['driver']} of the driver")  # fmt: skip
-
-
-@dataclass
-class Tracks:
-    """Coefficients of the user's tracker, of the frames measured: of the result, the driver and the portrait."""
-
-    tracker: str
-    moves: tuple[motion.Motion, motion.Motion, motion.Motion]
-    backends: dict[str, dict]
-
-
-def read_tracks(s: Evaluate, about: dict, frames: list[int], reference: int, count: int) -> Tracks | None:
-    """None with the own tracker. Raises UserError for settings, ClipError for files that are not there."""
-    if s.tracker == "own":
-        return None
-    if s.tracks is None:
-        raise UserError(f"evaluate.tracker is {s.tracker}: set evaluate.tracks to the folder of its files")
-    lengths = {"pair": count, "driver": count, "target": reference + 1}
-    result, driver, target = (
-        coefficients.read_track(s.tracks, about[who], s.tracker, length) for who, length in lengths.items()
-    )
-    widths = {track.motion.expression.shape[1] for track in (result, driver, target)}
-    if len(widths) > 1:
-        raise ClipError(
-            f"evaluate.tracks: files of {about['pair']} with {sorted(widths)} coefficients: of two trackers?"
-        )
-    moves = result.rows(frames), driver.rows(frames), target.rows([reference])
-    return Tracks(s.tracker, moves, coefficients.backends(s.tracker, result, driver))
+        return "no frame shows a face in both: none found in {result} frames of the result and in {driver} of the " \
+               "driver".format(**self.no_face())  # fmt: skip
 
 
 class Pictures(Protocol):
@@ -114,79 +72,119 @@ def measure(
     """Method -> scores of frames ``made`` (T, S, S, 3) u8 against the driver's, the same size.
 
     ``portrait`` (S, S, 3): the reference frame; ``own``: driver and target are one clip, so ``driving`` is the truth.
-    ``tracks``: the user's coefficients in place of the own tracker's.
-    Driver and portrait have to be of the result's size: blur alone moves the tracker's figures (docs/evaluate.md).
+    ``tracks``: the user's coefficients in place of what the pictures show.
+    Driver and portrait have to be of the result's size: blur alone moves the figures (docs/evaluate.md).
     ``BLOCK`` frames of each are in memory at once.
     """
-    tracker = tools.tracker
-    result, driver, still = (tracker.detect(frames) for frames in (made, driving, portrait[None]))
-    if tracks:
-        of_result, of_driver, of_still = tracks.moves
-    elif own:
-        of_driver, of_result, of_still = tracker.fit(driver, result, still)
-    else:
-        (of_driver,), (of_result, of_still) = tracker.fit(driver), tracker.fit(result, still)
-    held = np.zeros(made.shape[0], int)
-    landmarks = {RUN: result, COPY: _rows(still, held)}
-    moves = {RUN: of_result, COPY: _rows(of_still, held)}
-    scores = {}
-    for method in METHODS:
-        no_face = {"result": int((~landmarks[method].found).sum()), "driver": int((~driver.found).sum())}
-        one = scores[method] = Scores({}, {}, {}, no_face)
-        _announce(one, tools, min(made.shape[1:3]), own)
-        motions = tracks.backends if tracks else tracker.backends(own)
-        one.values |= {name: getattr(motion, name)(moves[method], of_driver) for name in motions}
-        one.backends |= motions
-        one.reasons |= {name: f"{tracks.tracker} gives no jaw" for name in MOTION if tracks and name not in motions}
-    parts: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in METHODS}
-    for first in range(0, made.shape[0], BLOCK):
-        block = slice(first, first + BLOCK)
-        images = {RUN: made[block], COPY: np.broadcast_to(portrait, (len(held[block]), *portrait.shape))}
-        truth = driving[block]
-        seen = {method: _rows(found, block) for method, found in landmarks.items()}
-        target = (truth, _rows(driver, block)) if own else (images[COPY], seen[COPY])
-        for method in METHODS:
-            wanted = {name for name in (*PICTURE, "csim") if name in scores[method].backends}
-            parts[method].append(_compared(tools, wanted, (images[method], seen[method]), truth, target))
+    with floor.encoded_again(driving) as again:
+        moves = _moves(tools, made, driving, again, portrait, own, tracks)
+        scores = {method: _announced(method, tools, made.shape[1], own, moves) for method in METHODS}
+        parts: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in METHODS}
+        look, coded = Looks(tools), iter(again)
+        still = look(portrait[None])
+        for first in range(0, made.shape[0], BLOCK):
+            block = slice(first, first + BLOCK)
+            truth = driving[block]
+            held = np.broadcast_to(portrait, truth.shape)
+            films = {RUN: made[block], COPY: held, FLOOR: np.stack([*islice(coded, len(truth))])}
+            driver, copied = look(truth), still.repeated(len(truth))
+            looks = {RUN: look(films[RUN]), COPY: copied, FLOOR: look(films[FLOOR])}
+            for method, part in _compared(tools, scores, films, looks, truth, driver).items():
+                target = driver if own or method == FLOOR else copied
+                part["csim"] = identity.csim(looks[method].embedded, target.embedded)
+                part |= {"result": looks[method].face.found, "driver": driver.face.found}
+                parts[method].append(part)
     for method, one in scores.items():
-        one.values |= {name: np.concatenate([part[name] for part in parts[method]]) for name in parts[method][0]}
+        values = {name: np.concatenate([part[name] for part in parts[method]]) for name in parts[method][0]}
+        one.faces = {name: values.pop(name) for name in ("result", "driver")}
+        one.values |= values
     return scores
 
 
-def _rows(of: motion.Landmarks | motion.Motion, rows: np.ndarray | slice) -> motion.Landmarks | motion.Motion:
-    """The chosen frames of each array."""
-    return replace(of, **{name: values[rows] for name, values in vars(of).items()})
+@dataclass
+class Look:
+    """What the networks say of T frames: faces, and their unit embeddings (T, D), NaN without a face."""
+
+    face: Expressions
+    embedded: np.ndarray
+
+    def repeated(self, count: int) -> "Look":
+        """The first frame ``count`` times."""
+        first = np.zeros(count, int)
+        return Look(rows(self.face, first), self.embedded[first])
 
 
-def _announce(one: Scores, tools: Tools, size: int, own: bool) -> None:
-    """What pictures of ``size`` px are compared by, or why not."""
+class Looks:
+    def __init__(self, tools: Tools):
+        self._tools = tools
+
+    def __call__(self, frames: np.ndarray) -> Look:
+        """Frames (T, S, S, 3) u8 as the networks see them, at ``motion.SIZE`` px."""
+        seen = np.stack([*map(motion.resized, frames)])
+        face = self._tools.faces.detect(seen)
+        return Look(face, self._tools.identity.embed(seen, face.points, face.found))
+
+
+def _moves(
+    tools: Tools, made: Pictures, driving: Pictures, again: floor.Again, portrait: np.ndarray, own: bool,
+    tracks: Tracks | None,
+) -> Moves | None:  # fmt: skip
+    """Motion by the user's files or the own tracker, which look at a film as a whole; None by default."""
+    held = np.zeros(made.shape[0], int)
+    if tracks:
+        result, driver, still = tracks.moves
+        missing = f"there are no coefficient files of {tracks.tracker} of the driver encoded again"
+        of = {RUN: (result, driver), COPY: (rows(still, held), driver)}
+        return Moves(tracks.tracker, of, tracks.backends, missing)
+    if tools.tracker is None:
+        return None
+    fit = tools.tracker.fit
+    result, driver, still, coded = (tools.tracker.detect(film) for film in (made, driving, portrait[None], again))
+    if own:
+        of_driver, of_result, of_still = fit(driver, result, still)
+    else:
+        (of_driver,), (of_result, of_still) = fit(driver), fit(result, still)
+    alone, of_coded = fit(driver, coded)  # by themselves, or the other rows would depend on them
+    of = {RUN: (of_result, of_driver), COPY: (rows(of_still, held), of_driver), FLOOR: (of_coded, alone)}
+    return Moves("own", of, tools.tracker.backends(own))
+
+
+def _announced(method: str, tools: Tools, size: int, own: bool, moves: Moves | None) -> Scores:
+    """What the method's pictures of ``size`` px are compared by, or why not."""
+    one = Scores({}, {}, {})
+    if moves is None:
+        one.backends |= face_backends(tools.faces)
+    else:
+        one.values, one.reasons = moves.values(method), moves.reasons(method)
+        one.backends |= {name: moves.backends[name] for name in one.values}
     if not own:
         one.reasons |= dict.fromkeys(PICTURE, NO_TRUTH)
     else:
-        one.backends |= image.BACKENDS
-        if size < image.WINDOW:
-            del one.backends["ssim"]
-            one.reasons["ssim"] = f"the frames are smaller than its window of {image.WINDOW} px"
-        if tools.lpips is None:
-            one.reasons["lpips"] = perceptual.NOT_AVAILABLE
-        elif size < tools.lpips.least:
-            one.reasons["lpips"] = f"the frames are smaller than the {tools.lpips.least} px that its network needs"
-        else:
-            one.backends["lpips"] = tools.lpips.backend()
-    if tools.arcface is None:
-        one.reasons["csim"] = identity.NOT_AVAILABLE
-    else:
-        one.backends["csim"] = identity.backend(tools.arcface, "the true frame" if own else "the reference portrait")
+        known = image.BACKENDS | {"lpips": tools.lpips.backend()}
+        one.backends |= {name: known[name] | {"input": f"whole frames of {size} px, RGB"} for name in PICTURE}
+        for name, least, whose in (("ssim", image.WINDOW, "window"), ("lpips", tools.lpips.least, "network")):
+            if size < least:
+                del one.backends[name]
+                one.reasons[name] = f"the frames are smaller than the {least} px that its {whose} needs"
+    against = "the driver's frame" if method == FLOOR else "the true frame" if own else "the reference portrait"
+    about = identity.backend(tools.identity, against)
+    one.backends["csim"] = about | {"input": seen_at(about["input"])}
+    return one
 
 
-def _compared(tools: Tools, wanted: set[str], result: tuple, truth: np.ndarray, target: tuple) -> dict[str, np.ndarray]:
-    """The ``wanted`` metrics of pictures, frame by frame. ``result``, ``target``: frames (T, S, S, 3) and their
-    landmarks."""
-    out = {name: getattr(image, name)(result[0], truth) for name in ("psnr", "ssim", "l1") if name in wanted}
-    if "lpips" in wanted:
-        out["lpips"] = tools.lpips(result[0], truth)
-    if "csim" in wanted:
-        a, b = (tools.arcface.embed(np.stack([*map(motion.resized, frames)]), found.points, found.found)
-                for frames, found in (result, target))  # fmt: skip
-        out["csim"] = identity.csim(a, b)
-    return out
+def _compared(
+    tools: Tools, scores: dict[str, Scores], films: dict[str, np.ndarray], looks: dict[str, Look], truth: np.ndarray,
+    driver: Look,
+) -> dict[str, dict[str, np.ndarray]]:  # fmt: skip
+    """Method -> metric -> (T,), of some frames: all that asks for pictures or for the faces' expressions."""
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    for method, one in scores.items():
+        wanted = {name for name in ("psnr", "ssim", "l1") if name in one.backends}
+        parts[method] = {name: getattr(image, name)(films[method], truth) for name in wanted}
+        for name in MOTION:
+            if name in one.backends and name not in one.values:
+                parts[method][name] = getattr(blendshapes, name)(looks[method].face, driver.face)
+    if all("lpips" in one.backends for one in scores.values()):
+        for method, values in tools.lpips.of_all(truth, films).items():
+            parts[method]["lpips"] = values
+    return parts

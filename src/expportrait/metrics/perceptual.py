@@ -1,6 +1,7 @@
-"""LPIPS (Zhang et al. 2018) by the user's weights, or by the package ``lpips``. Without either there is no number."""
+"""LPIPS (Zhang et al. 2018) by two files of AlexNet's weights, or by the package ``lpips``."""
 
 import hashlib
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -10,12 +11,6 @@ import torch
 from expportrait.errors import UserError
 from expportrait.files import sha256
 from expportrait.metrics.backbone import LEAST, AlexDistance
-
-NOT_AVAILABLE = (
-    "not available: LPIPS needs pretrained networks, which are not shipped; set evaluate.lpips_backbone and "
-    "evaluate.lpips_linear to the two files of `expportrait fetch-weights lpips`, or install the package lpips, with "
-    "the torchvision that belongs to the installed torch, and set evaluate.lpips to alex, vgg or squeeze"
-)
 
 MEASURED = {
     "norm": "squared difference of unit features, weighted by the linear layers; RGB in -1..1",
@@ -49,6 +44,10 @@ class Lpips:
         """(T, H, W, 3) u8 each -> (T,)."""
         return np.array([self._distance(a, b) for a, b in zip(images, truth, strict=True)])
 
+    def of_all(self, truth: np.ndarray, films: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Name -> (T,) distances of each of ``films`` (T, H, W, 3) u8 from the truth."""
+        return {name: self(film, truth) for name, film in films.items()}
+
     @torch.inference_mode()
     def _distance(self, a: np.ndarray, b: np.ndarray) -> float:
         x, y = (torch.from_numpy(i).to(self._device).permute(2, 0, 1)[None].float() / 127.5 - 1 for i in (a, b))
@@ -75,12 +74,27 @@ class OwnLpips:
         self._model, self._device = AlexDistance(backbone, linear).to(device).eval(), device
         self._files = {"backbone": sha256(backbone), "linear": sha256(linear)}
 
-    @torch.inference_mode()
     def __call__(self, images: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """(T, H, W, 3) u8 each, sides of at least ``least`` px -> (T,)."""
-        both = (torch.from_numpy(np.ascontiguousarray(i)).permute(0, 3, 1, 2) for i in (images, truth))
-        pairs = zip(*both, strict=True)
-        return np.array([float(self._model(*(x[None].to(self._device).float() / 127.5 - 1 for x in p))) for p in pairs])
+        return self.of_all(truth, {"": images})[""]
+
+    @torch.inference_mode()
+    def of_all(self, truth: np.ndarray, films: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Name -> (T,) distances of each of ``films`` (T, H, W, 3) u8 from the truth, whose features are made once."""
+        for film in films.values():
+            if film.shape != truth.shape:
+                raise ValueError(f"the images are {film.shape}, the truth is {truth.shape}: they have to be alike")
+        held = {name: self._features(film[0]) for name, film in films.items() if len(film) and not film.strides[0]}
+        out = {name: np.empty(len(truth)) for name in films}
+        for t, frame in enumerate(truth):
+            true = self._features(frame)
+            for name, film in films.items():  # of a frame that is held there is one in memory, and one is enough
+                out[name][t] = float(self._model.distance(held.get(name) or self._features(film[t]), true))
+        return out
+
+    def _features(self, frame: np.ndarray) -> list[torch.Tensor]:
+        x = torch.from_numpy(np.array(frame)).to(self._device)
+        return self._model.features(x.permute(2, 0, 1)[None].float() / 127.5 - 1)
 
     def backend(self) -> dict:
         return {"backend": "own code, AlexNet, LPIPS version 0.1", "weights": self._files} | MEASURED

@@ -5,9 +5,9 @@ CROSS = ("aed", "apd", "csim")
 SOURCE = "Table 1 of ExpPortrait, arXiv 2602.19900"
 PROTOCOL = (
     "published: Table 1 of ExpPortrait (arXiv 2602.19900), RAVDESS (20 clips) and NeRSemble (80 clips), by the paper's "
-    "own models and evaluation. The paper does not say what measures AED and APD; those of this run come from the "
-    "project's own tracker, and other data, sizes and measures give other numbers. Compare rows of this run with each "
-    "other, not with published rows."
+    "own models and evaluation. The paper does not say what measures AED, APD, LPIPS and CSIM; those of this run are "
+    "measured by the networks named below, and other data, sizes and networks give other numbers. Compare rows of this "
+    "run with each other, not with published rows."
 )
 WARNING = (
     "AniPortrait and HunyuanPortrait have the same cross AED and APD (0.22753, 0.08784) in the paper: probably a copy "

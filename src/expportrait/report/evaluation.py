@@ -1,29 +1,42 @@
 """The evaluation's table: means beside the published rows, why numbers are missing, and each pair's figures."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 
 from expportrait.engine.record import NOT_NEEDED, Outcome, counted
 from expportrait.metrics import published
-from expportrait.metrics.pair import COPY, METRICS, RUN
-from expportrait.metrics.table import COLUMNS, MODES, OWN, SHOWN, backends, number, reasons, summary, title
+from expportrait.metrics.listing import BY_PAIR, pair_lines
+from expportrait.metrics.pair import COPY, FLOOR, RUN
+from expportrait.metrics.table import (
+    COLUMNS,
+    MODES,
+    OWN,
+    SHOWN,
+    backends,
+    between,
+    number,
+    of_some,
+    reasons,
+    summary,
+    title,
+)
 from expportrait.report.run import Run
 
 STAGE = "evaluate"
 NOTES = (OWN.removesuffix(" –: no number, see the reasons below."), published.PROTOCOL, published.WARNING)
-CSV = ("pair", "mode", "method", "size", "frames", *METRICS)
 
 
 @dataclass
 class Evaluation:
-    """What the template shows. A line: method, and one cell a column: number, and of how many pairs where of some."""
+    """What the template shows. A line: method, and one cell a column: number, its interval, and of how many pairs
+    where of some."""
 
     columns: list[tuple[str, list[str]]] = field(default_factory=list)  # mode, titles of its metrics
-    measured: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
-    published: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
+    measured: list[tuple[str, list[tuple[str, str, str]]]] = field(default_factory=list)
+    published: list[tuple[str, list[tuple[str, str, str]]]] = field(default_factory=list)
     pairs: dict[str, int] = field(default_factory=dict)  # mode -> how many
     reasons: list[tuple[str, int, str]] = field(default_factory=list)
     backends: list[tuple[str, str]] = field(default_factory=list)
@@ -50,13 +63,14 @@ class Evaluation:
             return Outcome("skipped", None, why)
         return Outcome("failed" if parents else "skipped", None, why)
 
-    def figures(self, pair: str) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
-        """Of one pair: metric, number, that of the portrait held still; and facts about the measurement."""
-        made, still = (self.of.get(pair, {}).get(method) for method in (RUN, COPY))
+    def figures(self, pair: str) -> tuple[list[tuple[str, str, str, str]], list[tuple[str, str]]]:
+        """Of one pair: metric, number, that of the portrait held still, the noise floor; and facts about the
+        measurement."""
+        made, still, floor = (self.of.get(pair, {}).get(method) for method in (RUN, COPY, FLOOR))
         if made is None or made["frames"] is None:
             return [], []
         tiles = [
-            (title(name), number(name, made[name]), number(name, still[name]) if still else "–")
+            (title(name), number(name, made[name]), *(number(name, of[name]) if of else "–" for of in (still, floor)))
             for name in SHOWN[made["mode"]]
             if made[name] is not None or (still and still[name] is not None)
         ]
@@ -72,9 +86,9 @@ class Evaluation:
         """Columns that begin a mode."""
         return [0, *accumulate(len(names) for _, names in self.columns)]
 
-    def csv(self) -> Iterable[tuple]:
-        """Every row's numbers."""
-        return (tuple("" if row[name] is None else row[name] for name in CSV) for row in self.rows)
+    def csv(self) -> Iterable[Sequence]:
+        """A head, and every row's numbers."""
+        return [BY_PAIR, *pair_lines(self.rows)]
 
 
 def read_evaluation(results: Path) -> Evaluation:
@@ -89,19 +103,24 @@ def read_evaluation(results: Path) -> Evaluation:
         return Evaluation(trouble=why)
 
 
-def _evaluation(rows: list[dict]) -> Evaluation:
+def _evaluation(found: dict | list[dict]) -> Evaluation:
+    """``found``: what table.json holds, a list of rows before version 4 of the stage."""
+    if isinstance(found, list):
+        found = {"rows": [{"gaze": None} | row for row in found]}
+    rows = found["rows"]
     if not isinstance(rows, list):
-        raise TypeError("it is not a list of rows")
+        raise TypeError("it has no list of rows")
     table = Evaluation(rows=rows, reasons=reasons(rows), backends=backends(rows))
     table.columns = [(mode, [title(name) for name in SHOWN[mode]]) for mode in MODES]
     table.pairs = {mode: len({row["pair"] for row in rows if row["mode"] == mode}) for mode in MODES}
-    for line in summary(rows):
+    for line in found.get("means") or summary(rows):
         exact = line["source"] == "published"
+        if rows and not exact and not any(line["of"].values()):
+            continue
         cells = []
         for mode, name in COLUMNS:
-            some = not exact and 0 < line["pairs"][mode][name] < line["of"][mode]
-            of = f"{line['pairs'][mode][name]} of {line['of'][mode]}" if some else ""
-            cells.append((number(name, line[mode].get(name), exact), of))
+            value = number(name, line[mode].get(name), exact)
+            cells.append((value, between(line, mode, name), of_some(line, mode, name)))
         (table.published if exact else table.measured).append((line["method"], cells))
     for row in rows:
         table.of.setdefault(row["pair"], {})[row["method"]] = row

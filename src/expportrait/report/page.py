@@ -24,7 +24,6 @@ from expportrait.machine import machine_faults
 from expportrait.metrics import published
 from expportrait.progress import say
 from expportrait.report.card import ERRORS, Card, make_card
-from expportrait.report.evaluation import CSV as EVALUATION
 from expportrait.report.evaluation import NOTES, read_evaluation
 from expportrait.report.pairs import make_pair
 from expportrait.report.run import STATUSES, Run
@@ -70,7 +69,7 @@ def write_page(run: Run, pairs: Run, results: Path, settings: Any, progress: Cal
     troubles, counts = _troubles(run, pairs, trainings), _counts(run, pairs, trainings)
     _write(home / "failures.csv", _csv([("clip", "stage", "status", "why"), *troubles]))
     if evaluation.rows:
-        _write(home / "evaluation.csv", _csv([EVALUATION, *evaluation.csv()]))
+        _write(home / "evaluation.csv", _csv(evaluation.csv()))
     else:
         (home / "evaluation.csv").unlink(missing_ok=True)
     page = _environment().get_template("page.html").render(

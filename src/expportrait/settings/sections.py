@@ -388,19 +388,28 @@ class Reenact(Section):
 class Evaluate(Section):
     """Each pair's video measured against its driver, beside copying the portrait and the paper's published rows."""
 
+    first_defaults: ClassVar[dict[str, Any]] = {"tracker": "own"}
+
     stride: int = Field(4, ge=1, description="every so many frames are measured")
     lpips: Literal["alex", "vgg", "squeeze"] | None = Field(
-        None, description="network of LPIPS, by the package lpips; empty: by the next two, or not available"
+        None, description="network of LPIPS, by the package lpips; empty: by the next two, else the shipped AlexNet"
     )
     lpips_backbone: Place | None = Field(None, description="LPIPS by own code: AlexNet's weights, torchvision's file")
     lpips_linear: Place | None = Field(None, description="LPIPS by own code: its linear layers for alex, version 0.1")
-    tracker: Literal["own", "smirk", "deep3d"] = Field(
-        "own", description="what AED, APD and jaw rest on: the own tracker, or coefficient files of one of these"
+    tracker: Literal["blendshapes", "own", "smirk", "deep3d"] = Field(
+        "blendshapes",
+        description="what AED, APD, jaw and gaze rest on: the shipped blendshape network, the own tracker, which the "
+        "fit is made of, or coefficient files of smirk or deep3d",
     )
     tracks: Place | None = Field(
         None, description="smirk, deep3d: folder of those files, one a video (docs/estimators.md)"
     )
-    arcface: Place | None = Field(None, description="ArcFace network for CSIM (ONNX); empty: not available")
+    arcface: Place | None = Field(None, description="ArcFace network for CSIM (ONNX); empty: the shipped SFace")
+
+    @property
+    def by_files(self) -> bool:
+        """Whether motion is read from coefficient files."""
+        return self.tracker in ("smirk", "deep3d")
 
 
 class Report(Section):

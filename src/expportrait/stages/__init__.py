@@ -43,7 +43,7 @@ def _measuring(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
 
 def _tracks(pair: Row, config: Config) -> dict[str, str]:
     """The coefficient files of target and driver; a pair's own file counts among the settings."""
-    if config.evaluate.tracks is None or config.evaluate.tracker == "own":
+    if config.evaluate.tracks is None or not config.evaluate.by_files:
         return {}
     from expportrait.files import sha256
     from expportrait.metrics.coefficients import file_of
@@ -75,7 +75,7 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
                    "generator.checkpointing", "generator.attention")),
     Stage("reenact", 1, ("latents", "reenact"), ("drive", "crop", "generator"), kind="pair", parents_by_row=_reenacting,
           media=(".mp4", ".side.mp4")),
-    Stage("evaluate", 3, ("evaluate",), ("reenact", "crop"), kind="pair", parents_by_row=_measuring, files=_tracks,
+    Stage("evaluate", 4, ("evaluate",), ("reenact", "crop"), kind="pair", parents_by_row=_measuring, files=_tracks,
           form="json", folder="evaluate/pairs", table="evaluate/table.json"),
     Stage("report", 2, SECTIONS, (), kind="page"),  # it shows all settings
 )}

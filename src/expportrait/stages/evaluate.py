@@ -1,5 +1,6 @@
 """Stage ``evaluate``: each pair's video in numbers, beside the paper's published rows (docs/evaluate.md)."""
 
+import csv
 import json
 from contextlib import suppress
 from functools import partial
@@ -12,12 +13,14 @@ from expportrait.engine.record import Outcome, write_json
 from expportrait.engine.results import JsonWriter
 from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
-from expportrait.files import replace_file
+from expportrait.files import new_file, replace_file
 from expportrait.generator.data import resize
 from expportrait.machine import writing
 from expportrait.manifest.clips import Row
-from expportrait.metrics.pair import METHODS, METRICS, Tools, measure, read_tracks
-from expportrait.metrics.table import markdown
+from expportrait.metrics.listing import BY_FRAME, BY_PAIR, frame_lines, pair_lines
+from expportrait.metrics.pair import METHODS, METRICS, measure
+from expportrait.metrics.table import markdown, summary
+from expportrait.metrics.tools import Tools, read_tracks
 from expportrait.settings.config import Config
 from expportrait.stages import PIPELINE
 from expportrait.store import Store
@@ -39,7 +42,7 @@ def needless(row: Row, parents: dict[str, Store], settings: SimpleNamespace) -> 
 
 
 def process(clip: Clip, out: JsonWriter) -> None:
-    """A pair's rows of the table, and its values frame by frame."""
+    """A pair's rows of the table, and its values and where faces were found, frame by frame."""
     s, about = clip.settings.evaluate, described(clip.row)
     video = clip.parents[f"reenact {about['pair']}"]
     target, driver = (clip.parents[f"crop {about[name]}"] for name in ("target", "driver"))
@@ -59,21 +62,32 @@ def process(clip: Clip, out: JsonWriter) -> None:
         rows=[{"method": method} | about | one.fields() for method, one in scores.items()],
         frames=frames,
         values={method: {name: _numbers(v) for name, v in one.values.items()} for method, one in scores.items()},
+        faces={method: {of: found.tolist() for of, found in one.faces.items()} for method, one in scores.items()},
     )
 
 
 def finish(pairs: list[Row], index: dict[str, Outcome], config: Config) -> None:
-    """Write results/evaluate/table.md and, last, table.json. A pair that was not measured has rows without numbers and
-    with the reason."""
-    stage, rows = PIPELINE["evaluate"], []
-    for pair in pairs:
-        outcome, file = index[pair.clip], stage.result(config.results, pair.clip)
-        measured = outcome.status == "ok"
-        rows += json.loads(file.read_text("utf-8"))["rows"] if measured else _without(described(pair), outcome.why)
-    table = config.results / stage.table
+    """Write frames.csv, table.csv, table.md and, last, table.json into results/evaluate. A pair that was not measured
+    has rows without numbers and with the reason."""
+    stage = PIPELINE["evaluate"]
+    table, rows = config.results / stage.table, []
+    with writing(table), new_file(table.with_name("frames.csv")) as file:
+        frames = csv.writer(file, lineterminator="\n")
+        frames.writerow(BY_FRAME)
+        for pair in pairs:
+            outcome = index[pair.clip]
+            if outcome.status != "ok":
+                rows += _without(described(pair), outcome.why)
+                continue
+            known = json.loads(stage.result(config.results, pair.clip).read_text("utf-8"))
+            rows += known["rows"]
+            frames.writerows(frame_lines(known))
+    means = summary(rows)
     with writing(table):
-        replace_file(table.with_suffix(".md"), markdown(rows).encode())
-    write_json(table, rows)
+        with new_file(table.with_suffix(".csv")) as file:
+            csv.writer(file, lineterminator="\n").writerows([BY_PAIR, *pair_lines(rows)])
+        replace_file(table.with_suffix(".md"), markdown(rows, means).encode())
+    write_json(table, {"rows": rows, "means": means})
 
 
 def described(pair: Row) -> dict[str, str]:
@@ -103,6 +117,6 @@ def _numbers(values: np.ndarray) -> list[float | None]:
 
 
 def _without(about: dict, why: str) -> list[dict]:
-    empty = dict.fromkeys((*METRICS, "reference", "size", "frames", "identical", "no_face", "trained_on"))
+    empty = dict.fromkeys((*METRICS, "reference", "size", "frames", "identical", "no_face", "counted", "trained_on"))
     rest = {"backends": {}, "reasons": dict.fromkeys(METRICS, why)}
     return [{"method": method} | about | empty | rest for method in METHODS]

@@ -1,5 +1,6 @@
 """Video files that browsers play."""
 
+import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -16,23 +17,24 @@ from expportrait.machine import ERRNO
 BT709 = 1  # in ffmpeg's tables of colour spaces, primaries and transfer curves alike
 
 
-def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int = 16) -> None:
+def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int = 16, repeatable: bool = False) -> None:
     """Write frames as ``Mp4Writer`` does. Raises ValueError without frames, OSError where it cannot be written."""
-    with Mp4Writer(path, fps, crf) as film:
+    with Mp4Writer(path, fps, crf, repeatable) as film:
         for frame in frames:
             film.append(frame)
 
 
 class Mp4Writer:
     """``with Mp4Writer(path, fps) as film: film.append(frame)`` — frames (H,W,3) u8 RGB, all of one size, as H.264 in
-    BT.709 colours, index first; odd sides grow by a pixel.
+    BT.709 colours, index first; odd sides grow by a pixel. ``repeatable``: equal frames give equal bytes, for figures
+    that are measured on them.
 
     The file appears when the block ends well. Raises ValueError without frames, MachineFault where the disk is full or
     fails, OSError where it cannot be written for another reason.
     """
 
-    def __init__(self, path: Path, fps: float, crf: int = 16):
-        self._path, self._fps, self._crf = Path(path), fps, crf
+    def __init__(self, path: Path, fps: float, crf: int = 16, repeatable: bool = False):
+        self._path, self._fps, self._crf, self._repeatable = Path(path), fps, crf, repeatable
         self._temporary = beside(self._path)
         self._stream: av.VideoStream | None = None
 
@@ -45,7 +47,7 @@ class Mp4Writer:
     def append(self, frame: np.ndarray) -> None:
         frame = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
         if self._stream is None:
-            self._stream = _stream(self._container, frame.shape, self._fps, self._crf)
+            self._stream = _stream(self._container, frame.shape, self._fps, self._crf, self._repeatable)
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
         with self._writing():
@@ -73,12 +75,17 @@ class Mp4Writer:
             raise MachineFault(f"{self._path} cannot be written: {error.strerror or error}") from error
 
 
-def _stream(container: av.container.OutputContainer, shape: tuple[int, ...], fps: float, crf: int) -> av.VideoStream:
+def _stream(
+    container: av.container.OutputContainer, shape: tuple[int, ...], fps: float, crf: int, repeatable: bool
+) -> av.VideoStream:
     rate = Fraction(fps).limit_denominator(1001)  # 29.97... is 30000/1001
-    stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "medium"})
+    options = {"crf": str(crf), "preset": "medium"}
+    if repeatable and platform.machine().lower() in ("x86_64", "amd64"):
+        options["x264-params"] = "asm=SSE2"  # with AVX-512, small frames came out another way now and then
+    stream = container.add_stream("libx264", rate=rate, options=options)
     stream.height, stream.width, stream.pix_fmt = shape[0], shape[1], "yuv420p"
     codec = stream.codec_context
     codec.colorspace = codec.color_primaries = codec.color_trc = BT709
     codec.color_range = 1  # limited
-    codec.thread_count = 2
+    codec.thread_count = 1 if repeatable else 2
     return stream
