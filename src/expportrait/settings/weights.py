@@ -32,11 +32,12 @@ def geometry_files(name: str, settings: GeometrySettings) -> dict[str, Path]:
     for part in given:
         if not any(part in parts for parts in sets):
             raise UserError(f"geometry.{part} is not of {name}: leave it empty, or choose another geometry.estimator")
-    wanted = max(sets, key=lambda parts: len(given.keys() & set(parts)))
-    if surplus := given.keys() - set(wanted):
+    whole = [parts for parts in sets if given.keys() >= set(parts)]
+    wanted = min(whole, key=len) if whole else max(sets, key=lambda parts: len(given.keys() & set(parts)))
+    if surplus := [part for part in given if part not in wanted]:
         raise UserError(
-            f"geometry.{' and .'.join(sorted(surplus))} stands beside geometry.{' and .'.join(wanted)}, and {name} "
-            "takes the one or the other: leave one empty"
+            f"geometry.{' and .'.join(wanted)} does all that {name} needs: leave geometry.{' and .'.join(surplus)} "
+            "empty beside it"
         )
     for part in wanted:
         if part not in given:
