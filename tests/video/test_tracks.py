@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from expportrait.video.tracks import link
+from expportrait.video.tracks import Doubt, link
 
 SIDE, EVERY, COUNT = 100.0, 5, 100  # px of a face; frames between two looks, of a shot
 
@@ -96,3 +96,48 @@ def test_no_track_has_faces_of_two_people(kind, speed):
         assert all(len({face[5] for face in track.faces}) == 1 for track in tracks if len(track.frames) > 2), seed
         lengths.append(max(track.end - track.start for track in tracks))
     assert np.median(lengths) > 35  # what is one person's stays together
+
+
+def steady(count=20):
+    """Looks of one face that hardly moves."""
+    return {t: boxes((100 + t / 5, 100)) for t in range(0, 5 * count, EVERY)}
+
+
+def test_a_face_that_is_always_there_is_beyond_doubt():
+    faces = {t: np.vstack([box, boxes((300, 100))]) for t, box in steady().items()}  # somebody sits beside it
+    assert [track.doubts(faces) for track in link((0, COUNT), faces)] == [[], []]
+
+
+def test_a_gap_a_jump_and_another_size_are_doubts():
+    faces = steady() | {20: np.empty((0, 4)), 25: np.empty((0, 4))}
+    for t in range(60, COUNT, EVERY):
+        faces[t] = faces[t] + [70, 0, 70, 0]
+    for t in range(80, COUNT, EVERY):
+        faces[t] = faces[t] + [-20, -20, 20, 20]
+    (track,) = link((0, COUNT), faces)
+    assert [(track.frames[a], track.frames[b]) for a, b in track.doubts(faces)] == [(15, 30), (55, 60), (75, 80)]
+
+
+def test_a_face_behind_another_one_is_a_doubt_from_before_it_until_after_it():
+    faces = steady()
+    for t in range(40, 56, EVERY):  # larger by so much that no track changes over to it
+        faces[t] = np.vstack([faces[t], boxes((150, 40), side=2 * SIDE)])
+    track = next(track for track in link((0, COUNT), faces) if track.size == SIDE)
+    (doubt,) = track.doubts(faces)
+    assert (track.frames[doubt.before], track.frames[doubt.after]) == (35, 60)
+    always = {t: np.vstack([box, boxes((150, 40), side=2 * SIDE)]) for t, box in steady().items()}
+    assert not any(track.doubts(always) for track in link((0, COUNT), always))
+
+
+def test_a_track_is_divided_at_its_doubts():
+    faces = steady() | {20: np.empty((0, 4)), 25: np.empty((0, 4))}
+    (track,) = link((0, COUNT), faces)
+    (gap,) = track.doubts(faces)
+    first, second = track.divided([gap], faces)
+    assert (first.start, first.end, second.start, second.end) == (0, 16, 30, COUNT)
+    assert first.frames + second.frames == track.frames and first.coverage == second.coverage == 1
+    hidden = Doubt(first.frames.index(5), len(first.frames))  # with looks within it that are nobody's
+    parts = track.divided([hidden], faces)
+    assert [part.frames for part in parts] == [[0, 5], second.frames]
+    (whole,) = track.divided([], faces)
+    assert (whole.start, whole.end, whole.looked) == (track.start, track.end, track.looked)

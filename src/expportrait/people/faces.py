@@ -6,21 +6,17 @@ from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile
 
-import cv2
 import numpy as np
 
-from expportrait.estimators.arcface import aligned_faces
+from expportrait.estimators.arcface import SIDE as FACE
 from expportrait.estimators.landmarks.gaps import places
-from expportrait.estimators.sface import SFace
-from expportrait.estimators.yunet import YuNet
+from expportrait.estimators.recognition import SIDE, WIDTH, Recogniser
 from expportrait.files import replace_file
 from expportrait.machine import machine_fault, writing
 from expportrait.manifest.clips import Row
 from expportrait.store import Store, StoreError
 
 LOOKS = 6  # frames a clip
-SIDE = 256  # px, of the pictures in which faces are looked for
-WIDTH = 128  # numbers a face
 
 
 @dataclass
@@ -34,24 +30,13 @@ class Shard:
     rows: np.ndarray
 
 
-class Reader:
-    """The two networks, and what they see in a crop."""
+class Reader(Recogniser):
+    """Of a clip's crop, the faces in some of its frames."""
 
-    def __init__(self) -> None:
-        """Raises UserError where their files are not the shipped ones."""
-        self._yunet, self._sface = YuNet(), SFace()
-        self.sha256 = f"{self._yunet.about()['weights']} {self._sface.sha256} {LOOKS} {SIDE}"
-
-    def five(self, frame: np.ndarray, place: np.ndarray) -> np.ndarray | None:
-        """Where eyes, nose and mouth corners (5, 2) px are of the face of a frame (S, S, 3) u8 that is at ``place``, a
-        row of ``gaps.places``; None where there is none."""
-        scale = len(frame) / SIDE
-        small = cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA) if scale > 1 else frame
-        faces, scale = self._yunet.detect(small), max(scale, 1)
-        away = np.linalg.norm((faces[:, :2] + faces[:, 2:4]) * scale / 2 - (place[:2] + place[2:4]) / 2, axis=1)
-        if not len(faces) or away.min() > place[4] * max(place[2:4] - place[:2]):
-            return None
-        return faces[away.argmin(), 5:].reshape(5, 2) * scale
+    @property
+    def version(self) -> str:
+        """Changes with whatever may change the rows."""
+        return f"{self.about()['weights']} {LOOKS} {SIDE}"
 
     def look(self, crop: Store) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of frames spread over a clip, (LOOKS,), and its face's rows in them, as in ``Shard``. Raises
@@ -60,26 +45,21 @@ class Reader:
         frames = crop.lazy("frames")
         chosen = spread(len(frames))
         numbers[: len(chosen)] = chosen
-        pictures = [frames[t] for t in chosen.tolist()]
         at = places(crop["track"], len(frames))[chosen]
-        five = [self.five(picture, place) for picture, place in zip(pictures, at, strict=True)]
-        seen = [i for i, points in enumerate(five) if points is not None]
-        if seen:
-            rows[seen] = self._sface.embed_at([pictures[i] for i in seen], np.stack([five[i] for i in seen]))
+        rows[: len(chosen)] = self.embed([frames[t] for t in chosen.tolist()], at)
         return numbers, rows
 
     def picture(self, file: Path, frame: int | None = None) -> np.ndarray:
         """The face of a crop, as the network gets it, (112, 112, 3) u8: of a frame, or of the first one looked at, from
-        the middle on, that has one. Raises StoreError where the store is damaged."""
+        the middle on, that has one; black where none has. Raises StoreError where the store is damaged."""
         crop = Store(file)
         frames = crop.lazy("frames")
         chosen = spread(len(frames)) if frame is None else np.array([frame])
         at = places(crop["track"], len(frames))
         for t in np.roll(chosen, -(len(chosen) // 2)).tolist():
-            picture = frames[t]
-            if (five := self.five(picture, at[t])) is not None:
-                return aligned_faces([picture], five[None])[0].transpose(1, 2, 0).astype(np.uint8)
-        raise StoreError(f"{file} has no face in the frames looked at")
+            if (face := self.aligned(frames[t], at[t])) is not None:
+                return face
+        return np.zeros((FACE, FACE, 3), np.uint8)
 
 
 def spread(count: int) -> np.ndarray:
@@ -90,7 +70,7 @@ def spread(count: int) -> np.ndarray:
 def read_shard(file: Path, rows: list[Row], crops: Path, reader: Reader) -> tuple[Shard, int, list[str]]:
     """The faces of the clips of a shard, what ``file`` has of them taken from there, and the file brought up to date.
     Also how many were looked at now, and what is wrong with the clips that cannot be read."""
-    known = dict(_known(file, reader.sha256))
+    known = dict(_known(file, reader.version))
     names, keys, frames, found, new, faults = [], [], [], [], 0, []
     for row in rows:
         try:
@@ -111,15 +91,15 @@ def read_shard(file: Path, rows: list[Row], crops: Path, reader: Reader) -> tupl
     shard = Shard(names, keys, np.reshape(frames, (-1, LOOKS)).astype(int),
                   np.reshape(found, (-1, LOOKS, WIDTH)).astype(np.float16))  # fmt: skip
     if new or len(known) != len(names):
-        _write(file, shard, reader.sha256)
+        _write(file, shard, reader.version)
     return shard, new, faults
 
 
-def _known(file: Path, sha256: str) -> Iterator[tuple[str, tuple[str, np.ndarray, np.ndarray]]]:
+def _known(file: Path, version: str) -> Iterator[tuple[str, tuple[str, np.ndarray, np.ndarray]]]:
     """Clip -> key, frames, rows of a file of these networks; nothing where there is none."""
     try:
         with np.load(file, allow_pickle=False) as data:
-            if str(data["networks"]) == sha256:
+            if str(data["networks"]) == version:
                 lines = zip(data["clips"].tolist(), data["keys"].tolist(), data["frames"], data["rows"], strict=True)
                 yield from ((clip, (key, frames, rows)) for clip, key, frames, rows in lines)
     except (OSError, ValueError, KeyError, BadZipFile) as error:
@@ -127,9 +107,9 @@ def _known(file: Path, sha256: str) -> Iterator[tuple[str, tuple[str, np.ndarray
             raise
 
 
-def _write(file: Path, shard: Shard, sha256: str) -> None:
+def _write(file: Path, shard: Shard, version: str) -> None:
     packed = BytesIO()
-    np.savez(packed, networks=sha256, clips=np.array(shard.clips, str), keys=np.array(shard.keys, str),
+    np.savez(packed, networks=version, clips=np.array(shard.clips, str), keys=np.array(shard.keys, str),
              frames=shard.frames, rows=shard.rows)  # fmt: skip
     with writing(file):
         replace_file(file, packed.getvalue())

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from expportrait.estimators.recognition import WIDTH
 from expportrait.files import replace_file
 from expportrait.machine import writing
 from expportrait.manifest.clips import SPLITS, Row
 from expportrait.people.compare import alike, groups
-from expportrait.people.faces import WIDTH, Shard
+from expportrait.people.faces import Shard
 
 # Mean cosines of SFace (docs/judges.md): the halves of a person's film 0.69 or more, two people 0.28 at most.
 SAME = 0.5  # two names from which they are probably one person
