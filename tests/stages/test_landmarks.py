@@ -125,7 +125,7 @@ def test_the_shipped_network_tells_people_apart(landmarks):
 
 
 def test_who_asks_for_arcface_has_to_give_its_file():
-    with pytest.raises(UserError, match=r"landmarks\.arcface is empty: take w600k_r50.onnx .* or set landmarks.identity"):
+    with pytest.raises(UserError, match=r"landmarks\.arcface is empty: take w600k_r50.onnx .* landmarks.identity"):
         check_given(Config(landmarks={"identity": "arcface"}), ("landmarks",))
     check_given(Config(landmarks={"identity": "sface"}), ("landmarks",))
     assert Config().landmarks.embedder is None

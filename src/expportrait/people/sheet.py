@@ -13,7 +13,7 @@ from expportrait.machine import writing
 from expportrait.people.findings import Line
 from expportrait.show.sheet import FAINT, GROUND, INK, font
 
-FACE, ACROSS, MOST = 112, 8, 40  # px; faces a row, rows
+FACE, LEAST, ACROSS, MOST = 112, 5, 8, 40  # px; faces a row, from and to; rows
 TITLE, CAPTION, EDGE, LETTERS = 26, 34, 10, 16  # px; letters of a name that fit below a face
 TITLES = {"same": "Probably one person under several names", "different": "Probably two people under one name",
           "within": "Another face within one clip"}  # fmt: skip
@@ -61,7 +61,8 @@ def draw(rows: list[tuple[str, list[Shown]]], face: Callable[[str, int | None], 
     height = TITLE + FACE + CAPTION + EDGE
     left_out = len(rows) - MOST
     rows = rows[:MOST]
-    size = 2 * EDGE + ACROSS * (FACE + EDGE), EDGE + max(1, len(rows)) * height + (TITLE if left_out > 0 else 0)
+    across = max([LEAST, *(len(shown) for _, shown in rows)])
+    size = 2 * EDGE + across * (FACE + EDGE), EDGE + max(1, len(rows)) * height + (TITLE if left_out > 0 else 0)
     image = Image.new("RGB", size, GROUND)
     pen = ImageDraw.Draw(image)
     for number, (title, shown) in enumerate(rows):
@@ -72,7 +73,7 @@ def draw(rows: list[tuple[str, list[Shown]]], face: Callable[[str, int | None], 
             image.paste(Image.fromarray(face(one.clip, one.frame)), corner)
             pen.multiline_text((corner[0], corner[1] + FACE + 2), one.below, FAINT, font(12), spacing=2)
     if not rows:
-        pen.text((EDGE, EDGE), "Every name is one person's, and no person has two.", INK, font(16))
+        pen.text((EDGE, EDGE), "Nothing was found.", INK, font(16))
     if left_out > 0:
         pen.text((EDGE, size[1] - TITLE), f"{left_out:,} more rows are in the table", INK, font(16))
     return image
