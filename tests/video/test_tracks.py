@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from expportrait.video.tracks import Doubt, link
+from expportrait.video.tracks import Doubt, Track, link
 
 SIDE, EVERY, COUNT = 100.0, 5, 100  # px of a face; frames between two looks, of a shot
 
@@ -141,3 +141,29 @@ def test_a_track_is_divided_at_its_doubts():
     assert [part.frames for part in parts] == [[0, 5], second.frames]
     (whole,) = track.divided([], faces)
     assert (whole.start, whole.end, whole.looked) == (track.start, track.end, track.looked)
+
+
+def test_tracks_that_end_at_a_meeting_may_be_joined_through_it():
+    """The looks between have the face that lies on the way."""
+    faces = steady()
+    first = Track(0, 21, [0, 5, 10, 15, 20], [faces[t][0] for t in range(0, 25, EVERY)], looked=5)
+    later = Track(40, COUNT, [*range(40, COUNT, EVERY)], [faces[t][0] for t in range(40, COUNT, EVERY)], looked=12)
+    faces[30] = np.vstack([boxes((180, 100)), faces[30]])
+    faces[35] = boxes((180, 100))  # somebody else alone
+    assert first.may_go_on_as(later, EVERY) and not later.may_go_on_as(first, EVERY)
+    whole = first.joined(later, faces)
+    assert (whole.start, whole.end, whole.looked) == (0, COUNT, 20)
+    assert [t for t in range(0, COUNT, EVERY) if t not in whole.frames] == [35]
+    np.testing.assert_array_equal(whole.faces[whole.frames.index(30)], faces[30][1])
+    np.testing.assert_allclose(first.way_to(later, [30])[0], boxes((106, 100))[0])
+
+
+@pytest.mark.parametrize("change", [(300, 0, 0), (0, 0, 80), (0, 60, 0)])
+def test_tracks_that_are_far_apart_are_not_asked_about(change):
+    aside, after, larger = change
+    first = Track(0, 21, [0, 20], [boxes((100, 100))[0]] * 2, looked=5)
+    start = 40 + after
+    later = Track(
+        start, start + 6, [start, start + 5], [boxes((100 + aside, 100), side=SIDE + larger)[0]] * 2, looked=2
+    )
+    assert not first.may_go_on_as(later, EVERY)

@@ -1,6 +1,8 @@
 """What a source of ``crop`` shows: its shots, the faces in them, which of these are one person's, which way up."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ ASKED, RECOGNISED_AT = 3, 256  # looks on either side of a doubt; px, of twice t
 # Mean cosine below which both sides of a doubt are two people's. One person's films have 0.69 or more between their
 # halves, and single frames of them 0.41; single frames of two people 0.34 at most (docs/people.md).
 LEAST = 0.35
+SAME = 0.5  # from which those before and after a meeting are one person's
 
 
 class Looked(NamedTuple):
@@ -58,6 +61,37 @@ def look(clip: Clip, source: VideoReader | FolderReader) -> Looked:
     return collected.looked()
 
 
+@dataclass(eq=False)
+class _Meeting:
+    """Two tracks, of which the ``second`` one may go on where the ``first`` one ended; and rows of faces, (128,): of
+    the last looks ``before``, of each frame ``between``, of the first looks ``after``."""
+
+    first: Track
+    second: Track
+    before: list[np.ndarray] = field(default_factory=list)
+    between: list[np.ndarray] = field(default_factory=list)
+    after: list[np.ndarray] = field(default_factory=list)
+
+    def asked(self) -> Iterator[tuple[list[np.ndarray], list[int], np.ndarray]]:
+        """Where a row goes, and frames and boxes of which rows are wanted."""
+        a, b = self.first, self.second
+        between = [*range(a.frames[-1] + 1, b.frames[0])]
+        yield self.before, a.frames[-ASKED:], a.boxes[-ASKED:]
+        yield self.between, between, a.way_to(b, between)
+        yield self.after, b.frames[:ASKED], b.boxes[:ASKED]
+
+    @cached_property
+    def likeness(self) -> float | None:
+        """Of both sides, as ``_likeness``."""
+        return _likeness(np.array(self.before), np.array(self.after))
+
+    @property
+    def one_person(self) -> bool:
+        """Whether both sides, and the face in every frame between, are the same person's."""
+        known = np.array([*self.before, *self.after])
+        return (self.likeness or 0) >= SAME and all((_likeness(row[None], known) or 0) >= LEAST for row in self.between)
+
+
 class _Look:
     """Passes over a source that collect what ``Looked`` has; each yields once a frame."""
 
@@ -85,6 +119,8 @@ class _Look:
             yield from self._turned()
         if not any(map(self._usable, self._leading())):
             yield from self._missed()
+        if meetings := self._meetings():
+            yield from self._met(meetings)
         while doubtful := [track for track in self._leading() if self._usable(track) and track not in self.asked
                            and track.doubts(self.faces)]:  # fmt: skip
             yield from self._doubted(doubtful)
@@ -153,6 +189,43 @@ class _Look:
             self.third = self.clip.tools.third.about() | {"looks": new}
             self._link()
 
+    def _meetings(self) -> list[_Meeting]:
+        every, least = self.options.detect_every, self.options.min_face
+        return [
+            _Meeting(a, b) for of_shot in self.tracks for a in of_shot for b in of_shot
+            if min(len(a.frames), len(b.frames)) > 1 and min(a.size, b.size) >= least and a.may_go_on_as(b, every)
+        ]  # fmt: skip
+
+    def _met(self, meetings: list[_Meeting]) -> Iterator[None]:
+        """Which of these pairs are one person's, seen in each frame between too; they are joined, the surest first."""
+        wanted: dict[int, list[tuple[list[np.ndarray], np.ndarray]]] = {}
+        for meeting in meetings:
+            for rows, frames, boxes in meeting.asked():
+                for t, box in zip(frames, boxes, strict=True):
+                    wanted.setdefault(t, []).append((rows, box))
+        for t, frame in self._frames(wanted):
+            for rows, box in wanted.get(t, ()):
+                rows.append(self._recognised(frame, box))
+            yield
+        for meeting in meetings:
+            self._note([meeting.first.frames[-1], meeting.second.frames[0]], meeting.likeness)
+        left = sorted((meeting for meeting in meetings if meeting.one_person), key=lambda one: -one.likeness)
+        while left:
+            a, b = left[0].first, left[0].second
+            whole = a.joined(b, self.faces)
+            of_shot = next(tracks for tracks in self.tracks if a in tracks)
+            of_shot[:] = by_prominence([*(one for one in of_shot if one not in (a, b)), whole])
+            left = [meeting for meeting in left[1:] if meeting.first is not a and meeting.second is not b]
+            for meeting in left:
+                meeting.first = whole if meeting.first is b else meeting.first
+                meeting.second = whole if meeting.second is a else meeting.second
+
+    def _frames(self, wanted: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Whole frames by their number, up to the last one wanted."""
+        source = Turned(self.source, self.turn)
+        for number, (_, frame) in enumerate(self.clip.ahead(islice(source.frames(), max(wanted) + 1), WAITING)):
+            yield number, frame
+
     def _doubted(self, tracks: list[Track]) -> Iterator[None]:
         """Whether these tracks are one person's on both sides of each doubt; where they are not, they are divided."""
         doubts = {track: track.doubts(self.faces) for track in tracks}
@@ -162,8 +235,7 @@ class _Look:
                 for k in side:
                     wanted.setdefault(track.frames[k], {})[track] = track.boxes[k]
         rows: dict[tuple[Track, int], np.ndarray] = {}
-        source = Turned(self.source, self.turn)
-        for number, (_, frame) in enumerate(self.clip.ahead(islice(source.frames(), max(wanted) + 1), WAITING)):
+        for number, frame in self._frames(wanted):
             for track, face in wanted.get(number, {}).items():
                 rows[track, number] = self._recognised(frame, face)
             yield
@@ -172,7 +244,7 @@ class _Look:
             apart = []
             for doubt, before, after in zip(doubts[track], sides[::2], sides[1::2], strict=True):
                 likeness = _likeness(before, after)
-                self._note(track, doubt, likeness)
+                self._note([track.frames[doubt.before], track.frames[doubt.after]], likeness)
                 if likeness is not None and likeness < LEAST:
                     apart.append(doubt)
             parts = track.divided(apart, self.faces) if apart else [track]
@@ -188,8 +260,7 @@ class _Look:
         place = (face - [*corner, *corner]) * RECOGNISED_AT / (2 * half)
         return self.clip.tools.recogniser.embed([picture], np.array([[*place, AWAY]]))[0]
 
-    def _note(self, track: Track, doubt: Doubt, likeness: float | None) -> None:
-        frames = [track.frames[doubt.before], track.frames[doubt.after]]
+    def _note(self, frames: list[int], likeness: float | None) -> None:
         self.doubts = self.doubts or self.clip.tools.recogniser.about() | {
             "asked": [], "unit": "cosine, 1 is equal", "least": LEAST,
             "reduction": f"mean between {ASKED} looks before and {ASKED} after a doubt of the tracking"}  # fmt: skip

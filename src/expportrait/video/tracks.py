@@ -70,6 +70,33 @@ class Track:
             apart.append(doubt)
         return apart
 
+    def joined(self, later: "Track", faces: dict[int, np.ndarray]) -> "Track":
+        """The same person's track through the meeting that ended this one, and after which ``later`` began."""
+        between = [t for t in sorted(faces) if self.frames[-1] < t < later.frames[0]]
+        frames, rows = [*self.frames], [*self.faces]
+        for t, box in zip(between, self.way_to(later, between), strict=True):
+            far = np.linalg.norm(_centre(faces[t]) - _centre(box), axis=1) / _side(box)
+            if len(far) and far.min() < NEAR:
+                frames.append(t)
+                rows.append(faces[t][far.argmin()])
+        whole = Track(self.start, later.end, frames + later.frames, rows + later.faces)
+        whole.looked = self.looked + len(between) + later.looked
+        return whole
+
+    def way_to(self, later: "Track", frames: list[int]) -> np.ndarray:
+        """Boxes (n,4) px in ``frames``, straight from this track's last one to the first one of ``later``."""
+        ends = [self.frames[-1], later.frames[0]]
+        boxes = np.stack([self.boxes[-1], later.boxes[0]])
+        return np.stack([np.interp(frames, ends, side) for side in boxes.T], 1)
+
+    def may_go_on_as(self, later: "Track", every: int) -> bool:
+        """Whether ``later`` begins soon after this one ends, near by and of a like size: such are two because somebody
+        came between. ``every``: frames from look to look."""
+        looks = (later.frames[0] - self.frames[-1]) / every
+        sides = _side(np.stack([self.boxes[-1], later.boxes[0]]))
+        far = np.linalg.norm(_centre(later.boxes[0]) - _centre(self.boxes[-1])) / sides.max()
+        return 0 < looks <= PATIENCE and far < 1 and sides.max() <= GROWTH * sides.min()
+
     def divided(self, doubts: list[Doubt], faces: dict[int, np.ndarray]) -> list["Track"]:
         """Its parts before, between and after these doubts."""
         looked = sorted(faces)
