@@ -31,6 +31,7 @@ from expportrait.options import (
     select,
     select_pairs,
 )
+from expportrait.people.command import people
 from expportrait.settings.config import Config
 from expportrait.settings.weights import check_given, fetch_weights
 from expportrait.show import head_commands
@@ -248,6 +249,7 @@ for _name in ("info", "check", "export", "bust", "convert"):
 
 app.add_typer(importing, name="import")
 app.command("fetch-weights")(fetch_weights)
+app.command("people")(people)
 app.command("doctor")(doctor)
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 
 import cv2
 import numpy as np
@@ -345,3 +346,77 @@ def test_where_the_face_was_found_stands_in_the_store(crop, tmp_path):
     np.testing.assert_allclose(np.diff(track[:, 1]), 30 * store.attrs["scale"], atol=4)
     face = track[0, 1:] / store.attrs["scale"] + np.tile(store.attrs["box"][:2], 2)
     np.testing.assert_allclose(face, [100 + 105, 40 + 60, 100 + 195, 40 + 178], atol=14)  # of the portrait's face
+
+
+def in_turn(*runs):
+    """Frames of one of the two ``heads`` after the other in the same place: (who, or None for nobody, how many)."""
+    way, away = np.array([320.0, 180.0]), np.array([-500.0, 180.0])
+    frames = []
+    for who, count in runs:
+        at = [np.tile(way if who == n else away, (count, 1)) for n in range(2)]
+        frames += make.meeting(count, *at, width=640)
+    return frames
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_who_comes_back_after_a_gap_as_somebody_else_is_another_clip(crop, tmp_path, first):
+    video = make.video(tmp_path / "v.mp4", in_turn((first, 31), (None, 9), (1 - first, 20)))
+    attrs = crop(video, cut=255).attrs
+    assert attrs["shot"] == [0, 31]
+    told = attrs["identity"]
+    (asked,) = told["asked"]
+    assert asked["frames"] == [30, 40] and asked["likeness"] < told["least"] == 0.35
+    assert len(told["weights"]["sface"]) == 64
+
+
+def test_who_comes_back_after_a_gap_as_the_same_person_is_one_clip(crop, tmp_path):
+    video = make.video(tmp_path / "v.mp4", in_turn((0, 31), (None, 9), (0, 20)))
+    attrs = crop(video, cut=255).attrs
+    assert attrs["shot"] == [0, 60]
+    (asked,) = attrs["identity"]["asked"]
+    assert asked["likeness"] > 0.9
+
+
+def test_where_there_is_no_doubt_nobody_is_asked(crop, tmp_path, monkeypatch):
+    def loaded():
+        raise AssertionError("a network is loaded that is not needed")
+
+    monkeypatch.setattr("expportrait.estimators.recognition.SFace", loaded)
+    monkeypatch.setattr("expportrait.stages.crop.YuNet", loaded)
+    attrs = crop(make.video(tmp_path / "v.mp4", walk(30, (100, 40, 1.0)))).attrs
+    assert not {"identity", "third_detector"} & {*attrs}
+    two = walk(30, (10, 30, 1.1), (360, 60, 0.9), step=(0, 0, 0))
+    assert not {"identity", "third_detector"} & {*crop(make.video(tmp_path / "w.mp4", two)).attrs}
+
+
+def test_of_a_face_that_cannot_be_recognised_nothing_is_said(crop, tmp_path, monkeypatch):
+    """The track stays as it was."""
+    monkeypatch.setattr(
+        "expportrait.estimators.recognition.Recogniser.embed", lambda self, pictures, places: np.full((1, 128), np.nan)
+    )
+    attrs = crop(make.video(tmp_path / "v.mp4", in_turn((0, 31), (None, 9), (1, 20))), cut=255).attrs
+    assert attrs["shot"] == [0, 60] and attrs["identity"]["asked"][0]["likeness"] is None
+
+
+def far_away(count, height=720, width=1280):
+    """A portrait 78 px wide in a large picture, moving; the face is about 40 px high."""
+    small = cv2.resize(make.heads()[0][0], (78, 78), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    frames = []
+    for t in range(count):
+        frames.append(make.wall(height, width).copy())
+        frames[-1][300:378, 500 + t : 578 + t] = small
+    return frames
+
+
+def test_a_face_that_mediapipe_misses_is_found_by_the_third_detector(crop, tmp_path, detector):
+    frames = far_away(20)
+    assert not any(len(detector.faces(cv2.resize(frame, (640, 360), interpolation=cv2.INTER_AREA))) for frame in frames)
+    (folder := tmp_path / "frames").mkdir()
+    for t, frame in enumerate(frames):
+        cv2.imwrite(str(folder / f"{t}.png"), frame[..., ::-1])
+    attrs = crop(folder, min_face=30).attrs
+    assert attrs["third_detector"]["looks"] == 4 and len(attrs["third_detector"]["weights"]["yunet"]) == 64
+    assert attrs["face_coverage"] == 1 and attrs["shot"] == [0, 20]
+    x0, y0, x1, y1 = attrs["box"]
+    assert x0 < 520 and x1 > 580 and y0 < 320 and y1 > 360 and x1 - x0 < 200
+    assert re.search(r"too small, (3|4)\d px", crop(folder))

@@ -8,11 +8,13 @@ import pytest
 
 from benchmarks import stand_in_networks as networks
 from expportrait.engine.loop import run
+from expportrait.errors import UserError
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.estimators.landmarks.sapiens_points import GIVEN
 from expportrait.estimators.mediapipe_models import HandDetector
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
+from expportrait.settings.weights import check_given
 from expportrait.stages import with_code
 from expportrait.store import Store, StoreWriter
 from expportrait.video.tracks import link
@@ -106,6 +108,28 @@ def test_a_track_of_two_people_is_refused_by_their_faces(landmarks, tmp_path):
     assert "1 of 3 frames" in reason and "frame 20" in reason and "landmarks.min_identity: 0.9" in reason
     assert landmarks(mixed, **settings, max_others=0.5).attrs["identity"]["others"] == pytest.approx(1 / 3)
     assert "identity" not in landmarks(mixed).attrs
+
+
+def test_the_shipped_network_tells_people_apart(landmarks):
+    """Two people, one after the other in the same place."""
+    (one, _), (other, _) = make.heads()
+    faces = [np.uint8(cv2.resize(head, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)) for head in (one, other)]
+    assert "identity" not in landmarks([faces[0]] * 12).attrs
+    told = landmarks([faces[0]] * 21, identity="sface").attrs["identity"]
+    assert told["least"] > 0.99 and told["others"] == 0 and "SFace" in told["backend"] and len(told["weights"]) == 64
+    mixed = [faces[0]] * 20 + [faces[1]] * 10
+    reason = landmarks(mixed, identity="sface")
+    assert "1 of 3 frames" in reason and "frame 20" in reason and "landmarks.min_sface: 0.35" in reason
+    told = landmarks(mixed, identity="sface", max_others=0.5).attrs["identity"]
+    assert told["others"] == pytest.approx(1 / 3) and told["least"] < 0.3
+
+
+def test_who_asks_for_arcface_has_to_give_its_file():
+    with pytest.raises(UserError, match=r"landmarks\.arcface is empty: take w600k_r50.onnx .* landmarks.identity"):
+        check_given(Config(landmarks={"identity": "arcface"}), ("landmarks",))
+    check_given(Config(landmarks={"identity": "sface"}), ("landmarks",))
+    assert Config().landmarks.embedder is None
+    assert Config(landmarks={"arcface": "face.onnx"}).landmarks.embedder == "arcface"
 
 
 def test_long_gaps_keep_their_place_but_no_weight(landmarks):

@@ -46,7 +46,7 @@ def test_a_clip_has_frames_of_one_person(tmp_path, kind, speed, front):
     """``front``: which of the two is before the other one where they overlap."""
     count = {1: 110, 2.5: 50, 5: 50}[speed]
     truth = ways(kind, speed, count)
-    video = make.video(tmp_path / "v.mp4", make.meeting(count, *truth, front=front))
+    video = make.video(tmp_path / "v.mp4", make.meeting(count, *truth, front=front, height=640))  # room for a long way
     config = Config(results=tmp_path, crop={"size": 256}, landmarks={"hands_every": 0})
     for stage in (with_code("crop"), with_code("landmarks")):
         assert run(stage, [Row("a", "d", "v.mp4", video)], config)["a"].status == "ok"
@@ -59,3 +59,17 @@ def test_a_clip_has_frames_of_one_person(tmp_path, kind, speed, front):
     who = np.where(np.linalg.norm(truth[0] - truth[1], axis=-1)[first:end] < 0.4 * FACE, front, away.argmin(0))
     assert away.min(0).max() < 0.5 * FACE
     assert len(set(who)) == 1, who
+
+
+def test_who_is_seen_all_the_time_is_one_clip_through_the_meeting(tmp_path):
+    """And who was hidden is not: in the frames between, the other one's face is there."""
+    truth = ways("behind", 2.5, 50)  # the first one stands, the second one comes past
+    for front in (0, 1):
+        video = make.video(tmp_path / f"{front}.mp4", make.meeting(50, *truth, front=front))
+        config = Config(results=tmp_path / str(front), crop={"size": 256})
+        assert run(with_code("crop"), [Row("a", "d", "v.mp4", video)], config)["a"].status == "ok"
+        attrs = Store(tmp_path / str(front) / "crop" / "a.zarr").attrs
+        likenesses = [asked["likeness"] for asked in attrs["identity"]["asked"]]
+        assert max(likenesses) > 0.9 and min(likenesses) < 0.3
+        first, end = attrs["shot"]
+        assert (end - first == 50) if front == 0 else (end <= 25 or first >= 25)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from expportrait.video.tracks import link
+from expportrait.video.tracks import Doubt, Track, link
 
 SIDE, EVERY, COUNT = 100.0, 5, 100  # px of a face; frames between two looks, of a shot
 
@@ -96,3 +96,74 @@ def test_no_track_has_faces_of_two_people(kind, speed):
         assert all(len({face[5] for face in track.faces}) == 1 for track in tracks if len(track.frames) > 2), seed
         lengths.append(max(track.end - track.start for track in tracks))
     assert np.median(lengths) > 35  # what is one person's stays together
+
+
+def steady(count=20):
+    """Looks of one face that hardly moves."""
+    return {t: boxes((100 + t / 5, 100)) for t in range(0, 5 * count, EVERY)}
+
+
+def test_a_face_that_is_always_there_is_beyond_doubt():
+    faces = {t: np.vstack([box, boxes((300, 100))]) for t, box in steady().items()}  # somebody sits beside it
+    assert [track.doubts(faces) for track in link((0, COUNT), faces)] == [[], []]
+
+
+def test_a_gap_a_jump_and_another_size_are_doubts():
+    faces = steady() | {20: np.empty((0, 4)), 25: np.empty((0, 4))}
+    for t in range(60, COUNT, EVERY):
+        faces[t] = faces[t] + [70, 0, 70, 0]
+    for t in range(80, COUNT, EVERY):
+        faces[t] = faces[t] + [-20, -20, 20, 20]
+    (track,) = link((0, COUNT), faces)
+    assert [(track.frames[a], track.frames[b]) for a, b in track.doubts(faces)] == [(15, 30), (55, 60), (75, 80)]
+
+
+def test_a_face_behind_another_one_is_a_doubt_from_before_it_until_after_it():
+    faces = steady()
+    for t in range(40, 56, EVERY):  # larger by so much that no track changes over to it
+        faces[t] = np.vstack([faces[t], boxes((150, 40), side=2 * SIDE)])
+    track = next(track for track in link((0, COUNT), faces) if track.size == SIDE)
+    (doubt,) = track.doubts(faces)
+    assert (track.frames[doubt.before], track.frames[doubt.after]) == (35, 60)
+    always = {t: np.vstack([box, boxes((150, 40), side=2 * SIDE)]) for t, box in steady().items()}
+    assert not any(track.doubts(always) for track in link((0, COUNT), always))
+
+
+def test_a_track_is_divided_at_its_doubts():
+    faces = steady() | {20: np.empty((0, 4)), 25: np.empty((0, 4))}
+    (track,) = link((0, COUNT), faces)
+    (gap,) = track.doubts(faces)
+    first, second = track.divided([gap], faces)
+    assert (first.start, first.end, second.start, second.end) == (0, 16, 30, COUNT)
+    assert first.frames + second.frames == track.frames and first.coverage == second.coverage == 1
+    hidden = Doubt(first.frames.index(5), len(first.frames))  # with looks within it that are nobody's
+    parts = track.divided([hidden], faces)
+    assert [part.frames for part in parts] == [[0, 5], second.frames]
+    (whole,) = track.divided([], faces)
+    assert (whole.start, whole.end, whole.looked) == (track.start, track.end, track.looked)
+
+
+def test_tracks_that_end_at_a_meeting_may_be_joined_through_it():
+    """The looks between have the face that lies on the way."""
+    faces = steady()
+    first = Track(0, 21, [0, 5, 10, 15, 20], [faces[t][0] for t in range(0, 25, EVERY)], looked=5)
+    later = Track(40, COUNT, [*range(40, COUNT, EVERY)], [faces[t][0] for t in range(40, COUNT, EVERY)], looked=12)
+    faces[30] = np.vstack([boxes((180, 100)), faces[30]])
+    faces[35] = boxes((180, 100))  # somebody else alone
+    assert first.may_go_on_as(later, EVERY) and not later.may_go_on_as(first, EVERY)
+    whole = first.joined(later, faces)
+    assert (whole.start, whole.end, whole.looked) == (0, COUNT, 20)
+    assert [t for t in range(0, COUNT, EVERY) if t not in whole.frames] == [35]
+    np.testing.assert_array_equal(whole.faces[whole.frames.index(30)], faces[30][1])
+    np.testing.assert_allclose(first.way_to(later, [30])[0], boxes((106, 100))[0])
+
+
+@pytest.mark.parametrize("change", [(300, 0, 0), (0, 0, 80), (0, 60, 0)])
+def test_tracks_that_are_far_apart_are_not_asked_about(change):
+    aside, after, larger = change
+    first = Track(0, 21, [0, 20], [boxes((100, 100))[0]] * 2, looked=5)
+    start = 40 + after
+    later = Track(
+        start, start + 6, [start, start + 5], [boxes((100 + aside, 100), side=SIDE + larger)[0]] * 2, looked=2
+    )
+    assert not first.may_go_on_as(later, EVERY)

@@ -28,6 +28,10 @@ RUNS = {
     "echo 'geometry: {estimator: embedded}' > my.yaml": {},
     "snakemake --config manifest=my.csv results=/data/run1 --until control": {"/data": "data", "control": "control -n"},
     "expportrait show proxy anna-01 --manifest my.csv --results /data/run1": {"anna-01": "anna", "/data": "made"},
+    "expportrait people --manifest my.csv --results /data/run1": {
+        "expportrait": "expportrait crop --manifest my.csv --results people/run1 && expportrait",
+        "/data": "people",
+    },
     "clip,dataset,source": {ALL: r"echo '\g<0>' > hand.csv"},
     "anna-01,mine,/videos/anna.mp4": {
         ALL: r"echo '\g<0>' >> hand.csv && snakemake -n --until crop --config manifest=hand.csv results=hand",
@@ -56,6 +60,7 @@ RUNS = {
 }
 # For the long check: these lines with all that they compute.
 WHOLE = {
+    "expportrait people --manifest my.csv --results /data/run1": {"/data": "data"},
     "snakemake --config manifest=my.csv results=/data/run1 --until control": {"/data": "data"},
     "expportrait show proxy anna-01 --manifest my.csv --results /data/run1": {"anna-01": "anna", "/data": "data"},
     "expportrait proxy --clip Radio11_0 --set proxy.batch=8": {

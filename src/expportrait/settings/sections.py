@@ -87,15 +87,23 @@ class Landmarks(Section):
     max_unsure: float = Field(
         0.9, ge=0, le=1, description="share of the frames that may have a quarter of their points unsure: hands, blur"
     )
-    arcface: Place | None = Field(
-        None, description="ArcFace network (ONNX) that tells whether a track is one person; empty: not looked at"
+    identity: Literal["sface", "arcface"] | None = Field(
+        None,
+        description="whose faces tell whether a clip is one person; empty: arcface where it is given, else nobody's",
     )
+    arcface: Place | None = Field(None, description="identity arcface: its network (ONNX), a file of yours")
     min_identity: float = Field(
         0.2, ge=-1, le=1, description="arcface: likeness, a cosine, below which a frame shows somebody else"
     )
+    min_sface: float = Field(0.35, ge=-1, le=1, description="sface, which is shipped: the same")
     max_others: float = Field(
-        0.1, ge=0, le=1, description="arcface: share of the frames looked at that may show somebody else"
+        0.1, ge=0, le=1, description="identity: share of the frames looked at that may show somebody else"
     )
+
+    @property
+    def embedder(self) -> str | None:
+        """Whose faces are compared: sface, arcface, or None."""
+        return self.identity or ("arcface" if self.arcface else None)
 
 
 class GeometrySettings(Section):

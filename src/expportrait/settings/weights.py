@@ -59,6 +59,17 @@ def points_file(settings: Landmarks) -> Path | None:
     return settings.model
 
 
+def face_file(settings: Landmarks) -> Path | None:
+    """Returns the file of the network that tells faces apart, None where none is needed. Raises UserError where it is
+    not given."""
+    if settings.embedder == "arcface" and settings.arcface is None:
+        raise UserError(
+            "landmarks.identity is arcface, but landmarks.arcface is empty: take "
+            f"{source('landmarks.arcface', 'arcface')}; or set landmarks.identity to sface, which needs no file"
+        )
+    return settings.arcface if settings.embedder == "arcface" else None
+
+
 def vae_file(settings: Latents) -> Path | None:
     """Returns the codec's file, None where none is needed. Raises UserError where it is not given."""
     if settings.codec != "linear" and settings.vae is None:
@@ -74,6 +85,7 @@ def check_given(config: Config, sections: tuple[str, ...]) -> None:
         geometry_files(config.geometry.estimator, config.geometry)
     if "landmarks" in sections:
         points_file(config.landmarks)
+        face_file(config.landmarks)
     if "latents" in sections:
         vae_file(config.latents)
 

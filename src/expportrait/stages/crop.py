@@ -2,51 +2,60 @@
 face."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import islice
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
+from expportrait.estimators.yunet import YuNet
 from expportrait.settings.config import Crop
+from expportrait.stages.looking import Looked, fault, leading, look
 from expportrait.store import StoreWriter, videocodec
 from expportrait.video.framing import Box, cut_out, face_box, given_box, outside
 from expportrait.video.quality import Looks, company
-from expportrait.video.reader import FolderReader, VideoReader, open_source
-from expportrait.video.shots import ShotFinder, rate
-from expportrait.video.tracks import Track, link
-from expportrait.video.turning import TURNS, Turned, turned, turned_box, upright, wanted_turn
+from expportrait.video.reader import open_source
+from expportrait.video.shots import rate
+from expportrait.video.tracks import Track
+from expportrait.video.turning import Turned, turned_box
 
-LOOK_AT = 640  # px, longer side of the frames in which faces are looked for; the models reduce them further
+if TYPE_CHECKING:  # it loads torch
+    from expportrait.estimators.recognition import Recogniser
+
 WAITING = 8  # frames read ahead
 
 
-class Looked(NamedTuple):
-    """What a source shows. ``faces``: of every so many frames (n,6), px of the source turned by ``turn``."""
+class Tools:
+    """MediaPipe's face detectors and landmark model; the other networks are loaded where they are needed."""
 
-    times: np.ndarray  # s, of all frames
-    shots: list[tuple[int, int]]
-    faces: dict[int, np.ndarray]
-    turn: int
+    def __init__(self) -> None:
+        self.detector = LandmarkDetector()
 
-    def which(self) -> str:
-        """Of what a fault is told, as it stands behind the file's name."""
-        told = [f"turned by {self.turn} degrees"] * bool(self.turn)
-        told += [f"the longest of {len(self.shots)} shots"] * (len(self.shots) > 1)
-        return f" ({', '.join(told)})" if told else ""
+    @cached_property
+    def recogniser(self) -> "Recogniser":
+        """Whose face it is."""
+        from expportrait.estimators.recognition import Recogniser  # loads torch
+
+        return Recogniser()
+
+    @cached_property
+    def third(self) -> YuNet:
+        """A detector for faces that MediaPipe's two miss."""
+        return YuNet()
 
 
-def load(settings: SimpleNamespace, device: str) -> LandmarkDetector:
-    return LandmarkDetector()
+def load(settings: SimpleNamespace, device: str) -> Tools:
+    return Tools()
 
 
 def process(clip: Clip, out: StoreWriter) -> None:
     options, row = clip.settings.crop, clip.row
     plain = open_source(row.path, row.start, row.end, row.fps or options.folder_fps)
-    looked = _look(clip, plain)
+    looked = look(clip, plain)
     if not len(looked.times):
         raise ClipError(f"{row.path} has no frames between {row.start or 0:g} s and "
                         f"{'its end' if row.end is None else f'{row.end:g} s'}; check start and end")  # fmt: skip
@@ -67,8 +76,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
     for picture in clip.progress(clip.ahead(cut(), WAITING), total=count, desc="cropping"):
         frames.append(picture[None])
     figures = looks.figures() | company(track, looked.faces, box)
-    if fault := _poor(figures, options):
-        raise ClipError(f"{row.path}{looked.which()}: {fault}", quality=_seen(track) | figures)
+    if why := _poor(figures, options):
+        raise ClipError(f"{row.path}{looked.which()}: {why}", quality=_seen(track) | figures)
 
     times = looked.times[track.start : track.end]
     out.array("timestamps", times, unit="s")
@@ -82,52 +91,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
         rotated=looked.turn, rotated_unit="degrees clockwise", scale=scale,
         padding="edge", padded=[round(side * scale) for side in outside(box, *image)],  # left, top, right, bottom
         shots=[list(shot) for shot in looked.shots], shot=[track.start, track.end],  # frames between start and end
-        **_seen(track), **figures,
+        **_seen(track), **figures, **looked.asked(track),
     )  # fmt: skip
-
-
-def _look(clip: Clip, source: VideoReader | FolderReader) -> Looked:
-    """One pass over the source; where that shows no usable face that is surely upright, another one in which faces are
-    looked for in turned frames as well."""
-    options, every = clip.settings.crop, clip.settings.crop.detect_every
-    times, faces, finder = [], {}, ShotFinder(options.cut)
-    looks: list[dict[int, np.ndarray]] = []
-
-    def read() -> Iterator[tuple[float, np.ndarray]]:
-        for time, frame in source.frames(LOOK_AT):
-            finder.add(frame)
-            yield time, frame
-
-    def found(number: int, frame: np.ndarray) -> np.ndarray:
-        rows = clip.tools.faces(frame)
-        rows[:, :4] *= max(source.size(number)) / max(frame.shape[:2])
-        return rows
-
-    def looked_at() -> Iterator[None]:
-        for number, (time, frame) in enumerate(clip.ahead(read(), WAITING)):
-            if number % every == 0:
-                faces[number] = found(number, frame)
-            times.append(time)
-            yield
-        if _surely_upright(clip, Turned(source, 0), Looked(np.array(times), finder.shots(times), faces, 0)):
-            return
-        for number, (_, frame) in enumerate(clip.ahead(source.frames(LOOK_AT), WAITING)):
-            if number % every == 0:
-                looks.append({turn: found(number, turned(frame, turn)) if turn else faces[number] for turn in TURNS})
-            yield
-
-    for _ in clip.progress(clip.computed(looked_at()), desc="looking for faces"):
-        pass
-    turn = wanted_turn(looks)
-    if turn:
-        faces = {number: look[turn] for number, look in zip(faces, looks, strict=True)}
-    return Looked(np.array(times), finder.shots(times), faces, turn)
-
-
-def _surely_upright(clip: Clip, source: Turned, looked: Looked) -> bool:
-    """Whether the face to be cropped is upright in the source as it is. False also where there is none."""
-    tracks = _leading(clip, source, looked)
-    return bool(tracks) and not _fault(tracks[0], len(looked.times), clip.settings.crop) and upright(tracks[0])
 
 
 def _box(clip: Clip, source: Turned, track: Track) -> Box:
@@ -138,33 +103,19 @@ def _box(clip: Clip, source: Turned, track: Track) -> Box:
     return face_box(track.boxes, options.scale, options.lift, options.min_scale, *image)
 
 
-def _leading(clip: Clip, source: Turned, looked: Looked) -> list[Track]:
-    """Of each shot the most prominent face of the usable ones, if there is one, else of all; usable ones first, then
-    longest first."""
-    faces, count = looked.faces, len(looked.times)
-    if clip.row.box:
-        faces = {t: found[_inside(found, source.place(clip.row.box, t))] for t, found in faces.items()}
-
-    def useless(track: Track) -> bool:
-        return bool(_fault(track, count, clip.settings.crop))
-
-    leading = [min(tracks, key=useless) for shot in looked.shots if (tracks := link(shot, faces))]
-    return sorted(leading, key=lambda track: (useless(track), track.start - track.end))
-
-
 def _usable(clip: Clip, source: Turned, looked: Looked) -> list[Track]:
     """The most prominent usable face of each shot, longest first; ClipError if there is none."""
     box, file, options, count = clip.row.box, clip.row.path, clip.settings.crop, len(looked.times)
-    tracks = _leading(clip, source, looked)
+    tracks = leading(looked.tracks, count, options)
     if not tracks:
         where = f" inside the box {' '.join(f'{v:g}' for v in box)}" if box else ""
         raise ClipError(f"no face{where} in {file}: {len(looked.faces)} of {count} frames were looked at",
                         quality={"face_coverage": 0.0})  # fmt: skip
-    usable = [track for track in tracks if not _fault(track, count, options)]
+    usable = [track for track in tracks if not fault(track, count, options)]
     if usable:
         return usable
     damaged = "; the file is damaged or cut off" if source.plain.truncated else ""
-    raise ClipError(f"{file}{looked.which()}: {_fault(tracks[0], count, options)}{damaged}",
+    raise ClipError(f"{file}{looked.which()}: {fault(tracks[0], count, options)}{damaged}",
                     quality=_seen(tracks[0]) | {"frames": tracks[0].end - tracks[0].start})  # fmt: skip
 
 
@@ -172,35 +123,16 @@ def _first_well_seen(clip: Clip, source: Turned, tracks: list[Track], faces: dic
     """The first track that is neither blurred nor dark, after one more pass over the source; the first if all are."""
     looks = [Looks(track) for track in tracks]
     for number, (_, frame) in enumerate(clip.progress(source.frames(), desc="looking at the shots")):
-        for look in looks:
-            look.add(number, frame)
-    for track, look in zip(tracks, looks, strict=True):
-        if not _poor(look.figures() | company(track, faces, _box(clip, source, track)), clip.settings.crop):
+        for one in looks:
+            one.add(number, frame)
+    for track, one in zip(tracks, looks, strict=True):
+        if not _poor(one.figures() | company(track, faces, _box(clip, source, track)), clip.settings.crop):
             return track
     return tracks[0]
 
 
 def _seen(track: Track) -> dict[str, float]:
     return {"face": track.size, "face_coverage": track.coverage}
-
-
-def _inside(faces: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-    """Which of the faces (n,5) have their centre inside the box."""
-    centre = (faces[:, :2] + faces[:, 2:4]) / 2
-    return ((centre >= box[:2]) & (centre <= box[2:])).all(1)
-
-
-def _fault(track: Track, count: int, options: Crop) -> str:
-    """Why the face cannot be used, with value and threshold; empty where it can."""
-    if track.size < options.min_face:
-        return f"the face is too small, {track.size:.0f} px (crop.min_face: {options.min_face:g})"
-    if track.coverage < options.min_coverage:
-        return (f"the face is found in only {track.coverage:.0%} of the frames looked at "
-                f"(crop.min_coverage: {options.min_coverage:.0%})")  # fmt: skip
-    frames = track.end - track.start
-    if frames < options.min_frames and count > 1:
-        return f"the face is there for only {frames} frames (crop.min_frames: {options.min_frames})"
-    return ""
 
 
 def _poor(figures: dict[str, float], options: Crop) -> str:

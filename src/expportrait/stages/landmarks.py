@@ -14,16 +14,19 @@ from expportrait.estimators.landmarks.gaps import fill, places, same_face
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.estimators.landmarks.quality import before_face, longest_run, outside, unsure
 from expportrait.estimators.mediapipe_models import HandDetector
+from expportrait.estimators.sface import SFace
 from expportrait.points478 import CHIN, head_roll, head_turn
 from expportrait.progress import say
 from expportrait.settings.config import Landmarks
-from expportrait.settings.weights import points_file
+from expportrait.settings.weights import face_file, points_file
 from expportrait.store import StoreWriter
 from expportrait.store.frames import Frames
 from expportrait.video.margins import Margins
 
 WAITING = 8  # frames read, and searched for hands, ahead
 IDENTITY_EVERY = 10  # frames
+BACKENDS = {"sface": "SFace, shipped file", "arcface": "ArcFace, ONNX file"}
+LEAST = {"sface": "min_sface", "arcface": "min_identity"}  # settings: cosines of two networks are not comparable
 AXES = {"yaw": "turned", "pitch": "turned up or down", "roll": "lying on its side, rolled"}
 
 
@@ -34,11 +37,12 @@ def load(settings: SimpleNamespace, device: str) -> SimpleNamespace:
 
         sapiens = SapiensLandmarks(points_file(options), device)
         say(f"landmarks.model: {options.model}, sha256 {sapiens.files['model']}, on {device}")
-    hands, arcface = HandDetector() if options.hands_every else None, None
-    if options.arcface:
-        arcface = ArcFace(options.arcface, "landmarks.arcface", device)
-        say(f"landmarks.arcface: {options.arcface}, sha256 {arcface.sha256}")
-    return SimpleNamespace(face=LandmarkDetector(), hands=hands, sapiens=sapiens, arcface=arcface)
+    hands, embedder = HandDetector() if options.hands_every else None, None
+    if options.embedder:
+        file = face_file(options)
+        embedder = ArcFace(file, "landmarks.arcface", device) if file else SFace(device)
+        say(f"landmarks.{options.embedder}: {embedder.name}, sha256 {embedder.sha256}")
+    return SimpleNamespace(face=LandmarkDetector(), hands=hands, sapiens=sapiens, embedder=embedder)
 
 
 def process(clip: Clip, out: StoreWriter) -> None:
@@ -65,8 +69,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
     figures["outside"] = round(float(np.median(outside(points[seen], margins, size))), 4)
     no_chin = not np.median(margins.holds(points[seen][:, CHIN], size))
     fault = _fault(figures, count, options, no_chin)
-    if clip.tools.arcface is not None and not fault:
-        figures["identity"], fault = _identity(frames, points, seen, clip.tools.arcface, options)
+    if clip.tools.embedder is not None and not fault:
+        figures["identity"], fault = _identity(frames, points, seen, clip.tools.embedder, options)
     if fault:
         raise ClipError(fault, quality=figures)
     points, confidence = fill(points, confidence, seen, options.max_gap)
@@ -117,19 +121,21 @@ def _fault(figures: dict[str, Any], count: int, options: Landmarks, no_chin: boo
 
 
 def _identity(
-    frames: Frames, points: np.ndarray, seen: np.ndarray, arcface: ArcFace, options: Landmarks
+    frames: Frames, points: np.ndarray, seen: np.ndarray, embedder: ArcFace | SFace, options: Landmarks
 ) -> tuple[dict[str, Any], str]:
     """How alike the faces of some of the frames are; and where they are not one person's, why that is one too many."""
     looked = np.flatnonzero(seen)[::IDENTITY_EVERY]
-    alike = likeness(arcface.embed(frames[looked], points[looked], np.ones(len(looked), bool)))
-    others, fault = looked[alike < options.min_identity], ""
+    of = LEAST[options.embedder]
+    least = getattr(options, of)
+    alike = likeness(embedder.embed(frames[looked], points[looked], np.ones(len(looked), bool)))
+    others, fault = looked[alike < least], ""
     if len(others) > options.max_others * len(looked):
         fault = (f"{len(others)} of {len(looked)} frames looked at show another face than the rest, frame "
-                 f"{others[0]} first (landmarks.min_identity: {options.min_identity:g}, "
+                 f"{others[0]} first (landmarks.{of}: {least:g}, "
                  f"landmarks.max_others: {options.max_others:.0%})")  # fmt: skip
     figures = {"least": float(alike.min()), "others": len(others) / len(looked), "unit": "cosine, 1 is equal",
                "against": "the frame most like all others", "reduction": f"of every {IDENTITY_EVERY}th frame seen",
-               "backend": f"ArcFace, ONNX file {arcface.name}", "weights": arcface.sha256}  # fmt: skip
+               "backend": f"{BACKENDS[options.embedder]} {embedder.name}", "weights": embedder.sha256}  # fmt: skip
     return figures, fault
 
 

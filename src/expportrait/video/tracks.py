@@ -1,6 +1,8 @@
 """Which of the faces found in a shot are one person's."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -9,7 +11,16 @@ GROWTH = 1.6  # factor on a face's side from one look to the next, at most
 DOUBT = 0.35  # of the side: where another continuation is farther off by less than this, either may be true
 NEAR = 0.5  # of the side: two faces that came closer than this between two looks hid each other
 LEAP = 5  # sides between two looks, or three where it is hidden in the second one: faster than anybody goes
+JUMP = 0.5  # sides from one look to the next, more than which real faces hardly ever move: 0.4 was seen
+GROWN = 1.3  # factor on the side; 1.1 was seen
 PATIENCE = 5  # looks for which a face that is not found is expected to go on as it moved
+
+
+class Doubt(NamedTuple):
+    """Between two looks of a track, the person may have changed. ``before``, ``after``: places in ``Track.frames``."""
+
+    before: int
+    after: int
 
 
 @dataclass(eq=False)
@@ -37,6 +48,67 @@ class Track:
     def coverage(self) -> float:
         """In how many of the frames looked at it was found, 0..1."""
         return len(self.frames) / self.looked
+
+    def doubts(self, faces: dict[int, np.ndarray]) -> list[Doubt]:
+        """Where the person may have changed though nobody else was near: the face was not found for a look or more,
+        jumped, or changed its size; or its box and another one's overlapped for some looks. In order, none of them
+        within another. ``faces``: all that were found, (n,4+) by frame."""
+        looked = [t for t in sorted(faces) if self.frames[0] <= t <= self.frames[-1]]
+        place, own = {t: n for n, t in enumerate(looked)}, self.boxes
+        alone = [k for k, t in enumerate(self.frames) if not _overlapped(own[k], faces[t])]
+        found = [Doubt(a, b) for a, b in pairwise(alone) if b > a + 1]
+        for k in range(1, len(own)):
+            sides = _side(own[k - 1 : k + 1])
+            step = np.linalg.norm(_centre(own[k]) - _centre(own[k - 1]))
+            missed = place[self.frames[k]] > place[self.frames[k - 1]] + 1
+            if missed or step > JUMP * sides.max() or sides.max() > GROWN * sides.min():
+                found.append(Doubt(k - 1, k))
+        apart: list[Doubt] = []
+        for doubt in sorted(found):
+            if apart and doubt.before < apart[-1].after:
+                doubt = Doubt(apart[-1].before, max(apart.pop().after, doubt.after))
+            apart.append(doubt)
+        return apart
+
+    def joined(self, later: "Track", faces: dict[int, np.ndarray]) -> "Track":
+        """The same person's track through the meeting that ended this one, and after which ``later`` began."""
+        between = [t for t in sorted(faces) if self.frames[-1] < t < later.frames[0]]
+        frames, rows = [*self.frames], [*self.faces]
+        for t, box in zip(between, self.way_to(later, between), strict=True):
+            far = np.linalg.norm(_centre(faces[t]) - _centre(box), axis=1) / _side(box)
+            if len(far) and far.min() < NEAR:
+                frames.append(t)
+                rows.append(faces[t][far.argmin()])
+        whole = Track(self.start, later.end, frames + later.frames, rows + later.faces)
+        whole.looked = self.looked + len(between) + later.looked
+        return whole
+
+    def way_to(self, later: "Track", frames: list[int]) -> np.ndarray:
+        """Boxes (n,4) px in ``frames``, straight from this track's last one to the first one of ``later``."""
+        ends = [self.frames[-1], later.frames[0]]
+        boxes = np.stack([self.boxes[-1], later.boxes[0]])
+        return np.stack([np.interp(frames, ends, side) for side in boxes.T], 1)
+
+    def may_go_on_as(self, later: "Track", every: int) -> bool:
+        """Whether ``later`` begins soon after this one ends, near by and of a like size: such are two because somebody
+        came between. ``every``: frames from look to look."""
+        looks = (later.frames[0] - self.frames[-1]) / every
+        sides = _side(np.stack([self.boxes[-1], later.boxes[0]]))
+        far = np.linalg.norm(_centre(later.boxes[0]) - _centre(self.boxes[-1])) / sides.max()
+        return 0 < looks <= PATIENCE and far < 1 and sides.max() <= GROWTH * sides.min()
+
+    def divided(self, doubts: list[Doubt], faces: dict[int, np.ndarray]) -> list["Track"]:
+        """Its parts before, between and after these doubts."""
+        looked = sorted(faces)
+        cuts = [Doubt(-1, 0), *doubts, Doubt(len(self.frames) - 1, len(self.frames))]
+        parts = []
+        for last, following in pairwise(cuts):
+            kept = slice(last.after, following.before + 1)
+            part = Track(self.frames[kept][0], self.frames[kept][-1] + 1, self.frames[kept], self.faces[kept])
+            part.looked = sum(part.start <= t < part.end for t in looked)
+            parts.append(part)
+        parts[0].start, parts[-1].end = self.start, self.end
+        return parts
 
 
 class _Way:
@@ -98,6 +170,11 @@ def link(shot: tuple[int, int], faces: dict[int, np.ndarray]) -> list[Track]:
                 tracks.append(way.track)
         ways += new
     return _spanned([track for track in tracks if track.frames], shot, looked)
+
+
+def by_prominence(tracks: list[Track]) -> list[Track]:
+    """The most prominent one first, by number of frames times side."""
+    return sorted(tracks, key=lambda track: -len(track.frames) * track.size)
 
 
 def _centre(boxes: np.ndarray) -> np.ndarray:
@@ -199,6 +276,12 @@ def _passed(ways: list[_Way], faces: np.ndarray, found: dict[int, int]) -> dict[
     return passed
 
 
+def _overlapped(box: np.ndarray, faces: np.ndarray) -> bool:
+    """Whether a face other than that of the box (4,) px lies over it."""
+    others = faces[~np.isclose(faces[:, :4], box).all(1)]
+    return bool((np.minimum(box[2:], others[:, 2:4]) > np.maximum(box[:2], others[:, :2])).all(1).any())
+
+
 def _nearest(a: np.ndarray, b: np.ndarray) -> float:
     """Distance of the straight line from a to b to the origin."""
     way = b - a
@@ -213,4 +296,4 @@ def _spanned(tracks: list[Track], shot: tuple[int, int], looked: list[int]) -> l
         track.looked = last - first + 1
         track.start = shot[0] if first == 0 else track.frames[0]
         track.end = shot[1] if last == len(looked) - 1 else track.frames[-1] + 1
-    return sorted(tracks, key=lambda track: -len(track.frames) * track.size)
+    return by_prominence(tracks)
