@@ -2,6 +2,7 @@ rule evaluate:
     """Measure the videos and set them beside the paper's Table 1."""
     input:
         reenact=indexes("reenact"),
+        appearance=indexes("appearance"),
         crop=indexes("crop") if PAIR_ROWS else [],
         files=settings_files("evaluate"),
     output:

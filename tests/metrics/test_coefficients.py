@@ -95,4 +95,4 @@ def test_numbers_and_their_record_come_from_the_files(files):
     assert row["backends"]["apd"]["backend"] == "coefficient files of smirk, given by the user"
     assert row["gaze"] is None and row["reasons"]["gaze"] == "evaluate.tracker: smirk gives no gaze"
     again = scores["noise floor"].fields()
-    assert again["aed"] is None and "no coefficient files of smirk of the driver encoded" in again["reasons"]["aed"]
+    assert again["aed"] is None and "no coefficient files of smirk of these pictures" in again["reasons"]["aed"]

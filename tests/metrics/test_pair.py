@@ -6,7 +6,7 @@ from skimage.data import astronaut
 
 from expportrait.metrics import image
 from expportrait.metrics.floor import encoded_again
-from expportrait.metrics.pair import BLOCK, COPY, FLOOR, METHODS, METRICS, RUN, measure
+from expportrait.metrics.pair import BLOCK, CARRIED, COPY, FLOOR, METHODS, METRICS, RUN, measure
 from expportrait.metrics.tools import Tools
 from expportrait.settings.config import Evaluate
 from expportrait.store import Store, StoreWriter
@@ -42,9 +42,11 @@ def films(tmp_path_factory):
 def test_a_clip_read_block_by_block_has_the_numbers_of_the_whole(films, own, tracker):
     tools = Tools(Faces(), tracker, Distance(), Likeness())
     made, driving = (films[name] for name in ("made", "driving"))
-    watched = (Watched(Frames(films, name, 0), [*range(COUNT)], lambda frames: frames) for name in ("made", "driving"))
-    scores = measure(tools, *watched, driving[1], own)
-    whole = measure(tools, made, driving, driving[1], own)
+    seen, truth, moved = (
+        Watched(Frames(films, name, 0), [*range(COUNT)], lambda frames: frames) for name in ("made", "driving", "made")
+    )
+    scores = measure(tools, seen, truth, driving[1], own, carried=moved)
+    whole = measure(tools, made, driving, driving[1], own, carried=made)
     assert tuple(scores) == METHODS
     for method, one in scores.items():
         assert one.fields() == whole[method].fields()
@@ -55,7 +57,7 @@ def test_a_clip_read_block_by_block_has_the_numbers_of_the_whole(films, own, tra
         with encoded_again(driving) as again:
             coded = np.stack([*again])
         for name in ("psnr", "ssim", "l1"):
-            for method, pictures in ((RUN, made), (FLOOR, coded)):
+            for method, pictures in ((RUN, made), (CARRIED, made), (FLOOR, coded)):
                 np.testing.assert_allclose(scores[method].values[name], getattr(image, name)(pictures, driving))
         assert np.isinf(scores[COPY].values["psnr"][1])
     assert ("psnr" in scores[RUN].reasons) != own and (scores[RUN].fields()["gaze"] is None) == (tracker is not None)

@@ -51,6 +51,8 @@ def config(tmp_path, monkeypatch):
         (tmp_path / "crop" / f"{clip}-0000.json").write_text(json.dumps({clip: {"status": "ok"}}))
     for target, driver in PAIRS:
         write(tmp_path / "reenact" / f"{target}__{driver}.zarr", 4, reference=1)
+        with StoreWriter(tmp_path / "appearance" / f"{target}__{driver}.zarr", {"key": f"{target} moved"}) as out:
+            out.array("appearance", np.zeros((4, 8, 8, 3), np.uint8))
     monkeypatch.setattr(evaluate.Tools, "load", lambda settings, device: None)
     monkeypatch.setattr(evaluate, "measure", lambda tools, made, *_: dict.fromkeys(METHODS, scores(len(made))))
     return Config(results=tmp_path, evaluate={"stride": 1})
@@ -143,8 +145,8 @@ def test_a_pair_without_a_video_has_rows_with_the_reason(config):
     (config.results / "reenact/ann__bob.failed.json").write_text(json.dumps(record))
     rows = evaluated(config)
     assert frames_of(rows) == [3, None]
-    assert {*rows[3]["reasons"].values()} == {"reenact ann__bob: no portrait"}
-    assert [row["mode"] for row in rows] == ["self"] * 3 + ["cross"] * 3
+    assert {*rows[len(METHODS)]["reasons"].values()} == {"reenact ann__bob: no portrait"}
+    assert [row["mode"] for row in rows] == ["self"] * len(METHODS) + ["cross"] * len(METHODS)
 
 
 def test_others_see_the_work_on_all_pairs_as_one_job(config):
@@ -169,7 +171,9 @@ def test_each_frame_that_was_measured_has_a_line_beside_the_table(config):
     )
     evaluated(config)
     assert {line["pair"] for line in csv.DictReader((folder / "frames.csv").open())} == {"ann__ann"}
-    assert [line["psnr"] for line in csv.DictReader((folder / "table.csv").open())] == ["1"] * 3 + [""] * 3
+    assert [line["psnr"] for line in csv.DictReader((folder / "table.csv").open())] == ["1"] * len(METHODS) + [
+        ""
+    ] * len(METHODS)
     means = json.loads((folder / "table.json").read_text())["means"]
     assert means[0]["self"] == {"psnr": 1} and means[0]["pairs"]["self"]["psnr"] == 1 and "| 1.00 |" in (
         folder / "table.md").read_text()  # fmt: skip

@@ -1,9 +1,8 @@
 """Keys are for good: what was made stays good until a version, a setting, a row or a file changes."""
 
-from dataclasses import replace
-
 import pytest
 
+from expportrait.engine.keys import Keys
 from expportrait.settings.files import read_config
 from expportrait.stages import PIPELINE
 from expportrait.status.survey import ALL, survey
@@ -38,8 +37,8 @@ DEFAULT_KEYS = {
     "generator all": "89090dd0092a6845e4b77b2bfea0bb66",
     "reenact bob__bob": "e82c4bd2608a3b4278d9ea6cbdab9269",
     "reenact bob__ann": "e588a22d1964cfa8591bfeb4d20a6f8b",
-    "evaluate bob__bob": "f8d6b106660bd3c5f30bc2f190a645ac",
-    "evaluate bob__ann": "305fc2de25c50b222c7fc12625d6a1b7",
+    "evaluate bob__bob": "3efe85fd035431cc2f4e9444337a68f7",
+    "evaluate bob__ann": "d4ec26065b6f5c2c075f8990ddbac1c3",
 }
 OTHER_KEYS = {
     "crop bob": "af101ba4d87a6f979229535a5f3cd5e0",
@@ -51,19 +50,14 @@ OTHER_KEYS = {
     "drive bob__ann": "7f80548d6be6bab04b7497f359d4d036",
     "generator all": "89ac6261faf6f34e34b5081ef7970d25",
     "reenact bob__ann": "e94dda703ee41460ca9df30ed31b82e3",
-    "evaluate bob__bob": "9865bbec30aee8e0f9d6b2396e78fe5a",
-    "evaluate bob__ann": "b056435f5b2f658d6d8252759e92dd56",
+    "evaluate bob__bob": "f70151db3c2767d47b116cdd7a15ede7",
+    "evaluate bob__ann": "296b8c8f06bc9b3e4fb061c71808aa19",
 }
 CLIP_KEYS = {
     "drive bob__bob": "062ca974d4e5979dc19d9756a57bb9ff",
     "drive bob__ann": "ec46fef582e8b88acad9d235971243f7",
     "reenact bob__ann": "fa863e7ee731475bc0799abd8c7b20d9",
-    "evaluate bob__ann": "354d1ea30104e66bd8f9191442008710",
-}
-# evaluate's at version 3, whose tracker was "own" by default
-EARLIER_KEYS = {
-    "bob__bob": "e29df4bc8eb065f3613686a9432b4346",
-    "bob__ann": "5feb7fce096a59f6d26c47f4ffa6313a",
+    "evaluate bob__ann": "8c75ccb1f7cfab2e0715a917c5cc4a68",
 }
 FROM_CLIP = {"drive": {"target_proxy": "clip", "reference": 2}}
 
@@ -98,9 +92,9 @@ def test_keys_are_those_that_were_first_made(config, choice, known):
     assert ("drive/targets" in cells) == (choice is not FROM_CLIP)
 
 
-def test_the_former_tracker_has_the_keys_it_had_but_for_the_version(config, monkeypatch):
-    monkeypatch.setitem(PIPELINE, "evaluate", replace(PIPELINE["evaluate"], version=3))
-    keys = {pair: cell.key for pair, cell in survey(config({"evaluate": {"tracker": "own"}})).cells["evaluate"].items()}
-    assert {name: keys[name] for name in EARLIER_KEYS} == EARLIER_KEYS
-    keys = {pair: cell.key for pair, cell in survey(config({})).cells["evaluate"].items()}
-    assert not {*keys.values()} & {*EARLIER_KEYS.values()}
+def test_the_former_tracker_enters_keys_as_it_did(config):
+    """Before blendshapes were the default, ``own`` was, and left out."""
+    own, now = (
+        Keys(PIPELINE["evaluate"], config(choice)).settings() for choice in ({"evaluate": {"tracker": "own"}}, {})
+    )
+    assert own == {"evaluate": {}} and now == {"evaluate": {"tracker": "blendshapes"}}

@@ -21,7 +21,7 @@ CHANGES = {
     "latents": ("stride: 8", ["latents", "generator", "reenact", "evaluate", "report"]),
     "transfer": ("steps: 9", ["transfer", "drive", "appearance", "reenact", "evaluate", "report"]),
     "drive": ("pose: relative", ["drive", "appearance", "reenact", "evaluate", "report"]),
-    "appearance": ("rim: 12", ["appearance", "report"]),
+    "appearance": ("rim: 12", ["appearance", "evaluate", "report"]),
     "generator": ("steps: 9", ["generator", "reenact", "evaluate", "report"]),
     "reenact": ("steps: 3", ["reenact", "evaluate", "report"]),
     "evaluate": ("stride: 2", ["evaluate", "report"]),

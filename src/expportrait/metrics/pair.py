@@ -1,4 +1,5 @@
-"""All metrics of one pair: of this run's video, of the portrait held still, and of the driver encoded again."""
+"""All metrics of one pair: of this run's video, of the portrait moved without a network, of the portrait held still,
+and of the driver encoded again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ from expportrait.estimators.blendshapes import Expressions
 from expportrait.metrics import blendshapes, floor, identity, image, motion
 from expportrait.metrics.tools import MOTION, Moves, Tools, Tracks, face_backends, rows, seen_at
 
-RUN, COPY, FLOOR = "generated", "copy reference", "noise floor"
-METHODS = (RUN, COPY, FLOOR)
+RUN, CARRIED, COPY, FLOOR = "generated", "appearance alone", "copy reference", "noise floor"
+METHODS = (RUN, CARRIED, COPY, FLOOR)
 BLOCK = 16  # frames compared at once
 METRICS = ("psnr", "ssim", "lpips", "l1", "aed", "apd", "csim", "jaw", "gaze")
 PICTURE = ("psnr", "ssim", "lpips", "l1")  # need the frames that should have come out
@@ -67,9 +68,11 @@ class Pictures(Protocol):
 
 
 def measure(
-    tools: Tools, made: Pictures, driving: Pictures, portrait: np.ndarray, own: bool, tracks: Tracks | None = None
-) -> dict[str, Scores]:
-    """Method -> scores of frames ``made`` (T, S, S, 3) u8 against the driver's, the same size.
+    tools: Tools, made: Pictures, driving: Pictures, portrait: np.ndarray, own: bool, tracks: Tracks | None = None,
+    carried: Pictures | None = None,
+) -> dict[str, Scores]:  # fmt: skip
+    """Method -> scores of frames ``made`` (T, S, S, 3) u8 against the driver's, the same size; of ``carried`` too, the
+    pair's appearance, where it is given.
 
     ``portrait`` (S, S, 3): the reference frame; ``own``: driver and target are one clip, so ``driving`` is the truth.
     ``tracks``: the user's coefficients in place of what the pictures show.
@@ -77,9 +80,10 @@ def measure(
     ``BLOCK`` frames of each are in memory at once.
     """
     with floor.encoded_again(driving) as again:
-        moves = _moves(tools, made, driving, again, portrait, own, tracks)
-        scores = {method: _announced(method, tools, made.shape[1], own, moves) for method in METHODS}
-        parts: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in METHODS}
+        moves = _moves(tools, made, carried, driving, again, portrait, own, tracks)
+        methods = [method for method in METHODS if method != CARRIED or carried is not None]
+        scores = {method: _announced(method, tools, made.shape[1], own, moves) for method in methods}
+        parts: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in methods}
         look, coded = Looks(tools), iter(again)
         still = look(portrait[None])
         for first in range(0, made.shape[0], BLOCK):
@@ -87,8 +91,10 @@ def measure(
             truth = driving[block]
             held = np.broadcast_to(portrait, truth.shape)
             films = {RUN: made[block], COPY: held, FLOOR: np.stack([*islice(coded, len(truth))])}
+            if carried is not None:
+                films[CARRIED] = carried[block]
             driver, copied = look(truth), still.repeated(len(truth))
-            looks = {RUN: look(films[RUN]), COPY: copied, FLOOR: look(films[FLOOR])}
+            looks = {method: copied if method == COPY else look(films[method]) for method in methods}
             for method, part in _compared(tools, scores, films, looks, truth, driver).items():
                 target = driver if own or method == FLOOR else copied
                 part["csim"] = identity.csim(looks[method].embedded, target.embedded)
@@ -126,14 +132,14 @@ class Looks:
 
 
 def _moves(
-    tools: Tools, made: Pictures, driving: Pictures, again: floor.Again, portrait: np.ndarray, own: bool,
-    tracks: Tracks | None,
+    tools: Tools, made: Pictures, carried: Pictures | None, driving: Pictures, again: floor.Again, portrait: np.ndarray,
+    own: bool, tracks: Tracks | None,
 ) -> Moves | None:  # fmt: skip
     """Motion by the user's files or the own tracker, which look at a film as a whole; None by default."""
     held = np.zeros(made.shape[0], int)
     if tracks:
         result, driver, still = tracks.moves
-        missing = f"there are no coefficient files of {tracks.tracker} of the driver encoded again"
+        missing = f"there are no coefficient files of {tracks.tracker} of these pictures"
         of = {RUN: (result, driver), COPY: (rows(still, held), driver)}
         return Moves(tracks.tracker, of, tracks.backends, missing)
     if tools.tracker is None:
@@ -146,6 +152,9 @@ def _moves(
         (of_driver,), (of_result, of_still) = fit(driver), fit(result, still)
     alone, of_coded = fit(driver, coded)  # by themselves, or the other rows would depend on them
     of = {RUN: (of_result, of_driver), COPY: (rows(of_still, held), of_driver), FLOOR: (of_coded, alone)}
+    if carried is not None:
+        beside, moved = fit(driver, tools.tracker.detect(carried))
+        of[CARRIED] = moved, beside
     return Moves("own", of, tools.tracker.backends(own))
 
 

@@ -13,7 +13,8 @@ COLUMNS = [(mode, name) for mode in MODES for name in SHOWN[mode]]
 BETTER = {"psnr": "↑", "ssim": "↑", "csim": "↑"}  # the others are better when lower
 DIGITS = {"psnr": 2}
 OWN = (
-    "copy reference: the portrait held still, so what there is to gain. noise floor: the driver's frames encoded again "
+    "appearance alone: the portrait's own colours moved by the driven head, without a network. copy reference: the "
+    "portrait held still, so what there is to gain. noise floor: the driver's frames encoded again "
     f"(H.264, crf {floor.CRF}) against themselves, in cross pairs too, so a difference below it is none. jaw, gaze: "
     "this project's own columns, since its AED leaves both out. [low, high]: 95 % bootstrap interval of the mean over "
     "the pairs, where two have a number; pairs that share a person are fewer than they look. –: no number, see the "

@@ -38,7 +38,7 @@ def _carrying(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
 
 def _measuring(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
     crops = {f"crop {clip}": ("crop", clip) for clip in pair.extra.values()}
-    return {f"reenact {pair.clip}": ("reenact", pair.clip)} | crops
+    return {f"{stage} {pair.clip}": (stage, pair.clip) for stage in ("reenact", "appearance")} | crops
 
 
 def _tracks(pair: Row, config: Config) -> dict[str, str]:
@@ -75,8 +75,8 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
                    "generator.checkpointing", "generator.attention")),
     Stage("reenact", 1, ("latents", "reenact"), ("drive", "crop", "generator"), kind="pair", parents_by_row=_reenacting,
           media=(".mp4", ".side.mp4")),
-    Stage("evaluate", 4, ("evaluate",), ("reenact", "crop"), kind="pair", parents_by_row=_measuring, files=_tracks,
-          form="json", folder="evaluate/pairs", table="evaluate/table.json"),
+    Stage("evaluate", 4, ("evaluate",), ("reenact", "appearance", "crop"), kind="pair", parents_by_row=_measuring,
+          files=_tracks, form="json", folder="evaluate/pairs", table="evaluate/table.json"),
     Stage("report", 2, SECTIONS, (), kind="page"),  # it shows all settings
 )}
 # fmt: on

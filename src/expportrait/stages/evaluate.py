@@ -47,15 +47,16 @@ def process(clip: Clip, out: JsonWriter) -> None:
     video = clip.parents[f"reenact {about['pair']}"]
     target, driver = (clip.parents[f"crop {about[name]}"] for name in ("target", "driver"))
     made, driving = Frames(video, "frames", KEPT), Frames(driver, "frames", KEPT)
+    carried = Frames(clip.parents[f"appearance {about['pair']}"], "appearance", KEPT)
     reference, size = video.attrs["reference"], made.shape[1]
     if made.shape[0] > driving.shape[0]:
         raise ClipError(f"the video has {made.shape[0]} frames, its driver {driving.shape[0]}: run reenact again",
                         retry=True)  # fmt: skip
     frames = _measured_frames(clip.row, video, s.stride)
-    pictures, truth = (Chosen(of, frames, partial(resize, size=size)) for of in (made, driving))
+    pictures, moved, truth = (Chosen(of, frames, partial(resize, size=size)) for of in (made, carried, driving))
     portrait = resize(Frames(target, "frames")[[reference]], size)[0]
     tracks = read_tracks(s, about, frames, reference, made.shape[0])
-    scores = measure(clip.tools, pictures, truth, portrait, about["mode"] == "self", tracks)
+    scores = measure(clip.tools, pictures, truth, portrait, about["mode"] == "self", tracks, moved)
     about |= {"reference": reference, "size": size, "frames": len(frames)}
     about["trained_on"] = _trained_on(video.path.parents[1], about)
     out.write(
