@@ -117,7 +117,8 @@ NOT_THERE = "generator={base: none} evaluate={arcface: none}"
          {"crop", "landmarks", "geometry", "proxy", "control", "demo"}),
         ("--omit-from latents geometry", f"{BARE} {NOT_THERE}", {"crop", "landmarks", "demo"}),
         ("--omit-from generator", f"{BARE} geometry={{estimator:embedded}} latents={{codec:linear}} {NOT_THERE}",
-         {"crop", "landmarks", "geometry", "proxy", "control", "latents", "transfer", "drive", "demo"}),
+         {"crop", "landmarks", "geometry", "proxy", "control", "latents", "transfer", "drive", "appearance",
+          "demo"}),
         ("run1/landmarks/films-0000.json", f"{BARE} head={{file:none.npz}}", {"crop", "landmarks"}),
     ],
 )  # fmt: skip

@@ -171,4 +171,4 @@ def test_the_report_is_there_and_nothing_is_left_to_do(results):
 
 def test_other_settings_of_the_transfer_do_not_train_the_generator_again(results):
     plan = Project(ROOT).plan("--config", "transfer={steps: 601}")
-    assert plan == {"transfer": 1, "drive": 2, "reenact": 2, "evaluate": 1, "report": 1}
+    assert plan == {"transfer": 1, "drive": 2, "appearance": 2, "reenact": 2, "evaluate": 1, "report": 1}

@@ -102,6 +102,8 @@ def test_a_clip_that_changes_the_split_trains_anew(project):
     assert project.plan() == jobs(TRAINED, shards=0)
     project.run()
     assert [line.split()[0] for line in project.work()] == [
+        "appearance",
+        "appearance",
         "drive",
         "drive",
         "generator",

@@ -14,14 +14,14 @@ from expportrait.engine.heartbeat import Heartbeat, at_work, training
 from expportrait.engine.loop import run
 from expportrait.errors import MachineFault, UserError
 from expportrait.options import configuration
-from expportrait.stages import PER_CLIP, PIPELINE
+from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE
 from expportrait.status import commands
 from expportrait.status.survey import survey
 from expportrait.status.text import general, plan, table, todo
 from expportrait.store import StoreError
 from tests.workflow.light import measure
 
-TRAINED = {"transfer", "drive/targets", "drive", "generator", "reenact", "evaluate"}
+TRAINED = {"transfer", "drive/targets", "drive", "appearance", "generator", "reenact", "evaluate"}
 LANDMARKS = "results/landmarks/films-0000.json"
 
 
@@ -68,8 +68,8 @@ def test_a_finished_run_has_nothing_to_do(finished):
     [
         ("crop.scale=2.5", {*PER_CLIP, *TRAINED}),
         ("proxy.batch=5", {"proxy", "control", *TRAINED}),
-        ("drive.pose=relative", {"drive", "reenact", "evaluate"}),
-        ("drive.offsets=copy", {"drive", "reenact", "evaluate"}),
+        ("drive.pose=relative", {"drive", "appearance", "reenact", "evaluate"}),
+        ("drive.offsets=copy", {"drive", "appearance", "reenact", "evaluate"}),
         ("generator.steps=9", {"generator", "reenact", "evaluate"}),
         ("generator.save_every=9", set()),
         ("generator.micro=2", set()),
@@ -282,7 +282,7 @@ def test_prune_takes_what_no_row_needs_and_nothing_else(project, say):
         for stage in PER_CLIP
         for name in ("hopper-talk.zarr", "demo-0000.json", "demo-0000.costs.jsonl")
     }
-    pair = {"reenact/bob__hopper-talk.zarr", "drive/bob__hopper-talk.zarr", "evaluate/pairs/bob__hopper-talk.json"}
+    pair = {f"{stage}/bob__hopper-talk.zarr" for stage in PER_PAIR} | {"evaluate/pairs/bob__hopper-talk.json"}
     rest = {"crop/.ann.zarr.node.1.tmp", f"generator/{work[0].name}", "report/media/hopper-talk"}
     assert tops == clip | pair | rest
     assert say("prune", yes=True).startswith("Nothing in")
