@@ -206,7 +206,7 @@ def named(beat: dict[str, Any]) -> str:
 
 
 def doing(beat: dict[str, Any]) -> str:
-    """Who is at work on it, in a sentence without end."""
+    """Returns who is at work on something, as a clause that a message can end with."""
     who = f"process {beat['pid']} of another run" + (f" on {beat['host']}" if beat["host"] != HOST else "")
     if beat["alive"] is None:
         return f"{who} may be at work on it, which is seen within {DEAD} s"

@@ -35,7 +35,7 @@ def ahead(items: Iterable[T], wanted: bool = True, size: int = AHEAD) -> "Genera
 
 
 class Ahead(Iterator[T]):
-    """Of ``ahead``."""
+    """This iterator makes the items of another one in a thread, some of them ahead of the caller (see ``ahead``)."""
 
     def __init__(self, items: Iterable[T], size: int):
         self._items = iter(items)

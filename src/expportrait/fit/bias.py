@@ -22,7 +22,7 @@ MOST = 60  # centres
 class NormalBias:
     """b of one clip, about the camera's x and y axes, rad: ``basis`` (n_d, k) times ``turn`` (k, 2).
 
-    The basis makes b a Gaussian process over the template, of unit variance where coefficients have it.
+    The basis makes b a Gaussian process over the template, of unit variance where its coefficients have unit variance.
     """
 
     def __init__(self, head: Head):

@@ -52,10 +52,11 @@ def fresh(name: str, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
 def stored_maps(
     store: Store, frames: slice, size: int, maps: Sequence[str], prefix: str = "", memory: Memory = fresh
 ) -> dict[str, Tensor]:
-    """What ``as_channels`` makes ``control_maps`` of: name -> (T, size, size, channels), as integers where they are
-    stored in that size, which are a quarter of the bytes and cost nothing to make; float32 where not, and depth.
+    """Reads control maps as they are stored, name -> (T, size, size, channels); ``as_channels`` turns them into the
+    model's input.
 
-    They lie where ``memory`` says."""
+    Maps stored in that size stay integers, a quarter of the bytes; others, and depth, become float32. ``memory`` gives
+    the arrays that they are read into."""
     out = {}
     for name in maps:
         try:

@@ -123,7 +123,9 @@ class StoreWriter:
         with writing(self.path):
             self._group.attrs.update({"conventions": CONVENTIONS, "software": software()} | self._attrs)
             if _inode(self.path) not in (None, self._before) and self._same():
-                return  # another machine was faster, and zarr would show who reads its store zeros where that vanishes
+                # Another machine was faster with the same store. It is left alone: zarr shows zeros to a reader whose
+                # chunks are replaced under him.
+                return
             files.put_folder(self._temporary, self.path)
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from expportrait.fit.model import ClipModel
 from expportrait.fit.solvers.posture import turns_in
 
-ROOM = 0.05  # m_s from which on D_s can take something over
+ROOM = 0.05  # least m_s at which D_s takes over the mean of D_t: below it, it would have to grow too much
 
 
 @torch.no_grad()

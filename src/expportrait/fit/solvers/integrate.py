@@ -38,7 +38,8 @@ class System:
         if bias is not None:
             self.bias_hessian, self.bias_gradient = zeros.new_zeros(len(edges), 2, 2), zeros.new_zeros(len(edges), 2)
             self.mixed_hessian = zeros.new_zeros(len(edges), 3, 2)
-        self.nullspace: list[Tensor] = []  # (n, 3) fields of unit weight that a frame's scale and shift of depth take
+        # (n, 3) each: offsets that a frame's unknown scale and shift of depth would explain, so no residual
+        self.nullspace: list[Tensor] = []
         self.key = edges[:, 0] * n + edges[:, 1]
 
     def add(self, seen: SurfaceResiduals, turn: Tensor, w_normal: float, w_depth: float, w_outline: float) -> None:

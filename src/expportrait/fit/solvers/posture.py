@@ -12,7 +12,7 @@ from torch import Tensor
 from expportrait.head import JOINTS, Head
 
 TORSO, LEFT, RIGHT, COLLARS = (JOINTS.index(x) for x in ("global", "left_shoulder", "right_shoulder", "left_collar"))
-# (joint, axis) -> sign: turns whose mirror image is their opposite, so that symmetric clothes have no part in them
+# Turns of joints, (joint, axis) -> sign. Each is antisymmetric: clothes that are alike on both sides cannot imitate it.
 LOPSIDED = (
     {(TORSO, 1): 1},
     {(TORSO, 2): 1},
