@@ -129,8 +129,8 @@ class CoarseStep:
         return rows
 
     def motion(self, first: int, last: int) -> list[Tensor]:
-        """Returns for each of these frames the k quantities whose acceleration L_tmp penalises: their derivatives by the
-        n unknowns and, as last column, their values (k, n + 1). Their second differences are the rows of L_tmp."""
+        """Returns for each of these frames the k quantities whose acceleration L_tmp penalises: derivatives by the
+        n unknowns and, as last column, values (k, n + 1). Their second differences are the rows of L_tmp."""
         p = self.p
 
         def values(step: Tensor, expression: Tensor, rotation: Tensor, place: Tensor) -> Terms:
