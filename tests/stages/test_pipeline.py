@@ -55,7 +55,7 @@ def test_drive_stands_on_what_its_settings_say():
     rows = [Row(clip, "d", "", "") for clip in ("ann", "bob")]
     assert heads.members(rows, [PAIR]) == rows[:1] and drive.members(rows, [PAIR]) == [PAIR]
     others = PIPELINE["evaluate"].parents_of(PAIR, image)
-    assert others.keys() == {"reenact ann__bob", "crop ann", "crop bob"}
+    assert others.keys() == {"reenact ann__bob", "appearance ann__bob", "crop ann", "crop bob"}
 
 
 def test_the_targets_heads_are_made_anew_when_drive_or_the_fit_is():
