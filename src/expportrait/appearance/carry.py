@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import torch
 
-from expportrait.appearance.portrait import Portrait, inward, smoothstep
+from expportrait.appearance.portrait import Portrait, inward
 from expportrait.appearance.pyramid import fill
 from expportrait.fit.store import FittedHead
+from expportrait.head.regions import smoothstep
 from expportrait.render import Camera, render
 
 BLOCK = 4  # frames rendered at once
@@ -25,21 +26,22 @@ def carried(
     the portrait showed, 0 where its colour is a guess.
     """
     attributes = {"at": torch.cat([shown.pixels, shown.shown, shown.facing, shown.colours], 1)}
+    rays = _rays(made.camera)
     for first in range(0, made.frames, BLOCK):
         vertices = made.vertices(slice(first, first + BLOCK))
         maps = render(vertices, made.head.dense_faces, made.camera, attributes, backend=backend, cull=True)
         covered, at = maps.coverage.cpu().numpy() > 0.5, maps.attributes["at"].cpu().numpy()
-        facing = _facing(maps.normals.cpu().numpy(), made.camera)
+        facing = -(maps.normals.cpu().numpy() * rays).sum(-1)
         pairs = [_frame(shown, c, a, f, rim, still) for c, a, f in zip(covered, at, facing, strict=True)]
         yield np.stack([one for one, _ in pairs]), np.stack([one for _, one in pairs])
 
 
-def _facing(normals: np.ndarray, camera: Camera) -> np.ndarray:
-    """(B, H, W): cosine of normals (B, H, W, 3) and the direction to the camera."""
+def _rays(camera: Camera) -> np.ndarray:
+    """(H, W, 3): the unit directions from the camera through its pixels."""
     rows, columns = np.mgrid[: camera.height, : camera.width].astype(np.float32) + 0.5
     focal = float(camera.focal)
     rays = np.dstack([(columns - camera.width / 2) / focal, (camera.height / 2 - rows) / focal, -np.ones_like(rows)])
-    return -(normals * (rays / np.linalg.norm(rays, axis=-1, keepdims=True))).sum(-1)
+    return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
 def _frame(

@@ -12,9 +12,11 @@ from torch import Tensor
 from expportrait.appearance.pyramid import fill
 from expportrait.fit.store import FittedHead
 from expportrait.head import Head
+from expportrait.head.regions import smoothstep
 from expportrait.render import render, vertex_normals
 
 DEPTHS = ((1, 0.006), (3, 0.014))  # (px of 512, m): a vertex that far behind what is that near to it was hidden
+OUTLINE = 2.0  # px at 512: how far the outline of a fitted head may be off
 UNKNOWN = {  # colours over the skin's brightness, of surfaces that the portrait shows nothing of
     "teeth": (1.05, 0.97, 0.87),
     "tongue": (0.85, 0.40, 0.38),
@@ -29,7 +31,6 @@ DARK = (0.012, 0.07), 0.35  # m behind the lips: from full light to what is left
 class Portrait:
     """One reference picture of H x W px and the head fitted to it."""
 
-    image: np.ndarray  # (H, W, 3) u8, RGB
     matte: np.ndarray  # (H, W) float32 0..1: the person
     person: np.ndarray  # (H, W, 3) float32: the person's colours, gone on beyond the matte
     background: np.ndarray  # (H, W, 3) float32: filled in where the person stood
@@ -39,14 +40,6 @@ class Portrait:
     shown: Tensor  # (n_d, 1) 0..1: whether it shows there, nothing being before it
     facing: Tensor  # (n_d, 1): cosine of its normal and the direction to the camera
     colours: Tensor  # (n_d, 3) 0..255: its colour, from its neighbours where it was not seen
-
-
-def smoothstep(low: float, high: float, x: np.ndarray | Tensor) -> np.ndarray | Tensor:
-    t = ((x - low) / (high - low)).clip(0, 1)
-    return t * t * (3 - 2 * t)
-
-
-OUTLINE = 2.0  # px at 512: how far the outline of a fitted head may be off
 
 
 def inward(covered: np.ndarray, rim: float) -> np.ndarray:
@@ -75,13 +68,13 @@ def portrait(
     person = fill(np.clip(unmixed, 0, 255), sure)
     rest = picture - (alpha[..., None] * person + (1 - alpha[..., None]) * background)
     pixels, seen, facing = _seen(vertices, maps.depth[0], fitted)
-    at = _sampled(np.dstack([person, alpha, sure]), pixels.cpu().numpy())
+    at = _sampled(np.dstack([person, alpha]), pixels.cpu().numpy())
     shown = seen.cpu().numpy() * smoothstep(0.3, 0.8, at[:, 3])
     inside = ((pixels >= 1) & (pixels < len(image) - 1)).all(1).cpu().numpy()
     colours = _spread(at[:, :3], shown * inside, fitted.head)
     device, visible = pixels.device, 1 - smoothstep(0.05, 0.5, alpha)
     shown, colours = (torch.from_numpy(one).to(device) for one in (shown[:, None], colours))
-    return Portrait(image, alpha, person, background, rest, visible, pixels, shown, facing[:, None], colours)
+    return Portrait(alpha, person, background, rest, visible, pixels, shown, facing[:, None], colours)
 
 
 def _seen(vertices: Tensor, depth: Tensor, fitted: FittedHead) -> tuple[Tensor, Tensor, Tensor]:

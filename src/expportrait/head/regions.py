@@ -1,8 +1,11 @@
 """Regions of the bust and the masks m_d and m_s (paper, section 3.1.2), from skinning weights and landmarks alone, so
 that they can be had for any file in SMPL-X's layout."""
 
+from typing import TypeVar
+
 import numpy as np
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from expportrait.head import topology
 from expportrait.points478 import (
@@ -16,6 +19,7 @@ from expportrait.points478 import (
     RIGHT_EYELIDS,
 )
 
+Values = TypeVar("Values", np.ndarray, Tensor)
 REGIONS = ("face", "lips", "scalp", "neck", "body", "eye", "teeth", "tongue", "mouth")
 """``mouth``: skin that never shows, the mouth's inside and the eye sockets."""
 
@@ -23,8 +27,9 @@ OVAL_FADE = (-0.015, 0.005)  # m: m_d rises from 0 to 1 from 15 mm outside the f
 LID_FADE = (0.002, 0.007)  # m: no offset within 2 mm of the eye opening, so that lids are not pushed through eyeballs
 
 
-def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
-    t = np.clip((x - low) / (high - low), 0, 1)
+def smoothstep(low: float, high: float, x: Values) -> Values:
+    """Returns ``x``, an array or a tensor, as 0 below ``low``, 1 above ``high``, and a smooth passage between them."""
+    t = ((x - low) / (high - low)).clip(0, 1)
     return t * t * (3 - 2 * t)
 
 

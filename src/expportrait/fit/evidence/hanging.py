@@ -14,6 +14,7 @@ from torch import Tensor
 
 from expportrait.fit.parameters import HeadParameters
 from expportrait.head import JOINTS, Head
+from expportrait.head.regions import smoothstep
 from expportrait.render import fragments
 from expportrait.video.margins import Margins
 
@@ -67,11 +68,6 @@ def find_ears(vertices: np.ndarray, share: np.ndarray, skin: np.ndarray) -> Ears
     low, high = np.quantile(ear[:, 1], [0.02, 0.98])
     around = skin & (np.abs(vertices[:, 1] - low + 0.02) < 0.02) & (np.abs(vertices[:, 0]) < 0.03)
     return Ears(high, low, float(np.abs(ear[:, 0]).max()), float(ear[:, 2].mean()), float(vertices[around, 2].min()))
-
-
-def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
 
 
 @torch.no_grad()
