@@ -211,7 +211,7 @@ def test_backend_that_is_missing_or_unknown(monkeypatch):
 
 def test_faces_culled_for_nvdiffrast_are_those_the_torch_backend_leaves_out():
     pos, faces, size = scene(6)
-    kept = raster_nvdiffrast.front_facing(pos[0], faces)
+    kept = raster_nvdiffrast.front_facing(pos, faces)[0]
     seen = face_ids(pos, faces, size, "torch", cull=True).unique()
     assert 0.3 < kept.float().mean() < 0.7
     assert kept[seen[seen >= 0]].all()

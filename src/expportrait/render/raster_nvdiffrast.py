@@ -56,23 +56,33 @@ def rasterize(pos: Tensor, faces: Tensor, size: tuple[int, int], cull: bool = Fa
     if not cull:
         return module.rasterize(context, pos, faces, size, grad_db=False)[0]
     # nvdiffrast has no culling: a culled face becomes a point, which covers nothing, so that the ids of the others
-    # stay.
-    images = []
-    for one in pos:
-        kept = torch.where(front_facing(one.detach(), faces)[:, None], faces, faces[:1, :1])
-        images.append(module.rasterize(context, one[None], kept, size, grad_db=False)[0])
-    return torch.cat(images)
+    # stay. Each image has faces of its own then, hence its range mode: vertices and faces of all images in one list.
+    batch, n_vertices, n_faces = *pos.shape[:2], len(faces)
+    of_image = torch.arange(batch, device=pos.device, dtype=torch.int32)[:, None, None]
+    corners = faces + n_vertices * of_image
+    kept = torch.where(front_facing(pos.detach(), faces)[..., None], corners, corners[:, :1, :1]).reshape(-1, 3)
+    ranges = torch.tensor([[n_faces * image, n_faces] for image in range(batch)], dtype=torch.int32)  # on the CPU
+    rast = module.rasterize(context, pos.view(-1, 4), kept, size, ranges=ranges, grad_db=False)[0]
+    number = triangle_numbers(rast)
+    own = torch.where(number > 0, number - n_faces * of_image, 0)
+    return torch.cat([rast[..., :3], own[..., None].to(rast.dtype)], -1)
 
 
 def front_facing(pos: Tensor, faces: Tensor) -> Tensor:
-    """pos (V, 4), faces (F, 3) -> (F,) bool: counter-clockwise on the screen."""
-    x, y = (pos[:, :2] / pos[:, 3:]).index_select(0, faces.long().reshape(-1)).view(-1, 3, 2).unbind(-1)
-    (x0, x1, x2), (y0, y1, y2) = x.unbind(1), y.unbind(1)
-    return (x1 - x0) * (y2 - y0) > (y1 - y0) * (x2 - x0)
+    """pos (B, V, 4), faces (F, 3) -> (B, F) bool: counter-clockwise on the screen."""
+    points = pos[..., :2] / pos[..., 3:]
+    a, b, c = (points.index_select(1, corner) for corner in faces.long().unbind(1))
+    (x1, y1), (x2, y2) = (b - a).unbind(-1), (c - a).unbind(-1)
+    return x1 * y2 > y1 * x2
+
+
+def triangle_numbers(rast: Tensor) -> Tensor:
+    """(B, H, W) int32 of rast (B, H, W, 4): id + 1, 0 where nothing is."""
+    number = rast[..., 3].contiguous()
+    # Above 2^24 the library stores the integer in the float's bits, offset by 0x4A800000.
+    return torch.where(number > 2**24, number.view(torch.int32) - 0x4A800000, number.int())
 
 
 def face_ids(pos: Tensor, faces: Tensor, size: tuple[int, int], cull: bool = False) -> Tensor:
     """As raster_torch.face_ids: (B, H, W) int64, -1 where nothing is, row 0 at the bottom."""
-    ids = rasterize(pos.detach(), faces, size, cull)[..., 3].contiguous()
-    # Above 2^24 the library stores the integer in the float's bits, offset by 0x4A800000.
-    return torch.where(ids > 2**24, ids.view(torch.int32) - 0x4A800000, ids.int()).long() - 1
+    return triangle_numbers(rasterize(pos.detach(), faces, size, cull)).long() - 1
