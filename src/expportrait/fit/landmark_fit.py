@@ -19,7 +19,7 @@ from expportrait.head import Head
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd
 from expportrait.settings.config import Proxy
 
-BLOCK = 64  # frames whose gradients are in memory at a time
+BLOCK = 256  # frames whose gradients are in memory at a time
 TORSO_SHARE = 0.4  # of a head turn that the torso takes at the start; neck and head share the rest
 
 Progress = Callable[[int, dict[str, float]], None]  # number of a step, the weighted terms before it, by name

@@ -127,9 +127,9 @@ class ProxyFitter:
         model, s, views = self.model, self.settings, self.views(0).to(self.model.device)
         p, u, dense = model.parameters, model.unknowns, self.name != "coarse"
         terms = prior_energies(p, float(p.log_focal), s) | temporal_energies(p, s)
-        found = [model.landmark_energy(one, model.vertices(one, dense)) for one in views.split(1)]
+        found = model.landmark_energies(views, model.landmarks_alone(views, dense))
         share = model.judged.weights[views].sum(1)
-        terms["landmark"] = s.w_landmark_coarse * (share * torch.stack(found)).sum() / share.sum().clamp_min(1)
+        terms["landmark"] = s.w_landmark_coarse * (share * found).sum() / share.sum().clamp_min(1)
         if dense:
             terms |= energies(of_bias(u.bias.turn, s)) | (model.static_energies() if s.offsets == "both" else {})
         if u.dynamic.moved:

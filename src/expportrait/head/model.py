@@ -59,10 +59,12 @@ class Surface:
         shape (S,) or (T,S), expression (T,E), pose (T,10,3,3) (None: rest) -> (T,n,3).
         """
         points = self.template + blend(self.shape_basis, shape) + blend(self.expression_basis, expression)
-        if self.pose_basis is not None and pose is not None:
-            turned = pose[:, 1:] - torch.eye(3, dtype=pose.dtype, device=pose.device)
-            points = points + blend(self.pose_basis, turned.flatten(1))
-        return points
+        return points if self.pose_basis is None or pose is None else points + self.corrected(pose)
+
+    def corrected(self, pose: Tensor) -> Tensor:
+        """B_P (T,n,3) of eq. (3), of pose (T,10,3,3), where there is a ``pose_basis``."""
+        turned = pose[:, 1:] - torch.eye(3, dtype=pose.dtype, device=pose.device)
+        return blend(self.pose_basis, turned.flatten(1))
 
     def skin(self, canonical: Tensor, transforms: Tensor) -> Tensor:
         """Linear blend skinning, eq. (4): canonical (T,n,3), transforms (T,10,3,4) -> (T,n,3)."""
@@ -253,14 +255,14 @@ class Head:
         rest = self.joints(shape, expression)[:, : len(JOINTS)]
         own = torch.cat([pose, rest[..., None] - pose @ rest[..., None]], -1)  # (T,10,3,4): about its own place
 
-        def after(up: Tensor, joints: list[int]) -> Tensor:
-            return up[..., :3] @ own[:, joints] + F.pad(up[..., 3:], (3, 0))
+        def after(up: Tensor, joints: Tensor) -> Tensor:
+            return up[..., :3] @ joints + F.pad(up[..., 3:], (3, 0))
 
         # A generation of PARENT at a time, each in the order of its parents: few products instead of many small ones.
         root = own[:, :1] + F.pad(translation[:, None, :, None], (3, 0))
-        second = after(root, [1, 6, 7])
-        third = after(second, [2, 8, 9])
-        fourth = after(third[:, :1], [3, 4, 5])
+        second = after(root, torch.cat([own[:, 1:2], own[:, 6:8]], 1))
+        third = after(second, torch.cat([own[:, 2:3], own[:, 8:]], 1))
+        fourth = after(third[:, :1], own[:, 3:6])
         return torch.cat([root, second[:, :1], third[:, :1], fourth, second[:, 1:], third[:, 1:]], 1)
 
     def pose(

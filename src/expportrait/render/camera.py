@@ -33,8 +33,13 @@ class Camera:
         (near) to 1 (far)."""
         x, y, z = points.unbind(-1)
         focal, cx, cy = (_align(value, x) for value in (self.focal, self.cx, self.cy))
-        clip_x = 2 * focal / self.width * x - (2 * cx / self.width - 1) * z
-        clip_y = 2 * focal / self.height * y - (1 - 2 * cy / self.height) * z
+        wide = 2 * focal / self.width
+        high = wide if self.height == self.width else 2 * focal / self.height
+        clip_x, clip_y = wide * x, high * y
+        if not _centred(cx, self.width):
+            clip_x = clip_x - (2 * cx / self.width - 1) * z
+        if not _centred(cy, self.height):
+            clip_y = clip_y - (1 - 2 * cy / self.height) * z
         clip_z = -(FAR + NEAR) / (FAR - NEAR) * z - 2 * FAR * NEAR / (FAR - NEAR)
         return torch.stack([clip_x, clip_y, clip_z, -z], -1)
 
@@ -51,6 +56,10 @@ class Camera:
     def to(self, device: torch.device | str) -> "Camera":
         moved = (v.to(device) if isinstance(v, Tensor) else v for v in (self.focal, self.cx, self.cy))
         return Camera(*moved, self.height, self.width)
+
+
+def _centred(value: float | Tensor, side: int) -> bool:
+    return not isinstance(value, Tensor) and 2 * value == side
 
 
 def _align(value: float | Tensor, points: Tensor) -> float | Tensor:

@@ -132,16 +132,17 @@ class FacePlanes:
         origin = torch.stack([x[0] / w[0], y[0] / w[0], w[0]]).detach()
         x0, y0, w0 = origin.unbind(0)
         self.depths = w - w0  # (corner, N), relative to the face, for the same reason
-        p0, p1, p2 = torch.stack([x - x0 * w, y - y0 * w, w]).unbind(1)
-        self.edges = torch.stack([cross(p1, p2), cross(p2, p0), cross(p0, p1)], 1)  # (X Y 1, corner, N)
+        p = torch.stack([x - x0 * w, y - y0 * w, w])
+        self.edges = cross(p.roll(-1, 1), p.roll(-2, 1))  # (X Y 1, corner, N)
         x0, y0, self.origin_depth = origin.index_select(1, self.slot).unbind(0)
         row = torch.div(index, width, rounding_mode="floor")
         self.x = (2 * (index - row * width) + 1).to(pos.dtype) / width - 1 - x0
         self.y = 1 - (2 * (row % height if batch > 1 else row) + 1).to(pos.dtype) / height - y0
         if snapped:
-            self._pull_inside(p1.detach(), p2.detach())
+            _, p1, p2 = p.detach().unbind(1)
+            self._pull_inside(p1, p2)
         total = self._evaluate(self.edges.sum(1)[None])[0]
-        self.inverse = 1 / (self._away_from_zero(total, p1.detach(), p2.detach()) if snapped else total)
+        self.inverse = 1 / (self._away_from_zero(total, p1, p2) if snapped else total)
 
     def _evaluate(self, planes: Tensor) -> Tensor:
         """Planes (C, [X Y 1], N) at the fragments: (C, P)."""

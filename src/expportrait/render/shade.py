@@ -46,6 +46,7 @@ class Fragments:
     depth: Tensor  # (P,) metres
     shape: tuple[int, int, int]  # B, H, W
     planes: FacePlanes = field(repr=False)
+    vertex_normals: Tensor = field(repr=False)  # (B, V, 3) unit
     coverage: Tensor | None = None  # (B, H, W) 0 or 1 with edge gradients, where asked for
 
     def interpolate(self, attribute: Tensor) -> Tensor:
@@ -85,14 +86,17 @@ def _fragments(
     ids = face_ids(pos.detach(), faces, size, backend, cull).flip(1)
     index, seen = covered(ids, len(faces))
     planes = FacePlanes(pos, faces, seen, index, size, snapped=choose_backend(backend, pos.device) == "nvdiffrast")
-    normals, depth = _normals_and_depth(planes, vertices, faces)
+    of_vertices = _vertex_normals(vertices, faces)
+    normals, depth = _normals_and_depth(planes, of_vertices)
     face_id = seen if len(ids) == 1 else seen % len(faces)
-    return Fragments(index, face_id, normals, depth, tuple(ids.shape), planes), ids, pos
+    smooth = of_vertices.t().view(vertices.shape)
+    return Fragments(index, face_id, normals, depth, tuple(ids.shape), planes, smooth), ids, pos
 
 
-def _normals_and_depth(planes: FacePlanes, vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each fragment: (P, 3), (P,). In one evaluation, so that the fragments' planes are gathered once."""
-    corner_normals = _vertex_normals(vertices, faces).index_select(1, planes.corners).view_as(planes.edges)
+def _normals_and_depth(planes: FacePlanes, of_vertices: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each fragment: (P, 3), (P,), from the vertices' normals (3, B * V). In one evaluation, so that the fragments'
+    planes are gathered once."""
+    corner_normals = of_vertices.index_select(1, planes.corners).view_as(planes.edges)
     values = planes.combine(torch.cat([corner_normals, planes.depths[None]]))
     return _unit(values[:3]).t(), values[3] + planes.origin_depth
 

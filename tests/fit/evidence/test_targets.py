@@ -58,7 +58,8 @@ def test_zero_stays_zero_and_little_stays_little(stored):
 def test_the_fit_tells_them_apart_at_the_size_at_which_it_works(stored):
     store, hidden, outside, known = stored
     size = SIZE // 2
-    found = target_files(StoredTargets(store), {size}, "cpu")[size].hidden(slice(None)).numpy() > 0
+    file = target_files(StoredTargets(store), {size}, "cpu")[size]
+    found = file.hidden(file[:]).numpy() > 0
 
     def all_of(part):
         return part.reshape(FRAMES, size, 2, size, 2).all((2, 4))
@@ -89,4 +90,4 @@ def test_what_is_in_front_is_no_outline() -> None:
     file[slice(0, 1)] = Targets(torch.zeros(1, 8, 8, 3), torch.zeros(1, 8, 8), mask, confidence)
     hidden = torch.zeros(1, 8, 8)
     hidden[:, :3, 4:] = 1
-    assert torch.equal(file.hidden(slice(0, 1)), hidden)
+    assert torch.equal(file.hidden(file[:1]), hidden)

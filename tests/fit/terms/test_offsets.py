@@ -6,7 +6,7 @@ from benchmarks.made_heads import Truth
 
 from expportrait.fit.solvers.integrate import Integrator
 from expportrait.fit.solvers.polish import offset_terms
-from expportrait.fit.terms.depth import least_squares
+from expportrait.fit.terms.depth import taken_up
 from expportrait.fit.terms.temporal import second_differences
 from expportrait.head import Head
 from expportrait.settings.config import Proxy
@@ -122,7 +122,7 @@ def of_one(seen, turn, moved, swung, s: Proxy) -> torch.Tensor:
     tilt = tilt + (seen.normals.bias_jacobian * (swung[i] + swung[j]) / 2).sum(1)
     posed = (turn @ moved[..., None])[..., 0]
     gap = seen.depth.residual - posed[seen.depth.vertices, 2]
-    gap = gap - seen.depth.basis @ least_squares(seen.depth.basis, seen.depth.weight, gap[:, None])[:, 0]
+    gap = gap - taken_up(seen.depth.basis, seen.depth.weight, gap[:, None])[:, 0]
     excess = seen.outline.residual + (seen.outline.jacobian * posed[seen.outline.vertices]).sum(1)
     of_tilt = s.w_normal * (seen.normals.weight * tilt.square()).sum()
     of_gap = s.w_depth * (seen.depth.weight * gap.square()).sum()

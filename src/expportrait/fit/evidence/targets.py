@@ -24,8 +24,9 @@ class Targets:
     """Per-pixel supervision of T frames, square images of ``size`` px.
 
     normals (T, h, w, 3) unit, 0 outside; depth (T, h, w) relative; mask and confidence (T, h, w) in 0..1;
-    ``disparity`` says that ``depth`` grows towards the camera (eq. 6 then compares 1/Z); ``anchored`` (T,), that its
-    shift is known and taken off: what is left open is its scale; ``margins``: where the frames show no picture.
+    ``disparity`` says that ``depth`` grows towards the camera (eq. 6 then compares 1/Z); ``anchored`` (T,), on the CPU,
+    that its shift is known and taken off: what is left open is its scale; ``margins``: where the frames show no
+    picture.
     """
 
     normals: Tensor
@@ -135,7 +136,7 @@ class TargetFile:
     ):
         self.frames, self.size, self.disparity, self.device, self.margins = frames, size, disparity, device, margins
         self.inside = torch.from_numpy(margins.inside(size)).to(device)  # (size, size) bool: the picture
-        self.shift = torch.full((frames,), torch.nan, device=device)  # to be added to a frame's depth, if known
+        self.shift = torch.full((frames,), torch.nan)  # to be added to a frame's depth, if known; on the CPU
         shapes = ((size, size, 3), (size, size), (size, size), (size, size))
         self._maps = [FrameFile(frames, shape, kind) for shape, kind in zip(shapes, self.TYPES, strict=True)]
 
@@ -144,19 +145,28 @@ class TargetFile:
             file[frames] = (values * 255).round() if file.dtype == torch.uint8 else values
 
     def __getitem__(self, frames: Tensor | slice) -> Targets:
-        read = (file[frames].to(self.device) for file in self._maps)
-        maps = (x / 255 if x.dtype == torch.uint8 else x.float() for x in read)
+        maps = (x / 255 if x.dtype == torch.uint8 else x.float() for x in self._read(frames))
         targets = Targets(*maps, self.disparity, margins=self.margins)
-        shift = self.shift[frames]
-        targets.depth += shift.nan_to_num()[:, None, None]
+        shift = self.shift[frames if isinstance(frames, slice) else frames.cpu()]
         targets.anchored = ~shift.isnan()
+        if targets.anchored.any():
+            shift = shift.nan_to_num()
+            targets.depth += float(shift) if len(shift) == 1 else shift.to(self.device)[:, None, None]
         return targets
 
-    def hidden(self, frames: Tensor | slice) -> Tensor:
-        """(B, size, size) 1 where no outline can be told: inside the mask where something is in front, and beyond the
-        picture."""
-        confidence = self._maps[3][frames].to(self.device)
-        return ((self.masks(frames) > 0.5) & (confidence < 255 * HIDDEN) | ~self.inside).float()
+    def _read(self, frames: Tensor | slice) -> list[Tensor]:
+        """All maps as stored, brought to the device at once: each transfer would be waited for."""
+        maps = [file[frames] for file in self._maps]
+        if torch.device(self.device).type == "cpu":
+            return maps
+        there = torch.cat([x.flatten().view(torch.uint8) for x in maps]).to(self.device)
+        parts = there.split([x.numel() * x.element_size() for x in maps])
+        return [part.view(x.dtype).view(x.shape) for part, x in zip(parts, maps, strict=True)]
+
+    def hidden(self, targets: Targets) -> Tensor:
+        """(B, size, size) 1 where no outline can be told of some frames' ``targets``: inside the mask where something
+        is in front, and beyond the picture."""
+        return ((targets.mask > 0.5) & (targets.confidence < HIDDEN) | ~self.inside).float()
 
     def hide(self, frames: Tensor | slice, share: Tensor) -> None:
         """Take confidence away where something hides the head: all where ``share`` (B, size, size) is above a half."""

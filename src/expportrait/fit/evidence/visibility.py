@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from expportrait.render import Camera, Fragments, vertex_normals
+from expportrait.render import Camera, Fragments
 
 BEHIND = 0.002  # m behind the rendered surface from where on a vertex is hidden
 STEP = 0.015  # m between neighbouring pixels that belong to two surfaces
@@ -28,11 +28,16 @@ class Places:
     shown: Tensor
 
 
+def in_picture(pixels: Tensor, camera: Camera) -> Tensor:
+    """(k, 2) px of a square picture -> (1, 1, k, 2) as ``grid_sample`` counts them, -1 to 1."""
+    return (pixels * (2 / camera.width) - 1)[None, None]
+
+
 @torch.no_grad()
-def places(vertices: Tensor, faces: Tensor, rendered: Fragments, camera: Camera) -> Places:
+def places(vertices: Tensor, rendered: Fragments, camera: Camera) -> Places:
     """Find the vertices (n, 3) of a mesh in camera space in its own render."""
     height, width = camera.height, camera.width
-    normals = vertex_normals(vertices[None], faces)[0]
+    normals = rendered.vertex_normals[0]
     facing = (normals * F.normalize(-vertices, dim=-1)).sum(-1)
     depth = rendered.image(rendered.depth, background=1e3)
     # Farthest and nearest around a pixel: where they lie apart, one surface ends before another.

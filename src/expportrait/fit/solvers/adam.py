@@ -24,8 +24,7 @@ def adam_step(gradient: Tensor, first: Tensor, second: Tensor, steps: Tensor) ->
     square = gradient.square()
     if second.dim() < square.dim():
         square = square.flatten(second.dim()).amax(-1)
-    first = BETA1 * first + (1 - BETA1) * gradient
-    second = BETA2 * second + (1 - BETA2) * square
+    first, second = torch.lerp(first, gradient, 1 - BETA1), torch.lerp(second, square, 1 - BETA2)
     scale = (1 - BETA2**steps).sqrt() / (1 - BETA1**steps)
     return -aligned(scale) * first / (aligned(second).sqrt() + EPSILON), first, second
 
@@ -67,9 +66,13 @@ class ClipAdam:
         for slot in self.slots.values():
             if slot.value.grad is None:
                 continue
-            index = (frames if frames is not None else slice(None)) if slot.per_frame else ...
-            slot.steps[index] += 1
-            change, slot.first[index], slot.second[index] = adam_step(
-                slot.value.grad[index], slot.first[index], slot.second[index], slot.steps[index]
+            if frames is None or not slot.per_frame:  # without the copies that rows take
+                slot.steps += 1
+                change, slot.first, slot.second = adam_step(slot.value.grad, slot.first, slot.second, slot.steps)
+                slot.value.add_(change, alpha=rate_factor * slot.rate)
+                continue
+            slot.steps[frames] += 1
+            change, slot.first[frames], slot.second[frames] = adam_step(
+                slot.value.grad[frames], slot.first[frames], slot.second[frames], slot.steps[frames]
             )
-            slot.value[index] += rate_factor * slot.rate * change
+            slot.value[frames] += rate_factor * slot.rate * change

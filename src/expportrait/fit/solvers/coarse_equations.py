@@ -5,14 +5,13 @@ rotations of the shoulders, log focal length, and after these, with offsets, the
 in their own frame, in rad.
 """
 
-from collections import Counter
-
 import torch
 from torch import Tensor
 
 from expportrait.fit.model import ClipModel
 from expportrait.fit.parameters import CLIP_JOINTS, FRAME_JOINTS
 from expportrait.fit.terms import landmarks
+from expportrait.fit.terms.residuals import Terms, add
 from expportrait.fit.terms.surface import SurfaceResiduals
 from expportrait.head import Surface
 from expportrait.head.rotation import axis_angle_to_matrix, sixd_to_matrix
@@ -28,7 +27,10 @@ class CoarseEquations:
         self.shared = head.n_shape + 3 * CLIP_JOINTS + 1
         # What the bare head lacks would pass for the estimator's error.
         self.bias_terms = model.unknowns.bias.turn.numel() if dense else 0
-        self.terms: Counter[str] = Counter()  # weighted terms, summed over the frames
+        self.terms: Terms = {}  # weighted terms, summed over the frames
+        judged = model.judged
+        self.trust, self.pose_trust = judged.trust.tolist(), judged.pose_trust.tolist()
+        self.usual = judged.weights.sum(1).mean().clamp_min(1)  # of a frame's landmarks
 
     def joints(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Joint transforms (B, 10, 3, 4) and their derivatives (B, 10, 3, 4, own + shared)."""
@@ -65,15 +67,15 @@ class CoarseEquations:
         """(P + 1, P + 1) float64 on the CPU: J^T J of frame ``t``, with the residual as last column of J; P counts the
         bias. ``transforms`` (10, 3, 4) and ``change`` (10, 3, 4, own + shared) as from ``joints``."""
         model = self.model
-        frames = torch.tensor([t], device=model.device)
-        seen = model.observed(frames, self.size, self.dense, model.problem.edges)
-        offset = model.displacement(frames)[0] if self.dense else None
+        one = slice(t, t + 1)
+        seen = model.observed(one, self.size, self.dense, model.problem.edges)
+        offset = model.displacement(one)[0] if self.dense else None
         normals, *others = self.surface_rows(t, seen, transforms, change, offset)
         rows = torch.cat([self.landmark_rows(t, transforms, change, offset), normals, *others])
         gram = self.of_pose(t, rows.t() @ rows, torch.cat([normals, *others]))
         if not self.bias_terms:
             return gram.double().cpu()
-        scale = model.judged.trust[t] * model.settings.w_normal
+        scale = self.trust[t] * model.settings.w_normal
         by_bias = seen.normals.bias_rows(model.unknowns.bias.basis, scale)
         cross = normals.t() @ by_bias
         top = torch.cat([gram[:-1, :-1], cross[:-1], gram[:-1, -1:]], 1)
@@ -83,8 +85,7 @@ class CoarseEquations:
     def of_pose(self, t: int, gram: Tensor, maps: Tensor) -> Tensor:
         """J^T J (own + shared + 1) with what the rows of the ``maps`` (k, own + shared + 1) say beyond their trust of
         the frame's own unknowns alone."""
-        judged = self.model.judged
-        more = judged.pose_trust[t] / judged.trust[t] - 1
+        more = self.pose_trust[t] / self.trust[t] - 1
         if more > 0:
             own = torch.tensor([*range(self.own), -1], device=gram.device)
             gram[own[:, None], own] += more * maps[:, own].t() @ maps[:, own]
@@ -93,13 +94,12 @@ class CoarseEquations:
     def landmark_rows(self, t: int, transforms: Tensor, change: Tensor, offset: Tensor | None) -> Tensor:
         """Rows of the landmarks in the picture; ``offset`` (n_d, 3) m carries them along."""
         model, p, head = self.model, self.model.parameters, self.model.head
-        canonical = head.landmarks.canonical(p.shape, p.expression[t : t + 1], p.matrices(slice(t, t + 1)))[0]
+        canonical = head.landmarks.canonical(p.shape, p.expression[t : t + 1], model.posed().matrices[t : t + 1])[0]
         if offset is not None:
-            corners = head.faces[head.landmark_faces]
-            canonical = canonical + (head.landmark_barycentric[..., None] * offset[corners]).sum(1)
+            canonical = canonical + model.landmarks(offset[None])[0]
         point = head.landmarks.skin(canonical[None], transforms[None])[0]
         jacobian = self.derivative(head.landmarks, canonical, transforms, change)
-        camera, z = p.camera(), point[:, 2:]
+        camera, z = model.camera(p.size), point[:, 2:]
         slope = camera.focal / z  # x' = cx - f x / z, y' = cy + f y / z
         across = -slope * (jacobian[:, 0] - point[:, :1] / z * jacobian[:, 2])
         down = slope * (jacobian[:, 1] - point[:, 1:2] / z * jacobian[:, 2])
@@ -108,27 +108,27 @@ class CoarseEquations:
         screen[..., -1] += pixel - camera.cx
         unit, weights, scale = model.judged.unit[t, 0, 0], model.judged.weights, model.settings.w_landmark_coarse
         residual = landmarks.residuals(pixel, model.judged.points[t], unit)
-        weight = weights[t] / weights.sum(1).mean().clamp_min(1)
-        self.terms["landmark"] += scale * float(landmarks.energy(residual, weight))
+        weight = weights[t] / self.usual
+        add(self.terms, {"landmark": scale * landmarks.energy(residual, weight)})
         return landmarks.rows(residual, screen / unit, weight, scale)
 
     def surface_rows(
         self, t: int, seen: SurfaceResiduals, transforms: Tensor, change: Tensor, offset: Tensor | None
     ) -> tuple[Tensor, ...]:
         """Rows of the normals along edges, of the outline, and of depth."""
-        model, p, coarse = self.model, self.model.parameters, self.model.head.coarse
-        frames, n = slice(t, t + 1), len(coarse.template)
+        model, coarse = self.model, self.model.head.coarse
+        n = len(coarse.template)
         at = torch.cat([seen.normals.edges.flatten(), seen.depth.vertices, seen.outline.vertices])
         used = at[at < n].unique()
         number = torch.zeros(n, dtype=torch.long, device=used.device)
         number[used] = torch.arange(len(used), device=used.device)
-        canonical = coarse.canonical(p.shape, p.expression[frames], p.matrices(frames))[0]
+        canonical = model.canonical(slice(t, t + 1), dense=False)[0]
         canonical = (canonical if offset is None else canonical + offset[:n])[used]
         moved = self.derivative(coarse.rows(used), canonical, transforms, change)
-        trust, s = model.judged.trust[t], model.settings
+        trust, s = self.trust[t], model.settings
         weights = {"normal": s.w_normal, "depth": s.w_depth_coarse, "outline": s.w_outline}
         told = weights if self.dense else weights | {"outline": 0}  # the bare head has no outline to compare
-        self.terms.update(seen.energies(float(trust), told))
+        add(self.terms, seen.energies(trust, told))
         return (
             seen.normals.rows(moved, number, trust * weights["normal"]),
             seen.outline.rows(moved, number, trust * weights["outline"]),

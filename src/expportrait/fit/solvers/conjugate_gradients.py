@@ -15,10 +15,11 @@ def conjugate_gradients(
     """
 
     def dot(x: list[Tensor], y: list[Tensor]) -> Tensor:
-        return sum((a * b).sum() for a, b in zip(x, y, strict=True))
+        first, *others = (torch.dot(a.flatten(), b.flatten()) for a, b in zip(x, y, strict=True))
+        return sum(others, first)
 
-    def plus(x: list[Tensor], factor: Tensor, y: list[Tensor]) -> list[Tensor]:
-        return [a + factor * b for a, b in zip(x, y, strict=True)]
+    def plus(x: list[Tensor], factor: Tensor, y: list[Tensor], sign: int = 1) -> list[Tensor]:
+        return [torch.addcmul(a, factor, b, value=sign) for a, b in zip(x, y, strict=True)]
 
     solution = [torch.zeros_like(x) for x in residual]
     ready = [a / b for a, b in zip(residual, diagonal, strict=True)]
@@ -26,7 +27,7 @@ def conjugate_gradients(
     for _ in range(iterations):
         change = product(direction)
         along = size / dot(direction, change).clamp_min(1e-30)
-        solution, residual = plus(solution, along, direction), plus(residual, -along, change)
+        solution, residual = plus(solution, along, direction), plus(residual, along, change, -1)
         ready = [a / b for a, b in zip(residual, diagonal, strict=True)]
         size, old = dot(residual, ready), size
         direction = plus(ready, size / old.clamp_min(1e-30), direction)

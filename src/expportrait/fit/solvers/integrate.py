@@ -5,13 +5,12 @@ back to the canonical pose, these are equations in the offsets alone. For D_s th
 system an edge and a vertex, however many frames there are; for D_t each frame is solved by itself.
 """
 
-from collections import Counter
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from expportrait.fit.bias import NormalBias
-from expportrait.fit.model import ClipModel
+from expportrait.fit.model import ClipModel, singly
 from expportrait.fit.solvers.conjugate_gradients import conjugate_gradients
 from expportrait.fit.solvers.exchange import straighten
 from expportrait.fit.solvers.newton import Tell
@@ -20,7 +19,7 @@ from expportrait.fit.terms.normals import EdgeNormals
 from expportrait.fit.terms.offsets import OffsetEnergy, OffsetWeights
 from expportrait.fit.terms.outline import Outline
 from expportrait.fit.terms.priors import of_bias
-from expportrait.fit.terms.residuals import energies, numbers
+from expportrait.fit.terms.residuals import add, energies, numbers
 from expportrait.fit.terms.surface import SurfaceResiduals
 
 STATIC_ITERATIONS, DYNAMIC_ITERATIONS = 60, 30  # of conjugate gradients
@@ -105,9 +104,9 @@ class System:
         """
         hessian = Hessian(self, mask, energy, w, w_bias)
         residual = hessian.residual(offset, rest)
-        moved, turned = conjugate_gradients(hessian.product, residual, hessian.diagonal(), iterations)
+        moved, *turned = conjugate_gradients(hessian.product, residual, hessian.diagonal(), iterations)
         if self.bias is not None:
-            self.bias.turn = self.bias.turn + turned
+            self.bias.turn = self.bias.turn + turned[0]
         return offset + moved
 
 
@@ -118,7 +117,8 @@ class Hessian:
         # Vertices and edges last: several times as fast as a small product each.
         last = lambda x: x.permute(1, 2, 0).contiguous()  # noqa: E731
         self.system, self.bias, self.mask, self.energy, self.w = system, system.bias, mask, energy, w
-        self.i, self.j = system.edges.t().contiguous()
+        self.ends = system.edges.t().reshape(-1)
+        self.i, self.j = self.ends.view(2, len(system.edges)).unbind(0)
         self.of_edge, self.of_vertex = last(system.edge_hessian), last(system.vertex_hessian)
         none = self.of_vertex.new_zeros(0, 3 * system.n)
         self.nullspace = last(torch.stack(system.nullspace, 1)).flatten(1) if system.nullspace else none
@@ -127,31 +127,39 @@ class Hessian:
             self.prior = 2 * w_bias / self.bias.turn.numel()
 
     def product(self, step: list[Tensor]) -> list[Tensor]:
-        """Times a step of the field (n, 3) and of the bias (b, 2)."""
-        field, bias = self.of_data(self.mask * step[0], step[1])
-        return [self.mask * field + self.energy.gradient(step[0], step[0], self.w), bias]
+        """Times a step of the field (n, 3) and, where it moves, of the bias (b, 2)."""
+        field, bias = self.of_data(self.mask * step[0], step[1] if len(step) > 1 else None)
+        field = torch.addcmul(self.energy.product(step[0], self.w), self.mask, field)
+        return [field] if bias is None else [field, bias]
 
-    def of_data(self, moved: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    def of_data(self, moved: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Times a step as far as it acts, for the data terms and the bias's prior."""
-        i, j, bias, short = self.i, self.j, self.bias, self.system.n - self.energy.n
-        if short:  # the vertex that stands for those held still
-            moved = torch.cat([moved, moved.new_zeros(short, moved.shape[1])])
-        moved = moved.t().contiguous()
-        stretch = moved.index_select(1, i) - moved.index_select(1, j)
+        bias, short = self.bias, self.system.n - self.energy.n
+        moved = F.pad(moved.t(), (0, short)).contiguous()  # short: the vertex that stands for those held still
+        first, second = self.at_ends(moved)
+        stretch = first - second
         along = (self.of_edge * stretch).sum(1)
         if bias is not None:
             swing = (bias.basis @ turn).t().contiguous()
-            swing = (swing.index_select(1, i) + swing.index_select(1, j)) / 2
+            first, second = self.at_ends(swing)
+            swing = (first + second) / 2
             along = along + (self.mixed * swing).sum(1)
             pushed = (self.mixed * stretch[:, None]).sum(0) + (self.of_bias * swing).sum(1)
             turn = bias.basis.t() @ self.to_ends(pushed) + self.prior * turn
-        out = (self.of_vertex * moved).sum(1).index_add(1, i, along).index_add(1, j, -along)
-        out = out - (self.nullspace.t() @ (self.nullspace @ moved.flatten())).view_as(out)
+        out = (self.of_vertex * moved).sum(1).index_add_(1, self.i, along).index_add_(1, self.j, -along)
+        if len(self.nullspace):
+            flat = out.view(-1)
+            out = torch.addmv(flat, self.nullspace.t(), self.nullspace @ moved.view(-1), alpha=-1).view_as(out)
         return out.t()[: self.energy.n], turn
+
+    def at_ends(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(k, n) -> (k, E) at the first and at the second end of every edge."""
+        return x.index_select(1, self.ends).view(len(x), 2, len(self.i)).unbind(1)
 
     def to_ends(self, x: Tensor) -> Tensor:
         """(2, E) -> (n, 2): half of each edge goes to either end."""
-        return x.new_zeros(2, self.system.n).index_add(1, self.i, x / 2).index_add(1, self.j, x / 2).t()
+        x = x / 2
+        return x.new_zeros(2, self.system.n).index_add_(1, self.i, x).index_add_(1, self.j, x).t()
 
     def residual(self, offset: Tensor, rest: Tensor) -> list[Tensor]:
         """The negative gradient at ``offset`` and at the bias as it is."""
@@ -160,7 +168,7 @@ class Hessian:
         pull = pull.index_add(0, self.j, -system.edge_gradient)[:n]
         of_field = -self.mask * pull - self.energy.gradient(offset, offset - rest, self.w)
         if bias is None:
-            return [of_field, offset.new_zeros(0, 2)]
+            return [of_field]
         return [of_field, -bias.basis.t() @ self.to_ends(system.bias_gradient.t()) - self.prior * bias.turn]
 
     def diagonal(self) -> list[Tensor]:
@@ -172,7 +180,7 @@ class Hessian:
         found = found[: self.energy.n] * self.mask[:, 0].square() + self.energy.diagonal(self.w)
         of_field = (found + 1e-12).unsqueeze(-1)
         if bias is None:
-            return [of_field, of_field.new_ones(0, 2)]
+            return [of_field]
         diagonal = self.to_ends(system.bias_hessian.diagonal(dim1=1, dim2=2).t())
         return [of_field, bias.basis.square().t() @ diagonal + self.prior + 1e-12]
 
@@ -183,12 +191,12 @@ class Integrator:
     def __init__(self, model: ClipModel, size: int):
         self.model, self.size = model, size
 
-    def frame(self, one: Tensor) -> tuple[SurfaceResiduals, Tensor]:
+    def frame(self, one: slice) -> tuple[SurfaceResiduals, Tensor]:
         """What a frame says, and the turn (n, 3, 3) of its vertices from the canonical pose."""
-        model, p, head = self.model, self.model.parameters, self.model.head
+        model = self.model
         seen = model.observed(one, self.size, True, model.problem.dense_edges)
-        transforms = head.transforms(p.shape, p.expression[one], p.matrices(one), p.translation(one))[0]
-        return seen, (head.dense.weights @ transforms[:, :, :3].flatten(1)).view(-1, 3, 3)
+        turns = model.posed().transforms[one][0, :, :, :3]
+        return seen, (model.head.dense.weights @ turns.flatten(1)).view(-1, 3, 3)
 
     def system(self, bias: NormalBias | None = None) -> System:
         """An empty one."""
@@ -199,40 +207,40 @@ class Integrator:
         """Move D_s, and the bias of the normals, to what ``frames`` say, with D_t held still; the weighted terms
         before."""
         model, s, problem, u = self.model, self.model.settings, self.model.problem, self.model.unknowns
-        system, terms = self.system(u.bias), Counter[str]()
+        system, terms, trust = self.system(u.bias), {}, model.judged.trust.tolist()
         data = {"normal": s.w_normal, "depth": s.w_depth, "outline": s.w_outline}
-        for one in frames.to(model.device).split(1):
+        for one in singly(frames):
             seen, turn = self.frame(one)
-            share = float(model.judged.trust[one]) / len(frames)
+            share = trust[one.start] / len(frames)
             system.add(seen, turn, *(share * data[name] for name in ("normal", "depth", "outline")))
-            terms.update(seen.energies(share, data))
+            add(terms, seen.energies(share, data))
             tell(1)
-        terms.update(numbers(model.static_energies() | energies(of_bias(u.bias.turn, s))))
+        add(terms, model.static_energies() | energies(of_bias(u.bias.turn, s)))
+        told = numbers(terms)
         start, mask, energy = model.judged.static_start, problem.static_mask, problem.static_energy
         weights = model.static_weights()
         u.static = system.solve(u.static, start, mask, energy, weights, STATIC_ITERATIONS, s.w_normal_bias)
         if s.coarse_passes:  # 0: the coarse head is given
             straighten(model, system.vertex_hessian.diagonal(dim1=1, dim2=2).sum(1) > 0)
-        return dict(terms)
+        return told
 
     @torch.no_grad()
     def dynamic_step(self, tell: Tell = lambda count: None) -> dict[str, float]:
         """Move every frame's D_t to what the frame says of it, with D_s held still; the weighted terms before."""
         model, s, problem, dynamic = self.model, self.model.settings, self.model.problem, self.model.unknowns.dynamic
-        weights, terms = model.dynamic_weights(), Counter[str]()
+        weights, terms, trusted = model.dynamic_weights(), {}, model.judged.trust.tolist()
         data = {"normal": s.w_normal, "depth": s.w_depth, "outline": 0.0}  # D_t is not drawn to the outline
-        for one in torch.arange(model.frames, device=model.device).split(1):
+        for one in singly(torch.arange(model.frames)):
             seen, turn = self.frame(one)
-            trust = float(model.judged.trust[one])
+            trust = trusted[one.start]
             system = self.system()
             system.add(seen, turn, *(trust * data[name] for name in ("normal", "depth", "outline")))
             before = dynamic[one][0]
-            terms.update(seen.energies(trust / model.frames, data))
-            own = numbers(model.dynamic_energies(before[None]))
-            terms.update({name: value / model.frames for name, value in own.items()})
+            add(terms, seen.energies(trust / model.frames, data))
+            add(terms, {name: value / model.frames for name, value in model.dynamic_energies(before[None]).items()})
             rest, mask, energy = torch.zeros_like(before), problem.dynamic_mask, problem.dynamic_energy
             inside = system.inside(problem.dynamic_vertices)
             after = inside.solve(before, rest, mask, energy, weights, DYNAMIC_ITERATIONS)
             dynamic.move(one, (after - before)[None])
             tell(1)
-        return dict(terms)
+        return numbers(terms)

@@ -17,7 +17,7 @@ from expportrait.fit.parameters import FRAME_JOINTS
 from expportrait.fit.solvers.coarse_equations import CoarseEquations
 from expportrait.fit.spool import FrameFile
 from expportrait.fit.terms.priors import of_bias, of_clip, of_frame
-from expportrait.fit.terms.residuals import Terms, rows_of
+from expportrait.fit.terms.residuals import Terms, numbers, rows_of
 from expportrait.fit.terms.temporal import evenly
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_sixd, sixd_to_matrix
 
@@ -101,7 +101,7 @@ class CoarseStep:
                     blocks.append(torch.zeros_like(blocks.pop(0)))
             tell(len(block))
         self.of_frames(self.of_clip(schur), kept)
-        return {name: value / frames for name, value in {**self.equations.terms, **self.terms}.items()}
+        return {name: value / frames for name, value in (numbers(self.equations.terms) | self.terms).items()}
 
     def record(self, residuals: Tensor, sizes: dict[str, int]) -> None:
         """Add the energies of the rows (k,), which belong to the terms ``sizes`` in turn."""

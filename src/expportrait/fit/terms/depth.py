@@ -39,13 +39,14 @@ def pixel_energy(fragments: Fragments, targets: Targets, weight: Tensor) -> Tens
     index, group = fragments.index, fragments.index // targets.size**2
     estimate = targets.depth.flatten().index_select(0, index)
     depth = fragments.depth
+    anchored = None if targets.anchored is None else targets.anchored.to(depth.device)
     with torch.no_grad():
         value = 1 / depth if targets.disparity else depth
-        a, b = scale_and_shift(value, estimate, weight, group, targets.frames, targets.anchored)
+        a, b = scale_and_shift(value, estimate, weight, group, targets.frames, anchored)
         metres = depth.square() if targets.disparity else torch.ones_like(depth)
         residual = (value - (a[group] * estimate + b[group])) * metres
         robust = weight / (1 + (residual / CLAMP).square())
-        a, b = scale_and_shift(value, estimate, robust, group, targets.frames, targets.anchored)
+        a, b = scale_and_shift(value, estimate, robust, group, targets.frames, anchored)
     value = 1 / depth if targets.disparity else depth
     residual = ((value - (a[group] * estimate + b[group])) * metres).abs().clamp_max(CLAMP)
     return (weight * residual).sum() / weight.sum().clamp_min(1.0)
@@ -55,8 +56,8 @@ def pixel_energy(fragments: Fragments, targets: Targets, weight: Tensor) -> Tens
 class VertexDepths:
     """Residuals of one frame's m ``vertices`` (m,): ``residual`` (m,) m, depth less the estimate after scale and shift.
 
-    ``basis`` (m, 1 or 2): what the scale, and the shift where it is unknown, change of it. ``weight`` (m,): robust, and
-    in sum about one over ``ROBUST``. The derivative by a vertex is that of its depth, -z.
+    ``basis`` (m, 1 or 2), ``scaled``: what the scale, and the shift where it is unknown, change of it. ``weight`` (m,):
+    robust, and in sum about one over ``ROBUST``. The derivative by a vertex is that of its depth, -z.
     """
 
     vertices: Tensor
@@ -70,16 +71,17 @@ class VertexDepths:
     ) -> "VertexDepths":
         """Compare the depth of ``vertices`` (m,), which are at ``places`` (n, 3), with the ``estimate`` (m,) there,
         where this is ``sure`` (m,) 0..1; ``anchored``: the shift is known."""
-        vertices, estimate, sure = vertices[sure > 0], estimate[sure > 0], sure[sure > 0]
+        told = (sure > 0).nonzero()[:, 0]
+        vertices, estimate, sure = (x.index_select(0, told) for x in (vertices, estimate, sure))
         if len(vertices) < FEW:
             none = sure.new_zeros(0)
             return cls(vertices[:0], none, sure.new_zeros(0, 1), none)
         depth = -places[vertices, 2]
         # In disparity the residual 1/z - (a d + b) becomes metres by -z^2.
         metres, known = (-depth.square(), -depth) if disparity else (torch.ones_like(depth), depth)
-        basis, weight = torch.stack([estimate * metres] if anchored else [estimate * metres, metres], -1), sure
+        basis, weight = scaled(torch.stack([estimate * metres] if anchored else [estimate * metres, metres], -1)), sure
         for _ in range(4):
-            residual = known - basis @ least_squares(basis, weight, known[:, None])[:, 0]
+            residual = known - taken_up(basis, weight, known[:, None])[:, 0]
             weight = sure / (1 + (residual / ROBUST).square())
         return cls(vertices, residual, basis, weight / ROBUST / sure.sum())
 
@@ -94,7 +96,7 @@ class VertexDepths:
         basis, weight = self.basis[mine], self.weight[mine]
         rows = torch.cat([-moved[number[self.vertices[mine]], 2], self.residual[mine, None]], -1)
         if len(rows):
-            rows = rows - basis @ least_squares(basis, weight, rows)
+            rows = rows - taken_up(basis, weight, rows)
         return rows * (scale * weight).sqrt()[:, None]
 
     def by_offsets(self, turn: Tensor) -> Tensor:
@@ -103,16 +105,21 @@ class VertexDepths:
 
     def nullspace(self, scale: float) -> Tensor:
         """(c, m): orthonormal, in the metric of ``scale`` times the weights, what scale and shift can take up."""
-        basis = self.basis / self.basis.abs().amax(0)
+        basis = self.basis
         gram = scale * basis.t() @ (self.weight[:, None] * basis)
-        gram = gram + 1e-6 * gram.diagonal().amax() * torch.eye(len(gram), device=gram.device)
-        return torch.linalg.solve_triangular(torch.linalg.cholesky(gram), basis.t(), upper=False)
+        gram.diagonal().add_(1e-6 * gram.diagonal().amax())
+        return torch.linalg.solve_triangular(torch.linalg.cholesky_ex(gram)[0], basis.t(), upper=False)
 
 
-def least_squares(basis: Tensor, weight: Tensor, values: Tensor) -> Tensor:
-    """(k, c) coefficients of the weighted fit of ``values`` (m, c) by ``basis`` (m, k)."""
-    scale = basis.abs().amax(0).clamp_min(1e-12)
-    basis = basis / scale
-    gram = basis.t() @ (weight[:, None] * basis)
-    gram = gram + 1e-7 * gram.diagonal().amax().clamp_min(1e-12) * torch.eye(len(gram), device=gram.device)
-    return torch.linalg.solve(gram, basis.t() @ (weight[:, None] * values)) / scale[:, None]
+def scaled(basis: Tensor) -> Tensor:
+    """(m, k) with columns of at most 1."""
+    return basis / basis.abs().amax(0).clamp_min(1e-12)
+
+
+def taken_up(basis: Tensor, weight: Tensor, values: Tensor) -> Tensor:
+    """(m, c): what of ``values`` (m, c) the weighted fit by a ``scaled`` basis (m, k) explains."""
+    weighted = (weight[:, None] * basis).t()
+    gram = weighted @ basis
+    gram.diagonal().add_(1e-7 * gram.diagonal().amax().clamp_min(1e-12))
+    found, _ = torch.linalg.solve_ex(gram, weighted @ values)  # never singular, and nobody has to wait to be told
+    return basis @ found

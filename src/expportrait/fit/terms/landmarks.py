@@ -17,8 +17,13 @@ def charbonnier(residual: Tensor) -> Tensor:
     return (residual.square().sum(-1) + ROBUST**2).sqrt() - ROBUST
 
 
+def energies(residual: Tensor, weight: Tensor) -> Tensor:
+    """The sum of rho over points, residuals (..., 478, 2), each times its ``weight`` (..., 478): (...)."""
+    return (weight * charbonnier(residual)).sum(-1)
+
+
 def energy(residual: Tensor, weight: Tensor) -> Tensor:
-    """The sum of rho over points, residuals (..., 478, 2), each times its ``weight`` (..., 478)."""
+    """The same over all frames, ()."""
     return (weight * charbonnier(residual)).sum()
 
 

@@ -58,6 +58,17 @@ class OffsetEnergy:
         self.strain = to_torch(strain).to(device)
         self.stiffness = torch.from_numpy(strain.diagonal()).float().to(device)
         self.average = to_torch(sp.identity(self.n) - laplacian).to(device)
+        self._parts = sp.diags(self.held[:, 0].double().cpu().numpy()), laplacian.T @ laplacian, strain
+        self._sums: dict[tuple[float, ...], Tensor] = {}
+
+    def sum(self, w: OffsetWeights) -> Tensor:
+        """(n, n) sparse: the second derivatives of all ``terms`` but the one along the surface."""
+        key = w.magnitude, w.laplacian, w.strain
+        if key not in self._sums:
+            held, smooth, strain = self._parts
+            total = MILLI**2 * (w.magnitude * held + w.laplacian * smooth) + w.strain * strain
+            self._sums[key] = to_torch(2 / self.n * total).to(self.held.device)
+        return self._sums[key]
 
     def __call__(self, offset: Tensor, magnitude: float = 0.0, smoothness: float = 0.0, strain: float = 0.0) -> Tensor:
         """offset (n, ..., 3) m -> weighted sum, a mean over the trailing fields."""
@@ -84,9 +95,17 @@ class OffsetEnergy:
         out = w.magnitude * MILLI**2 * self.held * moved + w.strain * (self.strain @ moved)
         if w.laplacian:
             out = out + w.laplacian * MILLI**2 * (self.bilaplacian @ offset)
-        if w.along is not None:
-            out = out + w.tangent * MILLI**2 * torch.einsum("nij,nj->ni", w.along, moved)
-        return 2 / self.n * out
+        out = 2 / self.n * out
+        return out if w.along is None else out + self.along(moved, w)
+
+    def product(self, step: Tensor, w: OffsetWeights) -> Tensor:
+        """(n, 3): ``step`` (n, 3) times the second derivatives."""
+        out = self.sum(w) @ step
+        return out if w.along is None else out + self.along(step, w)
+
+    def along(self, moved: Tensor, w: OffsetWeights) -> Tensor:
+        """(n, 3): the derivative of the term along the surface."""
+        return (2 / self.n * w.tangent * MILLI**2) * torch.einsum("nij,nj->ni", w.along, moved)
 
     def diagonal(self, w: OffsetWeights) -> Tensor:
         """(n,) of about the second derivatives, for preconditioning."""

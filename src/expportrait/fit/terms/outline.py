@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from expportrait.fit.evidence.targets import BORDER, Targets, outline_distance
-from expportrait.fit.evidence.visibility import BEHIND, Places
+from expportrait.fit.evidence.visibility import BEHIND, Places, in_picture
 from expportrait.fit.terms.residuals import reweighted_cauchy
 from expportrait.render import Camera, Fragments
 
@@ -52,15 +53,15 @@ class Outline:
             beside & (place.facing.abs() < RIM) & (place.far > 100) & (-vertices[:, 2] < place.near + 5 * BEHIND)
         )
         rim = candidates.nonzero().squeeze(-1)
-        outward = F.normalize(place.normals[rim] * vertices.new_tensor([1.0, 1.0, 0.0]), dim=-1)
-        beyond = place.pixel[rim] + outward[:, :2] * outward.new_tensor([2.0, -2.0])
-        own = rendered.image(torch.ones_like(rendered.depth))[0]
-        outlines = [torch.from_numpy(outline_distance(x.cpu().numpy())).to(own.device) for x in (own, targets.mask[0])]
-        images = torch.stack([*outlines, valid])[None]
+        outward = F.pad(F.normalize(place.normals[rim, :2], dim=-1), (0, 1))
+        beyond = place.pixel[rim] + 2 * torch.stack([outward[:, 0], -outward[:, 1]], 1)
+        own = rendered.image(torch.ones_like(rendered.depth))
+        masks = torch.cat([own, targets.mask]).cpu().numpy()
+        outlines = torch.from_numpy(np.stack([outline_distance(x) for x in masks])).to(own.device)
+        images = torch.cat([outlines, valid[None]])[None]
 
         def sample(at: Tensor) -> Tensor:
-            at = at / at.new_tensor([camera.width, camera.height]) * 2 - 1
-            return F.grid_sample(images, at[None, None], align_corners=False)[0, :, 0]
+            return F.grid_sample(images, in_picture(at, camera), align_corners=False)[0, :, 0]
 
         mine, theirs, _ = sample(place.pixel[rim])
         metres = -vertices[rim, 2] / camera.focal

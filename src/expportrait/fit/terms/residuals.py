@@ -14,8 +14,16 @@ def energies(residuals: Terms) -> Terms:
     return {name: value.square().sum(-1).mean() for name, value in residuals.items()}
 
 
+def add(total: Terms, more: Terms) -> None:
+    """Add the terms ``more`` to those of the same names."""
+    for name, value in more.items():
+        total[name] = total[name] + value if name in total else value
+
+
 def numbers(terms: Terms) -> dict[str, float]:
     """The values of terms (), read from the device at once."""
+    if not terms:
+        return {}
     return dict(zip(terms, torch.stack([x.detach() for x in terms.values()]).tolist(), strict=True))
 
 
