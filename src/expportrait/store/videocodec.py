@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import av
 import cv2
 import google_crc32c
 import numpy as np
@@ -27,6 +26,9 @@ from zarr.core.indexing import SelectorTuple
 from zarr.registry import register_codec
 
 from expportrait.machine import threads
+
+if TYPE_CHECKING:  # loaded where frames are packed: much of the package works without
+    import av
 
 T = TypeVar("T")
 NAME = "expportrait.h264"
@@ -145,6 +147,8 @@ def _encode(frames: np.ndarray, qp: int) -> bytes:
     quantiser = {"qp": str(qp), "g": str(FRAMES), "bf": "0", "preset": "veryfast"}
     # x264 adds 6 to the quantiser of the other two planes
     options = quantiser | {"x264-params": "cabac=0:no-deblock=1:chroma-qp-offset=-6:psy=0:aq-mode=0"}
+    import av
+
     with av.open(file, "w", format="nut") as video:
         stream = video.add_stream("libx264", rate=25, options=options)
         stream.height, stream.width = frames.shape[1:3]
@@ -195,6 +199,8 @@ def _unpacked(data: bytes, outs: Iterable[np.ndarray | None], dtype: np.dtype) -
     low, high = _RANGE.unpack_from(data) if wide else (0, 0)
     # FFmpeg would unpack the first frames to look at them; without a decoder it cannot
     packed, options = io.BytesIO(data[_RANGE.size if wide else 0 :]), {"codec_whitelist": "none"}
+    import av
+
     with av.open(packed, format="nut", options=options) as video:
         video.streams.video[0].thread_count = 1
         for frame, out in zip(video.decode(video=0), outs, strict=False):
@@ -211,7 +217,9 @@ def _unpacked(data: bytes, outs: Iterable[np.ndarray | None], dtype: np.dtype) -
 _unpacking = lru_cache(3)(Unpacking)
 
 
-def _picture(frame: np.ndarray, format: str) -> av.VideoFrame:
+def _picture(frame: np.ndarray, format: str) -> "av.VideoFrame":
+    import av
+
     picture = av.VideoFrame(frame.shape[1], frame.shape[0], format)
     parts = cv2.split(frame) if frame.ndim == 3 else [frame]
     for plane, part in zip(picture.planes, parts, strict=True):
@@ -220,7 +228,7 @@ def _picture(frame: np.ndarray, format: str) -> av.VideoFrame:
     return picture
 
 
-def _unpack(frame: av.VideoFrame, out: np.ndarray) -> None:
+def _unpack(frame: "av.VideoFrame", out: np.ndarray) -> None:
     """Into (H, W, 3), or (H, W): the decoder adds empty planes to grey frames."""
     planes = [
         np.frombuffer(plane, out.dtype if out.ndim == 2 else "u1").reshape(plane.height, -1)[:, : plane.width]
