@@ -203,7 +203,7 @@ for _name in ("status", "watch", "retry", "prune"):
     app.command(_name)(getattr(commands, _name))
 
 
-show = typer.Typer(no_args_is_help=True, help="Films and mesh files of one clip's results.")
+show = typer.Typer(no_args_is_help=True, help="Films and mesh files of one clip's or pair's results.")
 app.add_typer(show, name="show")
 
 
@@ -232,6 +232,25 @@ def _show_proxy(
     select(config, None, None, [clip])  # says so when the manifest has no such clip
     folder = out or config.results / "show"
     for file in show_proxy(clip, config.results, folder, frames, mesh, sequence, every, backend):
+        typer.echo(f"wrote {file}")
+
+
+@show.command("pair")
+def _show_pair(
+    pair: str,
+    manifest: Manifest = None,
+    results: Results = None,
+    settings: Settings = None,
+    pairs: Pairs = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. (default: RESULTS/show)")] = None,
+    strip: Annotated[int, typer.Option(min=1, help="Frames in the picture.")] = 6,
+) -> None:
+    """What was made of a pair (TARGET__DRIVER), panel beside panel: as a film, and as a picture of some frames."""
+    from expportrait.show.pair import show_pair
+
+    config = configuration(manifest, results, settings, pairs=pairs)
+    (row,) = (row for part in select_pairs(config, pairs=[pair]).values() for row in part)
+    for file in show_pair(row, config.results, out or config.results / "show", strip):
         typer.echo(f"wrote {file}")
 
 

@@ -29,6 +29,8 @@ console.error = (...words) => seen.errors.push(words.join(" "));
 </script>"""
 
 AFTER = """<script type="module">
+const videos = [...document.querySelectorAll("video")];
+seen.untouched = videos.every((v) => v.paused && v.readyState === 0);
 const enter = (name, value) => {
   const field = document.getElementById(name);
   field.value = value;
@@ -50,6 +52,45 @@ seen.inner = innerWidth;
 seen.scroll = document.documentElement.scrollWidth;
 seen.client = document.documentElement.clientWidth;
 seen.images = [...document.images].map((image) => image.naturalWidth);
+const happens = (what, name) => new Promise((done) => what.addEventListener(name, done, {once: true}));
+const soon = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+const [film, other] = document.querySelectorAll(".film[data-last]");
+if (film) {
+  const video = film.querySelector("video"), screen = film.querySelector(".screen");
+  const button = film.querySelector("button"), slider = film.querySelector("input");
+  const say = (kind, pointerType) => screen.dispatchEvent(new PointerEvent("pointer" + kind, {pointerType}));
+  const pull = (frame) => { slider.value = frame; slider.dispatchEvent(new Event("input")); };
+  const drawn = () => new Promise((done) => video.requestVideoFrameCallback((_, frame) => done(frame.mediaTime)));
+  seen.slid = [];
+  for (const frame of [3, 1, 2]) {
+    const shown = drawn();
+    pull(frame);
+    seen.slid.push(Math.round(await shown * film.dataset.fps));
+  }
+  pull(0); pull(3); pull(2);  // faster than the film can follow
+  for (let tries = 0; tries < 100 && (video.seeking || Math.floor(video.currentTime * film.dataset.fps) !== 2); tries++)
+    await soon(20);
+  seen.last = [Math.floor(video.currentTime * film.dataset.fps), film.querySelector("output").textContent];
+  say("enter", "touch");
+  seen.touched = video.paused;
+  say("enter", "mouse");
+  seen.hovered = !video.paused;
+  await soon(50);
+  say("leave", "mouse");
+  seen.left = video.paused;
+  button.click();
+  say("leave", "mouse");
+  seen.pressed = [!video.paused];
+  await soon(100);
+  seen.pressed.push(button.textContent);
+  if (other) {
+    other.querySelector("button").click();
+    seen.one = video.paused && !other.querySelector("video").paused;
+    other.querySelector("button").click();
+  } else button.click();
+  slider.focus();
+  seen.keys = [button.tabIndex, slider.tabIndex, document.activeElement === slider, slider.step || "1"];
+}
 seen.videos = [...document.querySelectorAll("video")].map((v) => ({ready: v.readyState, seconds: v.duration,
   width: v.videoWidth, height: v.videoHeight, muted: v.muted, loop: v.loop, controls: v.controls,
   inline: v.playsInline}));

@@ -20,7 +20,6 @@ from expportrait.render import render
 from expportrait.render.picture import shade_image
 from expportrait.stages import PER_CLIP, PER_PAIR
 from expportrait.store import Store, StoreWriter, encode_normals
-from expportrait.video.write import write_mp4
 
 HEAD = {"subdivisions": 0, "shape_components": 4, "expression_components": 4}
 NO_FACE = "no face in any frame; give the clip a box or remove it"
@@ -137,7 +136,9 @@ def pair(target: str, driver: str) -> Row:
     return pair_row(row(target), row(driver))
 
 
-def make_pair(results: Path, target: str, driver: str, stages: tuple[str, ...] = PER_PAIR, fps: float = 25.0) -> None:
+def make_pair(
+    results: Path, target: str, driver: str, stages: tuple[str, ...] = PER_PAIR, fps: float = 25.0, seen: int = 255
+) -> None:
     """The stores of a pair of clips from ``make_clip``, up to the last of ``stages``. The generator turns the driver
     upside down."""
     name = f"{target}__{driver}"
@@ -151,21 +152,14 @@ def make_pair(results: Path, target: str, driver: str, stages: tuple[str, ...] =
     if "appearance" in stages:
         with StoreWriter(results / "appearance" / f"{name}.zarr", {"key": f"appearance-{name}"}) as out:
             out.array("appearance", crop["frames"])
-            out.array("seen", np.full(crop["frames"].shape[:3], 255, np.uint8))
+            out.array("seen", np.full(crop["frames"].shape[:3], seen, np.uint8))
             out.attrs(fps=fps, **about)
-        shown = (np.hstack([frame] * 4) for frame in crop["frames"])
-        write_mp4(results / "appearance" / f"{name}.side.mp4", shown, fps)
     if "reenact" in stages:
         made = crop["frames"][:, ::-1]
         settings = {"reenact": {"steps": 8, "seed": 3}}
         with StoreWriter(results / "reenact" / f"{name}.zarr", {"key": f"reenact-{name}", "settings": settings}) as out:
             out.array("frames", made)
             out.attrs(fps=fps, **about)
-        portrait = Store(results / "crop" / f"{target}.zarr")["frames"][0]
-        beside = (
-            np.hstack([portrait, frame, frame, result]) for frame, result in zip(crop["frames"], made, strict=True)
-        )
-        write_mp4(results / "reenact" / f"{name}.side.mp4", beside, fps)
 
 
 def index_pairs(results: Path, shards: dict[str, list[Row]], made: dict[str, dict[str, Outcome]]) -> None:

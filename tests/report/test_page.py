@@ -148,11 +148,11 @@ def test_in_chromium(page, tmp_path, width):
     assert seen["title"].endswith("run report")
     assert seen["inner"] == width
     assert seen["scroll"] <= seen["client"]
-    assert len(seen["images"]) == 4 + 3 * 6 + 1 and min(seen["images"]) >= 96
+    assert len(seen["images"]) == 4 + 3 * 6 + 3 and min(seen["images"]) >= 96
     assert [round(video["seconds"], 2) for video in seen["videos"]] == [0.48, 0.21]
     for video in seen["videos"]:
         assert video["ready"] >= 1 and (video["width"], video["height"]) == (192, 96)
-        assert video["muted"] and video["loop"] and video["controls"] and video["inline"]
+        assert video["muted"] and video["loop"] and not video["controls"] and video["inline"]
     assert seen["all"] == [4, REASONS]
     assert seen["searched"] == [1, len(PER_CLIP) - 1]
     assert seen["failed"] == [1, 3]
@@ -177,7 +177,7 @@ def test_pictures_show_the_stores(stores, page):
     assert np.abs(images["overlay"] - images["landmarks"]).mean() > 5
     frames = Store(stores / "crop" / "full.zarr")["frames"].astype(float)
     colours = 127.5 * (1 + decode_normals(Store(stores / "control" / "full.zarr")["normals"]))
-    with av.open(folder / "control.mp4") as video:
+    with av.open(folder / "film.mp4") as video:
         assert video.streams.video[0].codec_context.name == "h264" and video.streams.video[0].pix_fmt == "yuv420p"
         shown = np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]).astype(float)
     assert shown.shape == (12, 96, 192, 3)
@@ -185,7 +185,7 @@ def test_pictures_show_the_stores(stores, page):
     covered = np.abs(colours - 127.5).max(-1) > 1
     assert np.abs(shown[:, :, 96:] - colours)[covered].mean() < 15
     assert shown[:, :, 96:][~covered].mean() < 15
-    assert not (page.parent / "media" / "portrait" / "control.mp4").exists()
+    assert not (page.parent / "media" / "portrait" / "film.mp4").exists()
 
 
 def charts_of(results: Path, clip: str) -> dict[str, list[str]]:
@@ -287,7 +287,7 @@ def test_a_damaged_store_costs_one_card_only(copy):
     shutil.rmtree(copy / "report")
     html = report(copy).read_text("utf-8")
     assert "no pictures" in html and "full.zarr is damaged" in html
-    assert (copy / "report" / "media" / "second" / "control.mp4").exists()
+    assert (copy / "report" / "media" / "second" / "film.mp4").exists()
 
 
 def test_a_fault_of_the_machine_leaves_the_old_page(copy, monkeypatch):

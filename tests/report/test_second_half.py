@@ -17,7 +17,6 @@ from expportrait.manifest.pairs import pair_shards
 from expportrait.metrics import published
 from expportrait.metrics.pair import COPY, NO_TRUTH, RUN
 from expportrait.metrics.table import summary
-from expportrait.report.pairs import CARRIED, PANELS
 from expportrait.report.training import read_trainings
 from expportrait.settings.config import Config
 from expportrait.stages import PER_CLIP, PIPELINE
@@ -57,7 +56,7 @@ def stores(tmp_path_factory):
     index_all(results, shards(ROWS, {}), {})
     for target, driver in (("full", "full"), ("full", "second")):
         make_pair(results, target, driver)
-    make_pair(results, "second", "full", stages=("drive",))
+    make_pair(results, "second", "full", stages=("drive", "appearance"))
     index_pairs(results, pair_shards(PAIRS, {}), OUTCOMES)
     make_trainings(results)
     missing = [table_rows(*names, why="reenact: no video") for names in (("second", "full"), ("second", "second"))]
@@ -91,6 +90,23 @@ def plain(html: str) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", html).replace("&#39;", "'").split())
 
 
+def film(html: str, name: str) -> str:
+    """The pair's film at the top of the page."""
+    return re.search(rf'<figure id="film-{name}".*?</figure>', html, re.DOTALL)[0]
+
+
+def labels(part: str) -> list[str]:
+    return re.findall("<li><span>(.*?)</span></li>", part)
+
+
+def frames_of(file: Path) -> np.ndarray:
+    with av.open(file) as video:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
+
+
+PANELS = ["reference", "driver", "control map", "appearance", "unseen", "generated"]
+
+
 def card(html: str, name: str) -> str:
     return re.search(rf'<article class="card" id="pair-{name}".*?</article>', html, re.DOTALL)[0]
 
@@ -117,23 +133,57 @@ def test_pairs_show_their_video_and_figures(stores, html):
     assert tiles == {"PSNR": "24.50", "SSIM": "0.7500", "L1": "0.0500", "AED": "0.2500", "APD": "0.0400",
                      "jaw": "0.1000"}  # fmt: skip
     assert "still 19.50 · floor 14.50" in own and "8 frames, 0.3 s at 25 fps" in own and "8 steps, seed 3" in own
-    assert "1 of them in the result" in own and re.findall("<span>(.*?)</span>", own) == [*PANELS, *CARRIED]
+    assert "1 of them in the result" in own and 'href="#film-full__full"' in own and "<video" not in own
     assert "PSNR" not in card(html, "full__second")
-    made = stores / "report" / "pairs" / "full__full"
-    for name, stage in (("side", "reenact"), ("appearance", "appearance")):
-        assert (made / f"{name}.mp4").read_bytes() == (stores / stage / "full__full.side.mp4").read_bytes()
     assert 'id="pair-second__second"' not in html
 
 
+def test_the_page_opens_with_films_of_all_panels(stores, html):
+    assert html.index('id="films"') < html.index('id="evaluation"') < html.index('id="run"') < html.index('id="pairs"')
+    shown = film(html, "full__second")
+    assert (
+        labels(shown) == PANELS and "full driven by second" in shown and "driven by itself" in film(html, "full__full")
+    )
+    assert 'data-fps="25.0" data-shown="2" data-last="3"' in shown and 'preload="none"' in shown
+    frames = frames_of(stores / "report" / "pairs" / "full__second" / "film.mp4")
+    assert frames.shape == (4, 2 * 96, 3 * 96, 3)  # the driver has four frames
+    rows = frames.reshape(4, 2, 96, 3, 96, 3).swapaxes(2, 3).reshape(4, 6, 96, 96, 3).astype(float)
+    reference, driver, _, appearance, seen, generated = rows.swapaxes(0, 1)
+    assert np.abs(reference - reference[0]).mean() < 1 < np.abs(driver - driver[0]).mean()  # the reference stands still
+    assert all(np.abs(one - driver).mean() < 3 for one in (appearance, seen, generated[:, ::-1]))
+
+
+def test_unseen_parts_are_magenta(copy):
+    make_pair(copy, "second", "full", seen=0)
+    index_pairs(copy, pair_shards(PAIRS, {}), {"second__second": OUTCOMES["second__second"]})
+    report(copy)
+    frames = frames_of(copy / "report" / "pairs" / "second__full" / "film.mp4").astype(int)
+    tint = frames[:, 96:, 96:192] - frames[:, 96:, :96]
+    assert tint[..., 1].mean() < -20 and tint[..., 2].mean() > 20
+
+
 def test_without_a_generated_video_the_control_maps_are_shown(stores, html):
-    shown = card(html, "second__full")
-    assert re.findall("<span>(.*?)</span>", shown) == ["reference", "driver", "control map"]
-    assert 'data-status="failed"' in shown and "still" not in shown
-    with av.open(stores / "report" / "pairs" / "second__full" / "control.mp4") as video:
-        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
-    assert frames.shape == (8, 96, 3 * 96, 3)
-    still, driver = frames[:, :, :96].astype(float), frames[:, :, 96:192].astype(float)
-    assert np.abs(still - still[0]).mean() < 1 < np.abs(driver - driver[0]).mean()  # the reference does not move
+    assert 'data-status="failed"' in card(html, "second__full") and "still" not in card(html, "second__full")
+    assert labels(film(html, "second__full")) == PANELS[:5]
+    frames = frames_of(stores / "report" / "pairs" / "second__full" / "film.mp4")
+    assert frames.shape == (8, 2 * 96, 3 * 96, 3) and np.ptp(frames[:, 100:, 196:]) < 8  # the place of the sixth
+
+
+def test_films_at_the_top_are_few_and_the_others_stand_in_their_cards(copy):
+    html = report(copy, max_films=1)
+    assert html.count("<figure id=") == 1 and "2 more pairs have their films" in html
+    assert "<video" not in card(html, "full__full") and labels(card(html, "full__second")) == PANELS
+    assert "not on this page" not in html
+    html = report(copy, max_films=9, max_pairs=2)
+    assert html.count("<figure id=") == 2 and "1 more pair is not on this page: report.max_pairs is 2" in html
+    html = report(copy, max_films=0)
+    assert 'id="films"' not in html and html.count("<video") == 3 + 2
+
+
+def test_a_film_shows_no_more_than_its_first_seconds(copy):
+    html = report(copy, video_seconds=0.2)
+    assert "Its first 5 of 8 frames." in film(html, "full__full") and "Its first" not in film(html, "full__second")
+    assert len(frames_of(copy / "report" / "pairs" / "full__full" / "film.mp4")) == 5
 
 
 def test_the_table_marks_what_is_published(html):
@@ -235,7 +285,7 @@ def test_a_failed_training_gives_its_reason(tmp_path):
 def test_a_damaged_table_is_told_and_costs_nothing_else(copy, text):
     (copy / "evaluate" / "table.json").write_text(text, "utf-8")
     html = report(copy)
-    assert "evaluate/table.json cannot be read" in html and html.count('class="film"') == 5
+    assert "evaluate/table.json cannot be read" in html and html.count('class="film"') == 5 and "<nav>" in html
     assert not (copy / "report" / "evaluation.csv").exists()
 
 
@@ -262,29 +312,27 @@ def test_media_of_pairs_are_made_again_only_where_keys_changed(copy):
     assert times(copy) == before
     make_pair(copy, "second", "full")
     index_pairs(copy, pair_shards(PAIRS, {}), {"second__second": OUTCOMES["second__second"]})
-    assert "control map" in report(copy)
+    assert labels(film(report(copy), "second__full")) == PANELS
     after = times(copy)
     assert {name for name in before if before[name] != after[name]} == {"second__full"}
     folder = copy / "report" / "pairs" / "second__full"
-    assert sorted(file.name for file in folder.iterdir()) == [
-        "appearance.jpg", "appearance.mp4", "card.json", "side.jpg", "side.mp4",
-    ]  # fmt: skip
-    assert report(copy, max_pairs=1).count('class="film"') == 2 and len(times(copy)) == 1
+    assert sorted(file.name for file in folder.iterdir()) == ["card.json", "film.jpg", "film.mp4"]
+    assert report(copy, max_pairs=1).count("<figure id=") == 1 and len(times(copy)) == 1
     assert "report.max_pairs is 0" in report(copy, max_pairs=0) and times(copy) == {}
 
 
 def test_a_damaged_pair_costs_one_card_only(copy):
     shutil.rmtree(copy / "report")
-    (copy / "reenact" / "full__full.side.mp4").write_bytes(b"no video")
+    shutil.rmtree(copy / "reenact" / "full__full.zarr" / "frames" / "c")
     shutil.rmtree(copy / "drive" / "second__full.zarr" / "normals" / "c")
     html = report(copy)
-    assert html.count("no pictures:") == 2 and html.count('class="film"') == 2
+    assert html.count("no pictures:") == 2 and html.count("<figure id=") == 1
     assert json.loads((copy / "report" / "pairs" / "full__second" / "card.json").read_text("utf-8"))["video"]
 
 
 def test_stands_alone(stores, html):
     links = [unquote(link) for link in Parsed(html).links if not link.startswith("#") and link != "data:,"]
-    assert {"evaluation.csv", "failures.csv", "pairs/full__full/side.mp4"} <= set(links)
+    assert {"evaluation.csv", "failures.csv", "pairs/full__full/film.mp4"} <= set(links)
     for link in links:
         assert (stores / "report" / link).is_file() and not re.match(r"[a-z]+:|/|\.\.", link), link
     anchors = {unquote(link[1:]) for link in Parsed(html).links if link.startswith("#")}
@@ -296,9 +344,19 @@ def test_stands_alone(stores, html):
 def test_in_chromium(stores, tmp_path, width):
     seen = look(stores / "report" / "index.html", tmp_path / "profile", width)
     assert seen["errors"] == [] and seen["scroll"] <= seen["client"]
-    films = [video for video in seen["videos"] if video["width"] != 192]
-    assert [video["width"] for video in films] == [384, 384, 384, 384, 288]
-    for video in films:
-        assert video["ready"] >= 1 and video["loop"] and video["muted"]
-        assert video["controls"] == (width > 820)
+    assert [video["width"] for video in seen["videos"]] == [288, 288, 288, 192, 192]
+    for video in seen["videos"]:
+        assert video["ready"] >= 1 and video["loop"] and video["muted"] and not video["controls"]
     assert seen["all"] == [5, 6]
+
+
+@needs_browser
+@pytest.mark.parametrize("calm", [False, True])
+def test_a_film_is_played_and_gone_through(stores, tmp_path, calm):
+    flags = ["--force-prefers-reduced-motion"] if calm else []
+    seen = look(stores / "report" / "index.html", tmp_path / "profile", 1280, 900, *flags)
+    assert seen["errors"] == [] and seen["untouched"]
+    assert seen["slid"] == [3, 1, 2] and seen["last"] == [2, "2 / 7"]
+    assert seen["touched"] and seen["left"] and seen["hovered"] == (not calm)
+    assert seen["pressed"] == [True, "pause"] and seen["one"]
+    assert seen["keys"] == [0, 0, True, "1"]

@@ -30,6 +30,13 @@ def test_browsers_can_play_it(tmp_path):
         assert (codec.name, codec.pix_fmt) == ("h264", "yuv420p")
 
 
+def test_key_frames_come_as_often_as_asked(tmp_path):
+    write_mp4(tmp_path / "v.mp4", (make.scene(64, 64, (n, 0, 0.1)) for n in range(30)), 25, keys=12)
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+    assert max(np.diff([*np.flatnonzero(keys), 30])) <= 12
+
+
 def test_colours_survive(tmp_path):
     colours = np.random.default_rng(0).integers(0, 256, (2, 4, 3)).astype(np.uint8)
     frame = colours.repeat(32, 0).repeat(32, 1)

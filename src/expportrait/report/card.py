@@ -18,13 +18,14 @@ from expportrait.files import new_folder
 from expportrait.fit.store import TERMS
 from expportrait.render.picture import normals_to_rgb
 from expportrait.report import charts
+from expportrait.report.film import film
 from expportrait.settings.config import Report
 from expportrait.settings.files import made_with
 from expportrait.show import panels
 from expportrait.store import Store, decode_normals
-from expportrait.video.write import write_mp4
+from expportrait.store.frames import Frames
 
-VERSION = 3  # bump when equal stores give other media
+VERSION = 4  # bump when equal stores give other media
 FILE = "card.json"
 STRIP, BAR = 160, 8  # px, height of the strip of frames, and of the bar below it
 
@@ -43,8 +44,8 @@ class Card:
 
     pictures: list[dict[str, Any]] = field(default_factory=list)  # file, caption, size
     strip: dict[str, Any] = field(default_factory=dict)  # file, width, height
-    video: dict[str, Any] | None = None  # file (none for one frame), poster, width, height
-    appearance: dict[str, Any] | None = None  # of a pair: its second film, as video
+    title: str = ""  # of a pair: who is driven by whom
+    video: dict[str, Any] | None = None  # as report.film.film describes it
     means: dict[str, float] = field(default_factory=dict)  # over the frames, by the names in ERRORS
     facts: list[tuple[str, str]] = field(default_factory=list)
     losses: list[tuple[str, str]] = field(default_factory=list)  # caption, SVG
@@ -212,19 +213,12 @@ def _losses(store: Store) -> list[tuple[str, str]]:
 
 
 def _film(stores: dict[str, Store], chosen: int, folder: Path, settings: Report) -> dict[str, Any]:
-    """Input and control map beside each other: a video, or of a single frame a picture."""
-    frames, normals = stores["crop"].lazy("frames"), stores["control"].lazy("normals")
-    size = settings.size // 2 * 2  # H.264 wants even sides
+    """Input and control map beside each other."""
+    frames, normals = Frames(stores["crop"], "frames", kept=0), Frames(stores["control"], "normals", kept=0)
 
-    def pair(t: int) -> np.ndarray:
+    def at(t: int, size: int) -> list[np.ndarray]:
         control = normals_to_rgb(decode_normals(normals[t]), background=0)
-        return np.concatenate([panels.resize(frames[t], size), panels.resize(control, size)], axis=1)
+        return [panels.resize(frames[t], size), panels.resize(control, size)]
 
-    panels.save(pair(chosen), folder / "poster.jpg")
-    film = {"file": "", "poster": "poster.jpg", "width": 2 * size, "height": size}
-    if frames.shape[0] > 1:
-        fps = float(stores["crop"].attrs.get("fps") or 25)
-        count = min(frames.shape[0], max(2, round(settings.video_seconds * fps)))
-        write_mp4(folder / "control.mp4", (pair(t) for t in range(count)), fps, crf=22)
-        film["file"] = "control.mp4"
-    return film
+    fps = float(stores["crop"].attrs.get("fps") or 25)
+    return film(["input", "control map"], at, len(frames), fps, chosen, folder, settings)

@@ -22,22 +22,3 @@ tools.hidden = false;
 tools.addEventListener("input", filter);
 tools.addEventListener("submit", (event) => event.preventDefault());
 filter();
-
-// only what is seen plays: dozens of videos at once would stall the page
-if ("IntersectionObserver" in window && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
-  const watcher = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) {
-      if (isIntersecting) target.play().catch(() => {});
-      else target.pause();
-    }
-  }, { threshold: 0.4 });
-  document.querySelectorAll("video").forEach((video) => watcher.observe(video));
-
-  // four panels beside each other are low on a phone: controls would cover them, so they come with the first tap
-  if (matchMedia("(max-width: 820px)").matches) {
-    document.querySelectorAll(".film video").forEach((video) => {
-      video.controls = false;
-      video.addEventListener("click", () => { video.controls = true; }, { once: true });
-    });
-  }
-}

@@ -53,7 +53,8 @@ def write_page(run: Run, pairs: Run, results: Path, settings: Any, progress: Cal
     media, videos = home / "media", home / "pairs"
     trainings, evaluation = read_trainings(results), read_evaluation(results)
     pairs = evaluation.outcomes(pairs)
-    clips, moved = run.cards(chosen.max_clips, chosen.first), pairs.cards(chosen.max_pairs, chosen.first)
+    clips, mapped = run.cards(chosen.max_clips, chosen.first), pairs.cards(len(pairs.rows), chosen.first)
+    moved = mapped[: chosen.max_pairs]
     for folder in (media, videos):
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -65,7 +66,8 @@ def write_page(run: Run, pairs: Run, results: Path, settings: Any, progress: Cal
         return _shown(name, pairs, videos, settings, make)
 
     shown = [make(name) for make, name in progress([(card, name) for name in clips] + [(pair, name) for name in moved])]
-    shown, films = shown[: len(clips)], shown[len(clips) :]
+    shown, driven = shown[: len(clips)], shown[len(clips) :]
+    filmed = [one for one in driven if one.card.video]
     troubles, counts = _troubles(run, pairs, trainings), _counts(run, pairs, trainings)
     _write(home / "failures.csv", _csv([("clip", "stage", "status", "why"), *troubles]))
     if evaluation.rows:
@@ -90,7 +92,10 @@ def write_page(run: Run, pairs: Run, results: Path, settings: Any, progress: Cal
         troubles=troubles[: chosen.max_rows],
         left_out=max(0, len(troubles) - chosen.max_rows),
         shown=shown,
-        films=films,
+        moved=driven,
+        films=filmed[: chosen.max_films],
+        more=len(filmed[chosen.max_films :]),
+        beyond=len(mapped) - len(moved),
         evaluation=evaluation,
         notes=NOTES,
         table=published.SOURCE,

@@ -424,11 +424,12 @@ class Report(Section):
     """One HTML page on the whole run."""
 
     max_clips: int = Field(48, ge=0, description="clips shown with pictures; counts and reasons cover all")
-    max_pairs: int = Field(48, ge=0, description="pairs shown with video; counts, reasons and means cover all")
+    max_pairs: int = Field(48, ge=0, description="pairs shown with a film; counts, reasons and means cover all")
+    max_films: int = Field(4, ge=0, description="of these, the films that open the page")
     first: Literal["spread", "failed"] = Field(
         "spread", description="which clips and pairs are shown: some of every shard, or those that failed first"
     )
     max_rows: int = Field(2000, ge=1, description="rows of the table of reasons; failures.csv has all")
     frames: int = Field(8, ge=1, le=24, description="frames in a clip's strip")
     size: int = Field(384, ge=64, le=1024, description="height and width of the pictures, px")
-    video_seconds: float = Field(10.0, gt=0, description="length of the control video, from the clip's start")
+    video_seconds: float = Field(10.0, gt=0, description="length of a film, from the clip's start")

@@ -47,6 +47,27 @@ def strip(frames: list[np.ndarray], height: int, marked: Iterable[bool] = ()) ->
     return np.concatenate(small, axis=1)
 
 
+def columns(count: int) -> int:
+    """How many of ``count`` panels stand beside each other in a grid."""
+    return 2 if count == 4 else min(count, 3)
+
+
+def grid(images: list[np.ndarray]) -> np.ndarray:
+    """Square images of one size in rows from left to right, the last row filled up with grey."""
+    wide = columns(len(images))
+    empty = np.full_like(images[0], 24)
+    rows = [images[k : k + wide] for k in range(0, len(images), wide)]
+    return np.vstack([np.hstack(row + [empty] * (wide - len(row))) for row in rows])
+
+
+def labelled(image: np.ndarray, text: str) -> np.ndarray:
+    """``image`` with a text in its upper left corner."""
+    image = image.copy()
+    (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
+    image[: high + 10, : wide + 10] = image[: high + 10, : wide + 10] // 3
+    return cv2.putText(image, text, (5, high + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255,) * 3, 1, cv2.LINE_AA)
+
+
 def timeline(flags: np.ndarray, width: int, height: int) -> np.ndarray:
     """A bar as long as the clip, coloured in the frames of flags (T,) bool."""
     bar = np.full((height, width, 3), ONE_SIDED, np.uint8)

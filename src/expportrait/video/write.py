@@ -17,9 +17,16 @@ from expportrait.machine import ERRNO
 BT709 = 1  # in ffmpeg's tables of colour spaces, primaries and transfer curves alike
 
 
-def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int = 16, repeatable: bool = False) -> None:
+def write_mp4(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    crf: int = 16,
+    repeatable: bool = False,
+    keys: int | None = None,
+) -> None:
     """Write frames as ``Mp4Writer`` does. Raises ValueError without frames, OSError where it cannot be written."""
-    with Mp4Writer(path, fps, crf, repeatable) as film:
+    with Mp4Writer(path, fps, crf, repeatable, keys) as film:
         for frame in frames:
             film.append(frame)
 
@@ -27,14 +34,15 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int = 1
 class Mp4Writer:
     """``with Mp4Writer(path, fps) as film: film.append(frame)`` — frames (H,W,3) u8 RGB, all of one size, as H.264 in
     BT.709 colours, index first; odd sides grow by a pixel. ``repeatable``: equal frames give equal bytes, for figures
-    that are measured on them.
+    that are measured on them. ``keys``: frames from one key frame to the next, for films that are jumped about in; else
+    the codec's choice.
 
     The file appears when the block ends well. Raises ValueError without frames, MachineFault where the disk is full or
     fails, OSError where it cannot be written for another reason.
     """
 
-    def __init__(self, path: Path, fps: float, crf: int = 16, repeatable: bool = False):
-        self._path, self._fps, self._crf, self._repeatable = Path(path), fps, crf, repeatable
+    def __init__(self, path: Path, fps: float, crf: int = 16, repeatable: bool = False, keys: int | None = None):
+        self._path, self._fps, self._crf, self._repeatable, self._keys = Path(path), fps, crf, repeatable, keys
         self._temporary = beside(self._path)
         self._stream: av.VideoStream | None = None
 
@@ -47,7 +55,7 @@ class Mp4Writer:
     def append(self, frame: np.ndarray) -> None:
         frame = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
         if self._stream is None:
-            self._stream = _stream(self._container, frame.shape, self._fps, self._crf, self._repeatable)
+            self._stream = _stream(self._container, frame.shape, self._fps, self._crf, self._repeatable, self._keys)
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
         with self._writing():
@@ -76,12 +84,19 @@ class Mp4Writer:
 
 
 def _stream(
-    container: av.container.OutputContainer, shape: tuple[int, ...], fps: float, crf: int, repeatable: bool
+    container: av.container.OutputContainer,
+    shape: tuple[int, ...],
+    fps: float,
+    crf: int,
+    repeatable: bool,
+    keys: int | None,
 ) -> av.VideoStream:
     rate = Fraction(fps).limit_denominator(1001)  # 29.97... is 30000/1001
     options = {"crf": str(crf), "preset": "medium"}
     if repeatable and platform.machine().lower() in ("x86_64", "amd64"):
         options["x264-params"] = "asm=SSE2"  # with AVX-512, small frames came out another way now and then
+    if keys:
+        options["g"] = str(keys)
     stream = container.add_stream("libx264", rate=rate, options=options)
     stream.height, stream.width, stream.pix_fmt = shape[0], shape[1], "yuv420p"
     codec = stream.codec_context
