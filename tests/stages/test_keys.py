@@ -37,8 +37,8 @@ DEFAULT_KEYS = {
     "generator all": "89090dd0092a6845e4b77b2bfea0bb66",
     "reenact bob__bob": "e82c4bd2608a3b4278d9ea6cbdab9269",
     "reenact bob__ann": "e588a22d1964cfa8591bfeb4d20a6f8b",
-    "evaluate bob__bob": "3efe85fd035431cc2f4e9444337a68f7",
-    "evaluate bob__ann": "d4ec26065b6f5c2c075f8990ddbac1c3",
+    "evaluate bob__bob": "f9b1216fce2f2db9a4ad337b2ded0ed2",
+    "evaluate bob__ann": "dadf00b9af364992614dba865b637a7f",
 }
 OTHER_KEYS = {
     "crop bob": "af101ba4d87a6f979229535a5f3cd5e0",
@@ -50,14 +50,14 @@ OTHER_KEYS = {
     "drive bob__ann": "7f80548d6be6bab04b7497f359d4d036",
     "generator all": "89ac6261faf6f34e34b5081ef7970d25",
     "reenact bob__ann": "e94dda703ee41460ca9df30ed31b82e3",
-    "evaluate bob__bob": "f70151db3c2767d47b116cdd7a15ede7",
-    "evaluate bob__ann": "296b8c8f06bc9b3e4fb061c71808aa19",
+    "evaluate bob__bob": "ed91d02bafd773189c7c6c9fc61ac93d",
+    "evaluate bob__ann": "259ed1e280000625a1fc09472637bd8f",
 }
 CLIP_KEYS = {
     "drive bob__bob": "062ca974d4e5979dc19d9756a57bb9ff",
     "drive bob__ann": "ec46fef582e8b88acad9d235971243f7",
     "reenact bob__ann": "fa863e7ee731475bc0799abd8c7b20d9",
-    "evaluate bob__ann": "8c75ccb1f7cfab2e0715a917c5cc4a68",
+    "evaluate bob__ann": "e3a88741186604f76c39c9a0113832d0",
 }
 FROM_CLIP = {"drive": {"target_proxy": "clip", "reference": 2}}
 

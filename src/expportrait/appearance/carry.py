@@ -12,6 +12,10 @@ from expportrait.fit.store import FittedHead
 from expportrait.head.regions import smoothstep
 from expportrait.render import Camera, render
 
+OUTLINE = 2.0  # px of 512: how far the outline of a fitted head may be off
+TORN, BRIGHT = 6.0, 24.0  # px of the portrait, grey values: neighbours that far apart lie on two surfaces
+SOFT = 1.2  # px of 512: over which what the surface shows passes over into what lies beyond it
+PAST = (4.0, 24.0)  # px of 512 beyond the picture's edge: from its edge repeated to the colours of the surface
 BLOCK = 4  # frames rendered at once
 STRETCH = (0.2, 0.6)  # what was seen at an angle is smeared where it turns to the viewer: unseen to seen
 
@@ -51,20 +55,48 @@ def _frame(
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     here = np.dstack([columns, rows]) + 0.5
     flow = np.where(covered[..., None], at[..., :2] - here, 0).astype(np.float32)
-    source = here + fill(flow, covered.astype(np.float32)) - 0.5
+    around = fill(flow[::2, ::2], covered[::2, ::2].astype(np.float32))  # it is smooth: half the size will do
+    around = cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR)
+    source = here + np.where(covered[..., None], flow, around) - 0.5
+    outer, counts = shown.outline.followed(covered, flow)
+    held = counts * (here + outer - 0.5) + (1 - counts) * source
+    soft = cv2.GaussianBlur(covered.astype(np.float32), (0, 0), SOFT * width / 512)[..., None]
+    source = soft * source + (1 - soft) * held
     across, down = source[..., 0], source[..., 1]
     sampled = cv2.remap(shown.person, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     matte = cv2.remap(shown.matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    inside = (across >= 0) & (across <= width - 1) & (down >= 0) & (down <= height - 1)
 
-    known = (np.where(covered, at[..., 2], 1) * inside).astype(np.float32)[..., None]
-    colour = known * sampled + (1 - known) * np.where(covered[..., None], at[..., 4:], sampled)
-    sharp = smoothstep(*STRETCH, np.maximum(at[..., 3], 0.02) / np.maximum(facing, 0.02))
-    known *= np.where(covered, sharp, 1)[..., None]
-    alpha = np.maximum(matte, inward(covered, rim))[..., None]
+    straight = np.maximum(at[..., 3], 0.02) / np.maximum(facing, 0.02)
+    known = np.where(covered, at[..., 2] * smoothstep(*STRETCH, straight), 1).astype(np.float32)[..., None]
+    guess = np.where(covered[..., None], at[..., 4:], sampled)
+    past = _beyond_picture(across, down)[..., None]
+    near = known * (1 - smoothstep(*(d * width / 512 for d in PAST), past))
+    colour = near * sampled + (1 - near) * guess
+    moved = cv2.magnitude(across - columns, down - rows) * (512 / width)
+    edge = _edges(source, known, guess) & (cv2.dilate(moved, np.ones((3, 3), np.uint8)) > 2)
+    # what the portrait showed there, it showed as person or as background; what it did not is the head's
+    alpha = np.maximum(matte[..., None], inward(covered, OUTLINE, rim)[..., None] * (1 - known))
+    known *= past <= 0
     image = alpha * colour + (1 - alpha) * shown.background
-    moved = np.hypot(across - columns, down - rows)[..., None] * (512 / width)
     rest = cv2.remap(shown.rest, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    image += (1 - smoothstep(1.0, still, moved)) * rest
+    image += (1 - smoothstep(1.0, still, moved))[..., None] * rest
     seen = alpha * known + (1 - alpha) * shown.open[..., None]
+    image[edge] = cv2.GaussianBlur(image, (3, 3), 0)[edge]
     return np.rint(np.clip(image, 0, 255)).astype(np.uint8), np.rint(255 * seen[..., 0]).astype(np.uint8)
+
+
+def _beyond_picture(across: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """(H, W) px: how far places (H, W), x and y, of a picture of that size lie beyond its edge."""
+    height, width = across.shape
+    return np.maximum(
+        np.abs(across - (width - 1) / 2) - (width - 1) / 2, np.abs(down - (height - 1) / 2) - (height - 1) / 2
+    )
+
+
+def _edges(source: np.ndarray, known: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels beside an edge of the surface, where one part of the portrait, or one guess, ends at another
+    within a pixel."""
+    bright = cv2.cvtColor(guess.astype(np.float32), cv2.COLOR_RGB2GRAY) * (1 - known[..., 0])
+    planes = (np.ascontiguousarray(plane) for plane in (source[..., 0], source[..., 1], bright))
+    across, down, guessed = (cv2.morphologyEx(one, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) for one in planes)
+    return (cv2.max(across, down) > TORN) | (guessed > BRIGHT)

@@ -307,7 +307,7 @@ class Appearance(Section):
     """Each pair's portrait in its own colours, carried along by the driven head: a film without any network."""
 
     rim: float = Field(
-        9.0, gt=2, description="px of 512 inside the head's outline from which on the head, and no matte, covers all"
+        9.0, gt=2, description="px of 512 inside the head's outline from which on what was never shown is the head"
     )
     still: float = Field(
         8.0, gt=1, description="px of 512: what moves farther leaves the portrait's own soft rim behind"

@@ -67,7 +67,7 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
           when=_from_image, only=("drive.reference",)),
     Stage("drive", DRIVE, ("drive", "control", "head"), ("drive/targets", "proxy", "transfer"), kind="pair",
           parents_by_row=_driving),
-    Stage("appearance", 1, ("appearance", "drive", "head"),
+    Stage("appearance", 2, ("appearance", "drive", "head"),
           ("drive/targets", "drive", "proxy", "transfer", "crop", "geometry"), kind="pair", parents_by_row=_carrying,
           media=(".mp4", ".side.mp4")),
     Stage("generator", 1, ("generator",), ("latents", "control"), kind="model", weights="generator.base",

@@ -31,7 +31,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         raise ClipError(
             f"the driver's clip has {len(driving)} frames, its head {made.frames}: run crop and proxy again"
         )
-    shown = portrait(image, matte, fitted, s.rim, clip.backend)
+    shown = portrait(image, matte, fitted, clip.backend)
     film = out.path.with_suffix(".mp4")
     size = image.shape[:2]
     maps = out.stream("appearance", made.frames, (*size, 3), np.uint8, videocodec.COLOURS, color="RGB")
