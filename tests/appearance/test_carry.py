@@ -125,7 +125,7 @@ def test_the_background_does_not_swim(fitted):
     pictures = np.concatenate([picture for picture, _ in carried(portrait(*painted(fitted), fitted), frames)])
     far = ~np.any([painted(turned(fitted, yaw))[1] > 0 for yaw in (0, 0.1, 0.2, 0.3)], 0)
     far[:, :] &= np.hypot(*(np.mgrid[:SIZE, :SIZE] - SIZE / 2)) > 0.45 * SIZE
-    assert far.sum() > 500 and np.ptp(pictures[:, far].astype(int), axis=0).max() <= 2
+    assert far.sum() > 500 and np.ptp(pictures[:, far].astype(int), axis=0).max() <= 4, "soft rims"
 
 
 def test_frames_are_made_in_blocks(fitted):

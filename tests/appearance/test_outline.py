@@ -44,8 +44,7 @@ def test_a_head_that_only_moves_takes_its_hair_along():
     assert np.abs(source - (COLUMNS - 12))[ring].max() < 2
 
 
-def test_outlines_that_differ_by_little_are_left_alone():
-    """Two fits of one head: the flow of its surface goes on as it is."""
-    covered = disc(radius=61)
+def test_in_its_own_pose_nothing_follows_the_outline():
+    covered = disc()
     counts = Outline.of(disc()).followed(covered, constant(0, covered))[1]
     assert counts.max() < 0.1

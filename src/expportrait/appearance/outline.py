@@ -12,7 +12,7 @@ SMOOTH = 5.0  # px of 512: over which the outline's direction is taken
 ALONG = 6.0  # px of 512: over which what an outline is moved by is averaged
 RIM = 2.0  # px of 512: what counts as the outline
 WIDE = 24.0  # px of 512: over which it is asked whether anything is moved
-SMALL = (3.0, 9.0)  # px of 512 that outlines differ by: from fits of one head that are not alike to a head that turned
+SMALL = (0.5, 1.5)  # px of 512 that outlines differ by: from fits of one head that are not alike to a head that turned
 MOST = 64.0  # px of 512: farther than that nothing is moved
 PASSES = 3
 
@@ -40,14 +40,14 @@ class Outline:
         there. It counts where the two differ by more than fits of one head do.
         """
         (height, width), size = covered.shape, covered.shape[1] / 512
-        covered, flow = covered[::2, ::2], flow[::2, ::2]  # it is smooth: half the size will do
-        rim = covered & (beyond(~covered) <= max(1.0, RIM * size / 2))
+        inside, flow = beyond(~covered)[::2, ::2], flow[::2, ::2]  # it is smooth: half the size will do
+        rim = (inside > 0) & (inside <= max(2.0, RIM * size))
         down, across = np.nonzero(rim)
         start = 2 * np.stack([across, down], 1) + flow[rim]
         field, moved = np.dstack([self.distance, self.outward]), start[None].astype(np.float32)
         for _ in range(PASSES):
             found = _sample(field, moved)
-            moved = moved - found[..., :1] * found[..., 1:]
+            moved = moved - (found[..., :1] + inside[rim][:, None]) * found[..., 1:]
         change = moved[0] - start
         length = np.linalg.norm(change, axis=1)[:, None] / size
         change *= np.minimum(1, MOST / np.maximum(length, 1e-6))
