@@ -75,6 +75,6 @@ def _mirrored(template: np.ndarray, region: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _light(skin: np.ndarray) -> np.ndarray:
-    """(3,) colour of the light, its largest 1, by colours of skin (n, 3)."""
+    """(3,) colour of the light, its largest 1, by colours of skin (n, 3); half of their redness is the skin's own."""
     light = np.median(skin, 0) / SKIN
-    return np.clip(light / light.max(), 0.6, 1)
+    return np.sqrt(np.clip(light / light.max(), 0.6, 1))
