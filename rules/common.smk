@@ -15,7 +15,7 @@ from expportrait.errors import UserError
 from expportrait.manifest.clips import digest, mixed_splits, read_manifest, shard_counts, shards
 from expportrait.engine.names import check_names
 from expportrait.manifest.pairs import pair_count, pair_shards, read_pairs
-from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE, STAGES
+from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE, STAGES, made
 from expportrait.settings.weights import check_given
 
 # A plan is hundreds of thousands of small objects that stay: looking through them again and again costs a sixth of it.

@@ -3,6 +3,7 @@ rule generator:
     input:
         latents=indexes("latents"),
         control=indexes("control"),
+        carry=indexes("carry") if CONFIG.generator.by_portrait else [],
         files=settings_files("generator"),
     output:
         index="<results>/generator/index.json",

@@ -3,13 +3,14 @@ rule reenact:
     input:
         drive="<results>/drive/{shard}.json",
         crop=indexes_of("crop", "target", "driver"),
+        appearance="<results>/appearance/{shard}.json" if CONFIG.generator.by_portrait else [],
         generator="<results>/generator/index.json",
-        files=settings_files("reenact", "latents"),
+        files=settings_files("latents", "reenact", "generator"),
     output:
         index="<results>/reenact/{shard}.json",
     log:
         "<logs>/reenact/{shard}.log",
-    priority: once_given("reenact", "latents")
+    priority: once_given("latents", "reenact", "generator")
     conda:
         "../envs/gpu.yaml"
     threads: 1
@@ -20,7 +21,7 @@ rule reenact:
         manifest=MANIFEST,
         results=RESULTS,
         pairs=PAIRS,
-        settings=settings("reenact", "latents"),
+        settings=settings("latents", "reenact", "generator"),
         version=stage_version("reenact"),
         rows=pairs_digest,
         shards=PAIR_COUNT,

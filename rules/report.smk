@@ -1,7 +1,7 @@
 rule report:
     """Put the whole run on one HTML page."""
     input:
-        clips=indexes(*PER_CLIP),
+        clips=indexes(*made(PER_CLIP, CONFIG)),
         pairs=indexes(*PER_PAIR),
         transfer="<results>/transfer/index.json",
         generator="<results>/generator/index.json",

@@ -77,31 +77,31 @@ def test_dropouts_come_in_the_shares_asked_for(windows):
 
 
 def test_a_sample_holds_together(windows, prepared):
-    latents, control, image, image_control, image_latent = windows.sample(windows.table.index(("b", 1)), 1)
+    sample = windows.sample(windows.table.index(("b", 1)), 1)
     pictures, normals, coverage = make.ball(12, *make.CLIPS["b"])
-    control = as_channels(control)
-    assert latents.shape == (16, 2, 8, 8) and control.shape == (4, 5, 32, 32)
+    control = as_channels(sample.control)
+    assert sample.latents.shape == (16, 2, 8, 8) and control.shape == (4, 5, 32, 32)
     expected = np.stack(
         [pictures[11][y : y + 2, x : x + 2].mean((0, 1)) for y in range(0, 64, 2) for x in range(0, 64, 2)]
     )
-    seen = (image.permute(1, 2, 0).reshape(-1, 3).numpy() + 1) * 127.5
+    seen = (sample.image.permute(1, 2, 0).reshape(-1, 3).numpy() + 1) * 127.5
     assert np.abs(seen - expected).mean() < 1  # by area, from the clip's last frame; packed at 45 dB
     half = normals[4:9].reshape(5, 32, 2, 32, 2, 3).mean((2, 4))
     assert np.abs(control[:3].permute(1, 2, 3, 0).numpy() - half).max() < 0.01
     assert np.abs(control[3].numpy() - coverage[4:9].reshape(5, 32, 2, 32, 2).mean((2, 4)) / 255).max() < 0.01
     for name, maps in windows.control("b", 11, 1).items():
-        assert torch.equal(image_control[name], maps)
-    assert torch.equal(
-        image_latent, torch.from_numpy(Store(prepared / "latents" / "b.zarr")["reference_latents"][1]).float()
-    )
+        assert torch.equal(sample.image_control[name], maps)
+    stored = Store(prepared / "latents" / "b.zarr")["reference_latents"][1]
+    assert torch.equal(sample.image_latent, torch.from_numpy(stored).float())
 
 
 def test_large_sets_are_read_where_needed(windows, prepared, monkeypatch):
     monkeypatch.setattr("expportrait.generator.data.CACHE_BYTES", 0)
     paths = [{clip: prepared / stage / f"{clip}.zarr" for clip in make.CLIPS} for stage in ("latents", "control")]
     lazy = Windows(*paths, windows.maps)
-    for held, read in zip(windows.sample(4, 0), lazy.sample(4, 0), strict=True):
-        parts = zip(held.values(), read.values(), strict=True) if isinstance(held, dict) else [(held, read)]
+    held, read = vars(windows.sample(4, 0)), vars(lazy.sample(4, 0))
+    for name, value in held.items():
+        parts = zip(value.values(), read[name].values(), strict=True) if isinstance(value, dict) else [(value, read[name])]
         assert all(torch.equal(*part) for part in parts)
     assert lazy._held is None and windows._held
 
@@ -114,12 +114,12 @@ def test_a_batch_is_its_samples_one_beside_the_other(windows, prepared, monkeypa
     noises = [random_generator(0, "noise", 0, i) for i in range(3)]
     batch = some.batch([4, 0, 4], torch.zeros(3), noises, [0, 1, 1], torch.ones(3, 2))
     for k, (index, reference) in enumerate(((4, 0), (0, 1), (4, 1))):
-        latents, control, image, image_control, image_latent = windows.sample(index, reference)
-        assert torch.equal(batch.latents[k], latents) and torch.equal(batch.image[k], image)
-        assert torch.equal(batch.image_latent[k], image_latent)
+        sample = windows.sample(index, reference)
+        assert torch.equal(batch.latents[k], sample.latents) and torch.equal(batch.image[k], sample.image)
+        assert torch.equal(batch.image_latent[k], sample.image_latent)
         for name in windows.maps:
-            assert torch.equal(batch.control[name][k], control[name])
-            assert torch.equal(batch.image_control[name][k], image_control[name])
+            assert torch.equal(batch.control[name][k], sample.control[name])
+            assert torch.equal(batch.image_control[name][k], sample.image_control[name])
 
 
 def test_further_maps_become_channels(tmp_path):

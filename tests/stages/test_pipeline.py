@@ -13,12 +13,17 @@ from expportrait.engine.keys import Keys, content_key
 from expportrait.engine.stage import ALL
 from expportrait.manifest.clips import Row
 from expportrait.manifest.pairs import pair_row
-from expportrait.settings.config import SECTIONS, Config, Drive, HeadSettings
-from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE, STAGES, job, recorded, with_code
+from expportrait.settings.config import SECTIONS, Config, Drive, Generator, HeadSettings
+from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE, STAGES, job, made, recorded, with_code
 
 ROOT = Path(__file__).parents[2]
 PAIR = pair_row(*(Row(clip, "d", f"{clip}.mp4", None) for clip in ("ann", "bob")))
-CONFIGS = [Config(), Config(drive=Drive(target_proxy="clip", offsets="copy", reference=3))]
+CONFIGS = [
+    Config(),
+    Config(
+        drive=Drive(target_proxy="clip", offsets="copy", reference=3), generator=Generator(maps=["normals", "appearance"])
+    ),
+]
 
 
 def test_reading_the_list_loads_no_models():
@@ -101,7 +106,8 @@ def test_parents_come_first(config):
         parents = {of for of, _ in stage.parents_of(PAIR, config).values()}
         assert parents <= seen and parents <= {*stage.parents}
         seen.add(name)
-    assert {*PER_CLIP, *PER_PAIR} <= seen <= {*PIPELINE} and {*STAGES} == {*PIPELINE} - {"drive/targets"}
+    assert {*made(PER_CLIP, config), *PER_PAIR} <= seen <= {*PIPELINE} and ("carry" in seen) == (config != Config())
+    assert seen <= {*PIPELINE} and {*STAGES} == {*PIPELINE} - {"drive/targets"}
 
 
 def test_the_settings_say_who_shares_the_head():

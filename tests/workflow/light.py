@@ -51,7 +51,7 @@ def finish(rows, index, config):
 
 
 def train(stage, rows, config, device):
-    made = Model(stage, config, there(stage, rows, config.results))
+    made = Model(stage, config, there(stage, rows, config))
     if not made.folder.exists() or made.folder.read_text() != made.key:
         worked(stage.name)
         made.home.mkdir(parents=True, exist_ok=True)

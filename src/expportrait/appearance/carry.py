@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import torch
 
+from expportrait.appearance.body import head_share
 from expportrait.appearance.portrait import Portrait, inward
 from expportrait.appearance.pyramid import fill
 from expportrait.fit.store import FittedHead
@@ -22,17 +23,26 @@ STRETCH = (0.2, 0.6)  # what was seen at an angle is smeared where it turns to t
 
 @torch.no_grad()
 def carried(
-    shown: Portrait, made: FittedHead, rim: float = 9.0, still: float = 8.0, backend: str = "auto"
+    shown: Portrait,
+    made: FittedHead,
+    rim: float = 9.0,
+    still: float = 8.0,
+    body: float = 0.0,
+    backend: str = "auto",
+    frames: slice = slice(None),
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of (appearance (B, H, W, 3) u8 RGB, seen (B, H, W) u8) of the frames of ``made``.
+    """Blocks of (appearance (B, H, W, 3) u8 RGB, seen (B, H, W) u8) of these ``frames`` of ``made``.
 
-    ``made``: the portrait's own head in other poses, seen by the same camera. ``seen`` is 255 where a pixel shows what
+    ``made``: the portrait's own head in other poses, seen by the same camera; ``body``: the share of its motion that
+    the body below the neck takes. ``seen`` is 255 where a pixel shows what
     the portrait showed, 0 where its colour is a guess.
     """
     attributes = {"at": torch.cat([shown.pixels, shown.shown, shown.facing, shown.colours], 1)}
-    rays = _rays(made.camera)
-    for first in range(0, made.frames, BLOCK):
-        vertices = made.vertices(slice(first, first + BLOCK))
+    rays, share = _rays(made.camera), head_share(made.head, body)
+    start, stop, _ = frames.indices(made.frames)
+    for first in range(start, stop, BLOCK):
+        vertices = made.vertices(slice(first, min(first + BLOCK, stop)))
+        vertices = shown.vertices + share * (vertices - shown.vertices)
         maps = render(vertices, made.head.dense_faces, made.camera, attributes, backend=backend, cull=True)
         covered, at = maps.coverage.cpu().numpy() > 0.5, maps.attributes["at"].cpu().numpy()
         facing = -(maps.normals.cpu().numpy() * rays).sum(-1)

@@ -32,6 +32,7 @@ class Portrait:
     rest: np.ndarray  # (H, W, 3) float32: what person over background lacks to be the picture
     outline: Outline  # of the head
     open: np.ndarray  # (H, W) float32 0..1: where the background was seen
+    vertices: Tensor  # (1, n_d, 3) m, camera space: the head in it
     pixels: Tensor  # (n_d, 2) px, x and y: where each dense vertex lies in the picture
     shown: Tensor  # (n_d, 1) 0..1: whether it shows there, nothing being before it
     facing: Tensor  # (n_d, 1): cosine of its normal and the direction to the camera
@@ -72,7 +73,7 @@ def portrait(image: np.ndarray, matte: np.ndarray, fitted: FittedHead, backend: 
     device, visible = pixels.device, 1 - smoothstep(0.05, 0.5, alpha)
     shown, colours = (torch.from_numpy(one).to(device) for one in (shown[:, None], colours))
     return Portrait(
-        alpha, person, background, rest, Outline.of(covered), visible, pixels, shown, facing[:, None], colours
+        alpha, person, background, rest, Outline.of(covered), visible, vertices, pixels, shown, facing[:, None], colours
     )
 
 
