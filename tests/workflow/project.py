@@ -16,6 +16,7 @@ bob,films,films/bob.mp4,bob,test
 hopper-talk,demo,data/demo/hopper-talk.mp4,hopper,train
 """
 NO_FILES = "geometry: {estimator: embedded}\nlatents: {codec: linear}\n"  # settings that need no networks' files
+CARRIED = "generator: {maps: [normals, coverage, appearance, seen]}\n"  # with which there is a stage more
 
 # What jobs run in place of the package that lies beside the rules: the real one, with code of no weight.
 LIGHT = """\
@@ -44,7 +45,7 @@ class Project:
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
         (folder / "data_manifest.csv").write_text(MANIFEST)
-        (folder / "data_manifest.yaml").write_text(f"shards: {{films: 1}}\n{NO_FILES}")
+        (folder / "data_manifest.yaml").write_text(f"shards: {{films: 1}}\n{NO_FILES}{CARRIED}")
         project = cls(folder)
         project.write("src/expportrait/__init__.py", "")
         project.use(ROOT / "src")

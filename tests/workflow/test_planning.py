@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 from expportrait.manifest.clips import read_manifest, shards
 from expportrait.stages import PER_CLIP
-from tests.workflow.project import MANIFEST, NO_FILES, ROOT, Project
+from tests.workflow.project import CARRIED, MANIFEST, NO_FILES, ROOT, Project
 
 
 def test_nothing_reaches_into_snakemake():
@@ -52,7 +52,7 @@ def big(folder, more=""):
     project = Project.create(folder)
     rows = [f"clip{i},{('vfhq', 'celebv')[i % 2]},videos/{i}.mp4,p{i},train\n" for i in range(36000)]
     project.write("big.csv", MANIFEST.splitlines(keepends=True)[0] + "".join(rows))
-    project.write("big.yaml", NO_FILES + more)
+    project.write("big.yaml", NO_FILES + CARRIED + more)
     return project
 
 

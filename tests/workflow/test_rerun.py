@@ -7,7 +7,7 @@ import pytest
 
 from tests.workflow.project import ROOT
 
-HEAD = ["landmarks", "geometry", "proxy", "control"]
+HEAD = ["landmarks", "geometry", "proxy", "control", "carry"]
 PER_CLIP = ["crop", *HEAD, "latents"]
 TRAINED = ["transfer", "drive", "appearance", "generator", "reenact", "evaluate", "report"]
 CHANGES = {
@@ -16,12 +16,13 @@ CHANGES = {
     "crop": ("scale: 2.5", [*PER_CLIP, *TRAINED]),
     "landmarks": ("max_gap: 3", [*HEAD, *TRAINED]),
     "geometry": ("grid: 64", [*HEAD[1:], *TRAINED]),
-    "proxy": ("batch: 5", ["proxy", "control", *TRAINED]),
+    "proxy": ("batch: 5", ["proxy", "control", "carry", *TRAINED]),
     "control": ("maps: [depth]", ["control", "drive", "appearance", "generator", "reenact", "evaluate", "report"]),
-    "latents": ("stride: 8", ["latents", "generator", "reenact", "evaluate", "report"]),
+    "latents": ("stride: 8", ["latents", "carry", "generator", "reenact", "evaluate", "report"]),
+    "carry": ("portraits: 3", ["carry", "generator", "reenact", "evaluate", "report"]),
     "transfer": ("steps: 9", ["transfer", "drive", "appearance", "reenact", "evaluate", "report"]),
     "drive": ("pose: relative", ["drive", "appearance", "reenact", "evaluate", "report"]),
-    "appearance": ("rim: 12", ["appearance", "evaluate", "report"]),
+    "appearance": ("rim: 12", ["carry", "appearance", "generator", "reenact", "evaluate", "report"]),
     "generator": ("steps: 9", ["generator", "reenact", "evaluate", "report"]),
     "reenact": ("steps: 3", ["reenact", "evaluate", "report"]),
     "evaluate": ("stride: 2", ["evaluate", "report"]),

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,15 @@ LOG_FILE = "loss.csv"  # of a training
 
 
 def usable(
-    stage: Stage, rows: Iterable[Row], key_of: Callable[[str, str], str | None]
+    stage: Stage, rows: Iterable[Row], config: Config, key_of: Callable[[str, str], str | None]
 ) -> dict[str, str | dict[str, str]]:
     """The clips that a model can be made of, by name: clip -> keys of its parents, or the key where there is only one.
     ``key_of(parent, clip)`` is None where there is no such result."""
     found = {}
-    for clip in sorted(row.clip for row in rows):
-        keys = {parent: key_of(parent, clip) for parent in stage.parents}
+    for row in sorted(rows, key=attrgetter("clip")):
+        keys = {name: key_of(*parent) for name, parent in stage.parents_of(row, config).items()}
         if all(keys.values()):
-            found[clip] = keys if len(keys) > 1 else keys[stage.parents[0]]
+            found[row.clip] = keys if len(keys) > 1 else next(iter(keys.values()))
     return found
 
 
@@ -40,14 +41,14 @@ def divided(stage: Stage, rows: Iterable[Row], found: Mapping[str, Any]) -> dict
     return parts
 
 
-def there(stage: Stage, rows: Iterable[Row], results: Path) -> dict[str, dict[str, Any]]:
+def there(stage: Stage, rows: Iterable[Row], config: Config) -> dict[str, dict[str, Any]]:
     """``divided``, of the results that are there."""
 
     def key_of(parent: str, clip: str) -> str | None:
-        found = state(results / parent, clip)
+        found = state(config.results / parent, clip)
         return found.key if found.status == "ok" else None
 
-    return divided(stage, rows, usable(stage, rows, key_of))
+    return divided(stage, rows, usable(stage, rows, config, key_of))
 
 
 class Model:

@@ -24,6 +24,7 @@ from expportrait.store import Store, StoreError
 
 # Channels of each control map, in the order in which a model sees them.
 MAPS = {"normals": 3, "coverage": 1, "depth": 1, "region": 3, "eyes": 1}
+CARRIED = ("appearance", "seen")  # made of the portrait itself: they enter on the latent grid, beside the noise
 REGIONS = ("eye", "teeth", "tongue")  # one channel each of the map "region": what the normals tell least about
 UNITS = {"normals": 127, "coverage": 255, "depth": 1, "region": 1, "eyes": 255}  # of their integers
 DEPTH_UNIT = 0.1  # m, about half a head
@@ -32,7 +33,8 @@ Memory = Callable[[str, tuple[int, ...], DTypeLike], np.ndarray]  # a map's name
 
 
 def control_channels(maps: Sequence[str]) -> int:
-    return sum(MAPS[name] for name in maps)
+    """Channels that the maps drawn from the head have together."""
+    return sum(MAPS[name] for name in maps if name in MAPS)
 
 
 def control_maps(store: Store, frames: slice, size: int, maps: Sequence[str], prefix: str = "") -> Tensor:
@@ -59,6 +61,8 @@ def stored_maps(
     the arrays that they are read into."""
     out = {}
     for name in maps:
+        if name in CARRIED:
+            continue
         try:
             array = store.lazy(prefix + name)
         except StoreError:
@@ -105,6 +109,13 @@ def as_channels(maps: Mapping[str, Tensor]) -> Tensor:
     return out
 
 
+def seen_on_grid(seen: np.ndarray, time: int) -> Tensor:
+    """What the portrait showed, (T, h, w) u8 at the latents' size, as (time, t, h, w) float32 0..1: the frames of one
+    latent side by side, the first frame repeated as the codec does."""
+    values = torch.from_numpy(np.concatenate([seen[:1].repeat(time - 1, 0), seen])).float() / 255
+    return values.reshape(-1, time, *values.shape[1:]).transpose(0, 1)
+
+
 @lru_cache
 def _median_depth(path: Path, key: str) -> float:
     depth = Store(path).lazy("depth")
@@ -124,6 +135,7 @@ class Batch:
     image: Tensor  # (B, 3, H, W)
     image_control: dict[str, Tensor]  # (B, 1, H, W, channels) each
     image_latent: Tensor  # (B, C, 1, h, w)
+    carried: dict[str, Tensor]  # of CARRIED those that are used, as in Condition
     kept: Tensor  # (B, 2), 1 where control, where reference is given
     clips: list[str]
     starts: list[int]
@@ -132,7 +144,8 @@ class Batch:
     def given(self) -> Condition:
         """What the model is told, computed where the batch lies."""
         image_control = as_channels(self.image_control).squeeze(-3)
-        return Condition(as_channels(self.control), self.image, image_control, self.image_latent, *self.kept.unbind(1))
+        drawn = as_channels(self.control), self.image, image_control, self.image_latent
+        return Condition(*drawn, *self.kept.unbind(1), **self.carried)
 
     def to(self, device: str | torch.device) -> "Batch":
         return Batch(**{name: _moved(value, device) for name, value in vars(self).items()})
@@ -144,16 +157,36 @@ def _moved(value: Any, device: str | torch.device) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
 
 
-class Windows:
-    """All windows of some clips, from their stores of the stages latents and control."""
+@dataclass
+class Sample:
+    """One window and what the model is told of it, as a batch has it, without the first axis."""
 
-    def __init__(self, latents: Mapping[str, Path], control: Mapping[str, Path], maps: Sequence[str]):
-        """``latents``, ``control``: clip -> store. Raises UserError where the stores do not belong together."""
+    latents: Tensor
+    control: dict[str, Tensor]
+    image: Tensor
+    image_control: dict[str, Tensor]
+    image_latent: Tensor
+    carried: dict[str, Tensor]
+
+
+class Windows:
+    """All windows of some clips, from their stores of the stages latents, control and, for ``CARRIED``, carry."""
+
+    def __init__(
+        self,
+        latents: Mapping[str, Path],
+        control: Mapping[str, Path],
+        maps: Sequence[str],
+        carry: Mapping[str, Path] | None = None,
+    ):
+        """``latents``, ``control``, ``carry``: clip -> store. Raises UserError where the stores do not belong
+        together."""
         if not latents:
             raise UserError("there is no clip to train on: the manifest needs clips of the split train that went well")
-        self.maps = list(maps)
+        self.maps, self.carried = ([name for name in maps if name in known] for known in (MAPS, CARRIED))
         self._latents = {clip: Store(path) for clip, path in latents.items()}
         self._control = {clip: Store(control[clip]) for clip in latents}
+        self._carry = {clip: Store(carry[clip]) for clip in latents} if self.carried else {}
         first = next(iter(self._latents.values())).attrs
         self.made_by: dict[str, Any] = {name: first[name] for name in ("codec", "size", "window")}
         for store in self._latents.values():
@@ -161,6 +194,10 @@ class Windows:
                 raise UserError(
                     f"{store.path} was made with other settings than the other clips' latents: run latents again"
                 )
+        for clip, store in self._carry.items():
+            wanted = self.made_by | {name: self._latents[clip].attrs[name] for name in ("starts", "references")}
+            if {name: store.attrs[name] for name in wanted} != wanted:
+                raise UserError(f"{store.path} was made of other windows than the clip's latents: run carry again")
         self.table = [(clip, i) for clip, store in self._latents.items() for i in range(len(store.attrs["starts"]))]
         # control maps are most of it; small sets are read once and kept
         total = sum(store.attrs["frames"] for store in self._latents.values())
@@ -186,28 +223,43 @@ class Windows:
 
     def latent(self, clip: str, name: str, index: int) -> Tensor:
         """Row ``index`` of an array of the clip's latents, float32."""
-        if self._held is None:
-            array = self._latents[clip].lazy(name)
-            array.into(row := np.empty((1, *array.shape[1:]), array.dtype), index)
-            return torch.from_numpy(row[0]).float()
-        if (clip, name) not in self._held:
-            self._held[clip, name] = self._latents[clip][name]
-        return torch.from_numpy(self._held[clip, name][index]).float()
+        return torch.from_numpy(self._row(self._latents[clip], clip, name, index)).float()
 
-    def sample(
-        self, index: int, reference: int, control: Memory = fresh, image_control: Memory = fresh
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor], Tensor]:
-        """Latents, control, reference image, its control and its latent of window ``index``; ``reference`` is taken
-        modulo the clip's references. ``control``, ``image_control``: where the maps are put."""
+    def _row(self, store: Store, clip: str, name: str, index: int) -> np.ndarray:
+        if self._held is None:
+            array = store.lazy(name)
+            array.into(row := np.empty((1, *array.shape[1:]), array.dtype), index)
+            return row[0]
+        if (clip, name) not in self._held:
+            self._held[clip, name] = store[name]
+        return self._held[clip, name][index]
+
+    def _carried(self, clip: str, row: int) -> dict[str, Tensor]:
+        out = {}
+        if "appearance" in self.carried:
+            out["appearance"] = torch.from_numpy(self._row(self._carry[clip], clip, "appearance", row)).float()
+        if "seen" in self.carried:
+            out["seen"] = seen_on_grid(self._row(self._carry[clip], clip, "seen", row), self.made_by["codec"]["time"])
+        return out
+
+    def sample(self, index: int, reference: int, control: Memory = fresh, image_control: Memory = fresh) -> Sample:
+        """Window ``index`` with one of the clip's references, with ``CARRIED`` one of those that were carried to the
+        window: ``reference`` is taken modulo their number. ``control``, ``image_control``: where the maps are put."""
         clip, window = self.table[index]
         starts, references = (self._latents[clip].attrs[name] for name in ("starts", "references"))
+        carried = {}
+        if self.carried:
+            portraits = self._carry[clip].attrs["portraits"][window]
+            row = window * len(portraits) + reference % len(portraits)
+            reference, carried = portraits[reference % len(portraits)], self._carried(clip, row)
         reference %= len(references)
-        return (
+        return Sample(
             self.latent(clip, "windows", window),
             self.control(clip, starts[window], self.made_by["window"], control),
             self.latent(clip, "reference_images", reference).permute(2, 0, 1) / 127.5 - 1,
             self.control(clip, references[reference], 1, image_control),
             self.latent(clip, "reference_latents", reference),
+            carried,
         )
 
     def batch(self, indices: Sequence[int], sigma: Tensor, noises: Sequence[torch.Generator], references: Sequence[int],
@@ -216,13 +268,17 @@ class Windows:
         control, image_control = _Slots(len(indices)), _Slots(len(indices))
         samples = [self.sample(i, r, control.of(k), image_control.of(k))
                    for k, (i, r) in enumerate(zip(indices, references, strict=True))]  # fmt: skip
-        latents, _, image, _, image_latent = map(_stacked, zip(*samples, strict=True))
+        latents, image, image_latent = (
+            _stacked([getattr(sample, name) for sample in samples]) for name in ("latents", "image", "image_latent")
+        )
+        carried = {name: _stacked([sample.carried[name] for sample in samples]) for name in self.carried}
         noise = torch.stack([torch.randn(latents.shape[1:], generator=generator) for generator in noises])
         clips = [self.table[i][0] for i in indices]
         starts = [self._latents[clip].attrs["starts"][self.table[i][1]] for clip, i in zip(clips, indices, strict=True)]
         return Batch(
-            latents, noise, sigma, control.maps(), image, image_control.maps(), image_latent, kept, clips, starts
-        )
+            latents, noise, sigma, control.maps(), image, image_control.maps(), image_latent, carried, kept, clips,
+            starts,
+        )  # fmt: skip
 
 
 class _Slots:
@@ -245,9 +301,7 @@ class _Slots:
         return {name: torch.from_numpy(values) for name, values in self._held.items()}
 
 
-def _stacked(parts: Sequence[Any]) -> Any:
-    if not isinstance(parts[0], Tensor):
-        return parts
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(parts)) if len(parts) > 1 else parts[0][None]
 
 

@@ -17,6 +17,8 @@ class Condition:
     image_latent: Tensor  # (B, C, 1, h, w) the same portrait through the codec
     control_kept: Tensor  # (B,)
     reference_kept: Tensor  # (B,)
+    appearance: Tensor | None = None  # (B, C, t, h, w) the portrait carried to every frame, through the codec
+    seen: Tensor | None = None  # (B, time, t, h, w) 0..1: what of it the portrait showed
 
 
 class PoseEncoder(nn.Module):

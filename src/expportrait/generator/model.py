@@ -33,6 +33,8 @@ class ModelConfig:
     space: int  # px a latent
     reference: str = "both"  # conv: 2D encoder; latent_frame: one more latent frame in front; both
     prediction: str = "velocity"  # what the transformer's output means; x0 suits training from scratch
+    appearance: bool = False  # whether the carried portrait's latents come in
+    seen: bool = False  # whether what of it the portrait showed comes in
 
 
 MIN_SIGMA = 0.05  # below it the division would blow up the error of predicted latents
@@ -51,6 +53,7 @@ class PortraitTransformer(nn.Module):
         if config.reference != "latent_frame":
             self.reference_encoder = ReferenceEncoder(3 + control, width, features, config.space)
         columns = config.latent_channels + features * (1 + (self.reference_encoder is not None))
+        columns += config.latent_channels * config.appearance + config.time * config.seen
         self.transformer = widen(transformer, columns)
 
     def forward(self, noised: Tensor, sigma: Tensor, given: Condition) -> Tensor:
@@ -66,13 +69,25 @@ class PortraitTransformer(nn.Module):
         if self.reference_encoder is not None:
             appearance = self.reference_encoder(torch.cat([given.image, given.image_control], 1))
             columns.append((appearance[:, :, None] * drop_reference).expand(-1, -1, t + framed, -1, -1))
+        # the carried portrait tells of both; in its own pose, in front, it is the portrait, all of it seen
+        both = drop_control * drop_reference
+        if self.config.appearance:
+            carried = given.appearance * both
+            columns.append(torch.cat([given.image_latent * drop_reference, carried], 2) if framed else carried)
+        if self.config.seen:
+            seen = given.seen * both
+            front = torch.ones_like(seen[:, :, :1]) * drop_reference
+            columns.append(torch.cat([front, seen], 2) if framed else seen)
         text = noised.new_zeros(b, 1, self.transformer.config.text_dim)
         # one row of zeros is Wan's null text: any number of equal rows attends to the same
         out = self.transformer(torch.cat(columns, 1), sigma.float() * 1000, text, return_dict=False)[0]
         out = out[:, :, int(framed) :]
         if self.config.prediction == "velocity":
             return out
-        out = out + given.image_latent * drop_reference
+        around = given.image_latent * drop_reference
+        if self.config.appearance:
+            around = given.appearance * both + around * (1 - drop_control)
+        out = out + around
         return (noised - out) / sigma.clamp_min(MIN_SIGMA).view(b, 1, 1, 1, 1)
 
 

@@ -8,10 +8,27 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from expportrait.generator.codec import Codec, window_starts
+from expportrait.generator.codec import Codec, resize, to_tensor, window_starts
+from expportrait.generator.data import seen_on_grid
 from expportrait.generator.encoders import Condition
 from expportrait.generator.model import PortraitTransformer
+from expportrait.head.regions import smoothstep
 from expportrait.rng import random_generator
+
+CHANGED = 0.04, 0.16  # of colours in -1..1, by a model: from as it was to anew
+Carried = Callable[[slice], tuple[np.ndarray, np.ndarray]]
+
+
+def lost_detail(codec: Codec, pixels: Tensor, seen: np.ndarray, latents: Tensor, made: Tensor) -> Tensor:
+    """(1, 3, T, H, W): what the codec loses of the carried portrait, where the portrait was seen and the model has
+    left it as it was.
+
+    ``pixels`` (1, 3, T, H, W) in -1..1: the carried portrait; ``latents``: the same through the codec; ``seen``
+    (T, H, W) u8; ``made``: what the model made of it, decoded.
+    """
+    passed = codec.decode(latents)
+    kept = 1 - smoothstep(*CHANGED, (made - passed).abs().mean(1, keepdim=True))
+    return (pixels - passed) * kept * (torch.from_numpy(seen).to(pixels.device)[None, None] / 255)
 
 
 @dataclass(frozen=True)
@@ -50,12 +67,15 @@ class Sampler:
 
 def generate(
     model: PortraitTransformer, codec: Codec, sampler: Sampler, frames: int, window: int, overlap: int,
-    control: Callable[[slice], Tensor], image: Tensor, image_control: Tensor, seed: int,
+    control: Callable[[slice], Tensor], image: Tensor, image_control: Tensor, seed: int, carried: Carried | None = None,
+    detail: float = 0.0,
 ) -> Iterator[np.ndarray]:  # fmt: skip
     """Blocks of finished frames (n, H, W, 3) u8, together ``frames`` of them.
 
     ``control(slice)`` gives control maps (C, n, H, W); ``image``: (3, H, W) reference in -1..1; ``image_control`` its
-    maps (C, H, W). Windows overlap by ``overlap`` frames, over which they cross-fade with triangular weights.
+    maps (C, H, W); ``carried(slice)``: the portrait carried to these frames, (n, H, W, 3) u8 RGB of any size, and what
+    of it was seen, (n, H, W) u8, for models that want it; ``detail``: how much of ``lost_detail`` is added. Windows
+    overlap by ``overlap`` frames, over which they cross-fade with triangular weights.
     """
     device = next(model.parameters()).device
     starts = window_starts(frames, window, window - overlap)
@@ -67,12 +87,21 @@ def generate(
     sums, weights = np.zeros((window, *image.shape[1:], 3), np.float32), np.zeros_like(weight)
     one = torch.ones(1, device=device)
     for start, following in zip(starts, [*starts[1:], frames], strict=True):
-        maps = control(slice(start, min(start + window, frames)))
-        if maps.shape[1] < window:  # a clip shorter than a window: hold its last frame
-            maps = torch.cat([maps, maps[:, -1:].expand(-1, window - maps.shape[1], -1, -1)], 1)
+        span, missing = slice(start, min(start + window, frames)), max(0, window - frames)
+        maps = control(span)
+        if missing:  # a clip shorter than a window: hold its last frame
+            maps = torch.cat([maps, maps[:, -1:].expand(-1, missing, -1, -1)], 1)
         given = Condition(maps[None].to(device), image[None], image_control[None], image_latent, one, one)
+        if carried is not None:
+            moved, seen = (np.concatenate([part, part[-1:].repeat(missing, 0)]) for part in carried(span))
+            pixels, seen = to_tensor(resize(moved, image.shape[-1])).to(device), resize(seen, image.shape[-1])
+            given.appearance = codec.encode(pixels)
+            given.seen = seen_on_grid(resize(seen, image_latent.shape[-1]), codec.time)[None].to(device)
         noise = torch.randn(shape, generator=random_generator(seed, "sample", start)).to(device)
-        video = codec.decode(sampler.latents(model, noise, given))[0].float().permute(1, 2, 3, 0).cpu().numpy()
+        video = codec.decode(sampler.latents(model, noise, given))
+        if carried is not None and detail:
+            video = video + detail * lost_detail(codec, pixels, seen, given.appearance, video)
+        video = video[0].float().permute(1, 2, 3, 0).cpu().numpy()
         sums, weights, done = sums + video * weight, weights + weight, following - start
         yield np.rint((np.clip(sums[:done] / weights[:done], -1, 1) + 1) * 127.5).astype(np.uint8)
         sums, weights = (np.concatenate([held[done:], np.zeros_like(held[:done])]) for held in (sums, weights))

@@ -124,15 +124,16 @@ def control_sensitivity(
 ) -> dict[str, float]:
     """What following the control is worth: mean loss with the right control maps, and with those of another clip.
 
-    Where there is one clip only, the other control comes from another window. A difference near zero means that the
-    control is ignored.
+    Where there is one clip only, and where the portrait itself is carried along, which is no other person's, the other
+    control comes from another window of the same clip. A difference near zero means that the control is ignored.
     """
     device, n = next(model.parameters()).device, len(windows)
     right, wrong = [], []
     for k in range(min(samples, n)):
         index = k * n // min(samples, n)
+        same = [i for i in range(n) if i != index and windows.table[i][0] == windows.table[index][0]]
         others = [i for i in range(n) if windows.table[i][0] != windows.table[index][0]]
-        others = others or [i for i in range(n) if i != index]
+        others = (same or others) if windows.carried else (others or same)
         if not others:
             return {}
         sigma = shifted(torch.rand(1, generator=random_generator(settings.seed, "sensitivity", k)), settings.shift)
@@ -141,7 +142,9 @@ def control_sensitivity(
         right.append(float(flow_losses(model, batch, settings.loss_weight, settings.precision)))
         rng = random_generator(settings.seed, "sensitivity other", k)
         other = others[int(torch.randint(len(others), (), generator=rng))]
-        batch.control = {name: values[None].to(device) for name, values in windows.sample(other, 0)[1].items()}
+        shown = windows.sample(other, 0)
+        batch.control = {name: values[None].to(device) for name, values in shown.control.items()}
+        batch.carried = {name: values[None].to(device) for name, values in shown.carried.items()}
         wrong.append(float(flow_losses(model, batch, settings.loss_weight, settings.precision)))
     means = sum(right) / len(right), sum(wrong) / len(wrong)
     return {"right": means[0], "wrong": means[1], "difference": means[1] - means[0]}

@@ -15,6 +15,7 @@ from expportrait.settings.known_files import comes_from
 from expportrait.settings.section import Place, Section
 from expportrait.settings.sections import (
     Appearance,
+    Carry,
     Control,
     Crop,
     Demo,
@@ -55,6 +56,7 @@ class Config(Section):
     proxy: Proxy = Proxy()
     control: Control = Control()
     latents: Latents = Latents()
+    carry: Carry = Carry()
     transfer: Transfer = Transfer()
     drive: Drive = Drive()
     appearance: Appearance = Appearance()
@@ -71,7 +73,7 @@ class Config(Section):
                 f"reenact.overlap is {self.reenact.overlap}, but a window of the generator has {self.latents.window} "
                 "frames (latents.window): set it lower"
             )
-        missing = sorted({*self.generator.maps} - {"normals", "coverage", *self.control.maps})
+        missing = sorted({*self.generator.maps} - {"normals", "coverage", "appearance", "seen", *self.control.maps})
         if missing:
             raise UserError(
                 f"generator.maps asks for {', '.join(missing)}, which is not rendered: name it in control.maps too"

@@ -21,7 +21,7 @@ class Demo(Section):
 
 
 class HeadSettings(Section):
-    """The parametric head shared by geometry, proxy, control, transfer, drive and appearance."""
+    """The parametric head shared by geometry, proxy, control, carry, transfer, drive and appearance."""
 
     file: Place | None = Field(
         None, description="SMPL-X file (SMPLX_NEUTRAL.npz); empty: the open head that is shipped"
@@ -262,6 +262,14 @@ class Latents(Section):
         return size
 
 
+class Carry(Section):
+    """Training windows made of reference portraits by their heads, where generator.maps asks for them."""
+
+    portraits: int = Field(
+        1, ge=1, description="reference portraits a window, spread over the clip in distance of pose"
+    )
+
+
 class Transfer(Section):
     """Expression transfer: what a driver's expression does to another head's fine geometry (paper, section 3.2)."""
 
@@ -312,6 +320,7 @@ class Appearance(Section):
     still: float = Field(
         8.0, gt=1, description="px of 512: what moves farther leaves the portrait's own soft rim behind"
     )
+    body: float = Field(0.0, ge=0, le=1, description="share of its fitted motion that the body below the neck takes")
 
 
 class Generator(Section):
@@ -328,8 +337,10 @@ class Generator(Section):
     lora_rank: int = Field(
         0, ge=0, description="0: train all weights; else low-rank updates of this rank (14B: 64 to 128)"
     )
-    maps: list[Literal["normals", "coverage", "depth", "region", "eyes"]] = Field(
-        ["normals", "coverage"], min_length=1, description="control maps; the last three where control.maps has them"
+    maps: list[Literal["normals", "coverage", "depth", "region", "eyes", "appearance", "seen"]] = Field(
+        ["normals", "coverage"],
+        description="control maps; depth, region, eyes where control.maps has them; "
+        "appearance and seen, which are ours, carry the portrait itself to every frame (docs/carry.md)",
     )
     reference: Literal["conv", "latent_frame", "both"] = Field(
         "both", description="the portrait through the 2D encoder (the paper), as one more latent frame, or both"
@@ -367,6 +378,18 @@ class Generator(Section):
     keep: int = Field(2, ge=1, description="how many of the newest checkpoints are kept")
     seed: int = Field(0, ge=0, description="seed of every random choice")
 
+    @field_validator("maps")
+    @classmethod
+    def _some_drawn(cls, maps: list[str]) -> list[str]:
+        if not {*maps} - {"appearance", "seen"}:
+            raise ValueError("at least one map drawn from the head is needed, such as normals")
+        return maps
+
+    @property
+    def by_portrait(self) -> bool:
+        """Whether maps are wanted that carry the portrait itself along."""
+        return not {"appearance", "seen"}.isdisjoint(self.maps)
+
     def rounds(self, processes: int = 1) -> int:
         """How many times ``micro`` windows each process takes in a step, one after the other.
 
@@ -390,6 +413,12 @@ class Reenact(Section):
     reference_scale: float = Field(1.0, ge=0, description="guidance by the reference; other than 1 costs more passes")
     control_scale: float = Field(1.0, ge=0, description="guidance by the control maps; other than 1 costs another pass")
     overlap: int = Field(9, ge=0, description="frames over which neighbouring windows cross-fade, less than a window")
+    detail: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share put back of what the codec loses of the appearance, where that is kept",
+    )
     seed: int = Field(0, ge=0, description="seed of the noise")
 
 

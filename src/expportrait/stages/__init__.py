@@ -4,6 +4,7 @@ Rules, commands, the loop, ``status``, ``retry``, ``prune``, ``watch`` and the r
 stage is the module of the same name, which may load torch: ``with_code`` imports it.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
 
@@ -25,9 +26,19 @@ def _driving(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
     return {"target": (fitted, pair.extra["target"]), "driver": ("proxy", pair.extra["driver"])} | trained
 
 
+def _by_portrait(config: Config) -> bool:
+    return config.generator.by_portrait
+
+
+def _training(row: Row, config: Config) -> dict[str, tuple[str, str]]:
+    names = ("latents", "control", "carry") if _by_portrait(config) else ("latents", "control")
+    return {name: (name, row.clip) for name in names}
+
+
 def _reenacting(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
     crops = {name: ("crop", pair.extra[name]) for name in ("target", "driver")}
-    return {"drive": ("drive", pair.clip)} | crops | {"generator": ("generator", ALL)}
+    moved = {"appearance": ("appearance", pair.clip)} if _by_portrait(config) else {}
+    return {"drive": ("drive", pair.clip)} | crops | moved | {"generator": ("generator", ALL)}
 
 
 def _carrying(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
@@ -60,6 +71,7 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("proxy", PROXY, ("proxy", "head"), ("crop", "landmarks", "geometry")),
     Stage("control", 2, ("control", "head"), ("proxy",), overlaps=True),
     Stage("latents", 4, ("latents",), ("crop",), overlaps=True),
+    Stage("carry", 1, ("carry", "latents", "appearance", "head"), ("crop", "geometry", "proxy"), when=_by_portrait),
     Stage("transfer", 1, ("transfer", "head"), ("proxy",), kind="model", tested=True,
           unkeyed=("head", "transfer.save_every")),
     # the heads of the targets, each from one frame, which is all that matters of the section drive
@@ -70,10 +82,12 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("appearance", 2, ("appearance", "drive", "head"),
           ("drive/targets", "drive", "proxy", "transfer", "crop", "geometry"), kind="pair", parents_by_row=_carrying,
           media=(".mp4", ".side.mp4")),
-    Stage("generator", 1, ("generator",), ("latents", "control"), kind="model", weights="generator.base",
+    Stage("generator", 1, ("generator",), ("latents", "control", "carry"), kind="model", weights="generator.base",
+          parents_by_row=_training,
           unkeyed=("generator.base", "generator.micro", "generator.save_every", "generator.keep",
                    "generator.checkpointing", "generator.attention")),
-    Stage("reenact", 1, ("latents", "reenact"), ("drive", "crop", "generator"), kind="pair", parents_by_row=_reenacting,
+    Stage("reenact", 1, ("latents", "reenact", "generator"), ("drive", "crop", "appearance", "generator"), kind="pair",
+          parents_by_row=_reenacting, only=("generator.maps",), unkeyed=("generator",),
           media=(".mp4", ".side.mp4")),
     Stage("evaluate", 4, ("evaluate",), ("reenact", "appearance", "crop"), kind="pair", parents_by_row=_measuring,
           files=_tracks, form="json", folder="evaluate/pairs", table="evaluate/table.json"),
@@ -84,6 +98,11 @@ STAGES = tuple(name for name, stage in PIPELINE.items() if not stage.by)  # each
 PER_CLIP, PER_PAIR = (
     tuple(name for name, stage in PIPELINE.items() if stage.kind == kind and stage.sharded) for kind in ("clip", "pair")
 )
+
+
+def made(names: Iterable[str], config: Config) -> list[str]:
+    """Those of the stages ``names`` that there are at these settings."""
+    return [name for name in names if PIPELINE[name].when(config)]
 
 
 def with_code(name: str) -> Stage:

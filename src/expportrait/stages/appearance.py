@@ -36,7 +36,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     size = image.shape[:2]
     maps = out.stream("appearance", made.frames, (*size, 3), np.uint8, videocodec.COLOURS, color="RGB")
     seen = out.stream("seen", made.frames, size, np.uint8, videocodec.TRUST)
-    blocks = clip.computed(carried(shown, made, s.rim, s.still, clip.backend))
+    blocks = clip.computed(carried(shown, made, s.rim, s.still, s.body, clip.backend))
     with Mp4Writer(film, fps) as alone, Mp4Writer(film.with_suffix(".side.mp4"), fps) as beside:
         first = 0
         for pictures, known in clip.progress(blocks, -(-made.frames // BLOCK), "carry"):

@@ -60,7 +60,9 @@ def process(clip: Clip, out: StoreWriter) -> None:
         for start, several in zip(starts, chosen, strict=True):
             for reference in several:
                 span = slice(start, start + window)
-                blocks = carried(shown(references[reference]), fitted, look.rim, look.still, look.body, clip.backend, span)
+                blocks = carried(
+                    shown(references[reference]), fitted, look.rim, look.still, look.body, clip.backend, span
+                )
                 pictures, seen = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
                 latents = codec.encode(to_tensor(resize(pictures, s.size)).to(clip.device))
                 yield packable(latents.cpu().numpy())[0], resize(seen, s.size // codec.space)

@@ -8,7 +8,7 @@ from accelerate import PartialState
 from expportrait.engine.heartbeat import Heartbeat, training
 from expportrait.engine.models import Model, there
 from expportrait.errors import UserError
-from expportrait.generator.data import Windows, control_channels
+from expportrait.generator.data import CARRIED, Windows, control_channels
 from expportrait.generator.files import build, save_generator, weight_files
 from expportrait.generator.model import ModelConfig
 from expportrait.generator.train import control_sensitivity, train
@@ -35,7 +35,7 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
 
 def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     stage, s = PIPELINE["generator"], config.generator
-    parts = there(stage, rows, config.results)
+    parts = there(stage, rows, config)
     if not parts["clips"]:
         raise UserError(f"no clip of the split train has both latents and control maps in {config.results}: "
                         "see why in the indexes of these stages, or in the report")  # fmt: skip
@@ -44,12 +44,13 @@ def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     if made.finished("generator.json"):
         say(f"generator: {made.folder} is up to date")
         return made.write_index() if main else made.index
-    paths = [{clip: config.results / name / f"{clip}.zarr" for clip in parts["clips"]} for name in stage.parents]
-    windows = Windows(*paths, s.maps)
+    paths = {name: {clip: config.results / name / f"{clip}.zarr" for clip in parts["clips"]} for name in stage.parents}
+    windows = Windows(paths["latents"], paths["control"], s.maps, paths["carry"])
     codec = windows.made_by["codec"]
     grid = codec["channels"], control_channels(s.maps), codec["time"], codec["space"]
     frozen = torch.bfloat16 if s.precision == "bf16" else torch.float32
-    model = build(ModelConfig(s.preset, *grid, s.reference, s.prediction), s.base, s.seed, s.lora_rank, frozen)
+    made_of = ModelConfig(s.preset, *grid, s.reference, s.prediction, **{name: name in s.maps for name in CARRIED})
+    model = build(made_of, s.base, s.seed, s.lora_rank, frozen)
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     clips = len(parts["clips"])
     say(f"generator: {len(windows)} windows of {clips} clips, {count / 1e6:.2f} M trainable parameters, {device}")

@@ -30,6 +30,11 @@ def needless(row: Row, parents: dict[str, Store], settings: SimpleNamespace) -> 
     return ""
 
 
+def packable(latents: np.ndarray) -> np.ndarray:
+    """Latents rounded to ``STEPS``, float16."""
+    return (np.rint(latents * STEPS) / STEPS).astype(np.float16)
+
+
 def process(clip: Clip, out: StoreWriter) -> None:
     s, codec = clip.settings.latents, clip.tools
     frames = clip.parents["crop"].lazy("frames")
@@ -42,8 +47,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         return to_tensor(resize(frames[first : first + number], s.size))
 
     def encode(pixels: Tensor) -> np.ndarray:
-        latents = codec.encode(pixels.to(clip.device)).cpu().numpy()
-        return (np.rint(latents * STEPS) / STEPS).astype(np.float16)
+        return packable(codec.encode(pixels.to(clip.device)).cpu().numpy())
 
     starts = window_starts(count, s.window, s.stride)
     references = reference_frames(count, s.references)

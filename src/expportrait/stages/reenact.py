@@ -61,11 +61,15 @@ def process(clip: Clip, out: StoreWriter) -> None:
     def control(wanted: slice) -> Tensor:
         return control_maps(drive, wanted, size, maps)
 
+    def carried(wanted: slice) -> tuple[np.ndarray, np.ndarray]:
+        moved = clip.parents["appearance"]
+        return moved.lazy("appearance")[wanted], moved.lazy("seen")[wanted]
+
     sampler = Sampler(s.steps, s.shift, s.reference_scale, s.control_scale)
     blocks = generate(
         model, codec, sampler, frames, about["window"], s.overlap, control,
         to_tensor(resize(portrait, size))[0, :, 0], control_maps(drive, slice(0, 1), size, maps, "reference_")[:, 0],
-        s.seed,
+        s.seed, carried if "appearance" in clip.parents else None, s.detail,
     )  # fmt: skip
     fps, video = driver.attrs["fps"], out.path.with_suffix(".mp4")
     stored = out.stream("frames", frames, (size, size, 3), np.uint8, color="RGB")

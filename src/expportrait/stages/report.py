@@ -10,7 +10,7 @@ from expportrait.manifest.clips import Row
 from expportrait.progress import progress
 from expportrait.report.page import write_page
 from expportrait.report.run import read_run
-from expportrait.stages import PER_CLIP, PER_PAIR
+from expportrait.stages import PER_CLIP, PER_PAIR, made
 
 
 def run(
@@ -23,5 +23,5 @@ def run(
             beat.tell(total=len(cards))
             return progress(beat.each(cards, itemgetter(1)), len(cards), "report")
 
-        clips, pairs = read_run(shards, results, PER_CLIP), read_run(pair_shards, results, PER_PAIR)
+        clips, pairs = read_run(shards, results, made(PER_CLIP, settings)), read_run(pair_shards, results, PER_PAIR)
         return write_page(clips, pairs, results, settings, shown)

@@ -31,7 +31,7 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
 
 def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     stage, s = PIPELINE["transfer"], config.transfer
-    parts = there(stage, rows, config.results)
+    parts = there(stage, rows, config)
     if not parts["clips"]:
         raise UserError(f"no clip of the split train has a fitted head in {config.results / 'proxy'}: see why in that "
                         "stage's indexes, or in the report")  # fmt: skip

@@ -196,7 +196,7 @@ def _model(seen: Survey, stage: Stage) -> Cell:
         cell = seen.cells[parent][clip]
         return None if cell.status in ("failed", "skipped") else cell.key
 
-    wanted = divided(stage, seen.rows, usable(stage, seen.rows, key_of))
+    wanted = divided(stage, seen.rows, usable(stage, seen.rows, config, key_of))
     if not wanted["clips"]:
         return Cell("skipped", None, f"no clip of the split train can be used for {name}")
     # pretrained weights are many gigabytes: they are hashed by the stage, not here

@@ -64,6 +64,11 @@ def facing(turns: Tensor) -> Tensor:
     return turns[..., 0, :, :] @ turns[..., 1, :, :] @ turns[..., 2, :, :]
 
 
+def facing_of(fitted: FittedHead) -> Tensor:
+    """(T, 3, 3): where a fitted clip's head faces."""
+    return facing(axis_angle_to_matrix(fitted.pose[:, TURNS]))
+
+
 def face_towards(turns: Tensor, goal: Tensor) -> Tensor:
     """Turns (T, 3, 3, 3) with the head facing ``goal`` (T, 3, 3): the neck bends half of the way, the torso stays."""
     torso, neck = turns[:, 0], turns[:, 1]
