@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from expportrait.appearance.body import head_share
+from expportrait.appearance.outline import beyond
 from expportrait.appearance.portrait import Portrait, inward
 from expportrait.appearance.pyramid import fill
 from expportrait.fit.store import FittedHead
@@ -17,6 +18,7 @@ OUTLINE = 2.0  # px of 512: how far the outline of a fitted head may be off
 TORN, BRIGHT = 6.0, 24.0  # px of the portrait, grey values: neighbours that far apart lie on two surfaces
 SOFT = 1.2  # px of 512: over which what the surface shows passes over into what lies beyond it
 PAST = (4.0, 24.0)  # px of 512 beyond the picture's edge: from its edge repeated to the colours of the surface
+REACH = (9.0, 60.0)  # px of 512 beyond the head: from moving with it to staying where the portrait has it
 BLOCK = 4  # frames rendered at once
 STRETCH = (0.2, 0.6)  # what was seen at an angle is smeared where it turns to the viewer: unseen to seen
 
@@ -72,6 +74,9 @@ def _frame(
     held = counts * (here + outer - 0.5) + (1 - counts) * source
     soft = cv2.GaussianBlur(covered.astype(np.float32), (0, 0), SOFT * width / 512)[..., None]
     source = soft * source + (1 - soft) * held
+    # the farther from the head, the less is known of how it moves: long hair and clothes rather stay
+    goes = 1 - smoothstep(*(d * width / 512 for d in REACH), beyond(covered))[..., None]
+    source = goes * source + (1 - goes) * (here - 0.5)
     across, down = source[..., 0], source[..., 1]
     sampled = cv2.remap(shown.person, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     matte = cv2.remap(shown.matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -53,7 +53,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
 
     @lru_cache(KEPT)
     def shown(frame: int) -> Portrait:
-        return portrait(frames[frame], mattes[frame], still(fitted, frame), look.rim, clip.backend)
+        return portrait(frames[frame], mattes[frame], still(fitted, frame), clip.backend)
 
     def made() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Latents (C, t, h, w) and what was seen, (window, h, w) u8, of each window and portrait."""
