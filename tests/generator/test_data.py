@@ -101,7 +101,9 @@ def test_large_sets_are_read_where_needed(windows, prepared, monkeypatch):
     lazy = Windows(*paths, windows.maps)
     held, read = vars(windows.sample(4, 0)), vars(lazy.sample(4, 0))
     for name, value in held.items():
-        parts = zip(value.values(), read[name].values(), strict=True) if isinstance(value, dict) else [(value, read[name])]
+        parts = (
+            zip(value.values(), read[name].values(), strict=True) if isinstance(value, dict) else [(value, read[name])]
+        )
         assert all(torch.equal(*part) for part in parts)
     assert lazy._held is None and windows._held
 

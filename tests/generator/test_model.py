@@ -21,10 +21,15 @@ def condition(batch=2, size=32, frames=9, c=TINY):
         return torch.randn(batch, *shape, generator=random)
 
     grid = size // c.space
+    latents = (frames - 1) // c.time + 1
     return Condition(
         normal(c.control_channels, frames, size, size), normal(3, size, size), normal(c.control_channels, size, size),
         normal(c.latent_channels, 1, grid, grid), torch.ones(batch), torch.ones(batch),
+        normal(c.latent_channels, latents, grid, grid), normal(c.time, latents, grid, grid),
     )  # fmt: skip
+
+
+CARRIED = {"appearance": True, "seen": True}
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +56,9 @@ def trained(c=TINY):
 
 
 @torch.no_grad()
-def test_step_zero_is_bit_identical_to_the_pretrained_model(pretrained, noised):
-    model = build(config(reference="conv"), pretrained).eval()
+@pytest.mark.parametrize("carried", [{}, CARRIED], ids=["drawn", "carried"])
+def test_step_zero_is_bit_identical_to_the_pretrained_model(pretrained, noised, carried):
+    model = build(config(reference="conv", **carried), pretrained).eval()
     stock = WanTransformer3DModel.from_pretrained(pretrained.parent).eval()
     sigma = torch.tensor([0.3, 0.99839])
     text = torch.zeros(2, 1, PRESETS["tiny"]["text_dim"])
@@ -77,11 +83,36 @@ def test_all_kinds_of_reference_use_what_they_are_given(noised, reference, predi
 
 @torch.no_grad()
 @pytest.mark.parametrize("reference", ["conv", "latent_frame", "both"])
-def test_what_is_dropped_has_no_influence(noised, reference):
-    model, sigma = trained(config(reference=reference, prediction="x0")), torch.tensor([0.5, 0.9])
+@pytest.mark.parametrize("prediction", ["velocity", "x0"])
+@pytest.mark.parametrize("name", ["appearance", "seen"])
+def test_the_carried_portrait_is_used_where_both_control_and_reference_are_kept(noised, reference, prediction, name):
+    model = trained(config(reference=reference, prediction=prediction, **CARRIED))
+    for kept in ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)):
+        one, other = condition(), condition()
+        for given in (one, other):
+            given.control_kept, given.reference_kept = (torch.full((2,), value) for value in kept)
+        setattr(other, name, torch.randn_like(getattr(other, name)))
+        first, second = (model(noised, torch.tensor([0.5, 0.9]), given) for given in (one, other))
+        assert torch.equal(first, second) == (kept != (1.0, 1.0))
+
+
+@torch.no_grad()
+def test_predicted_latents_go_out_from_the_carried_portrait_and_without_control_from_the_reference(noised):
+    model, given, sigma = build(config(prediction="x0", **CARRIED), None).eval(), condition(), torch.tensor([0.4, 0.8])
+    given.control_kept = torch.tensor([1.0, 0.0])
+    made = noised - sigma.view(-1, 1, 1, 1, 1) * model(noised, sigma, given)
+    torch.testing.assert_close(made[0], given.appearance[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(made[1], given.image_latent[1].expand_as(made[1]), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("carried", [{}, CARRIED], ids=["drawn", "carried"])
+@pytest.mark.parametrize("reference", ["conv", "latent_frame", "both"])
+def test_what_is_dropped_has_no_influence(noised, reference, carried):
+    model, sigma = trained(config(reference=reference, prediction="x0", **carried)), torch.tensor([0.5, 0.9])
     one, other = condition(), condition()
     one.control_kept = other.control_kept = one.reference_kept = other.reference_kept = torch.tensor([1.0, 0.0])
-    for name in ("control", "image", "image_control", "image_latent"):
+    for name in ("control", "image", "image_control", "image_latent", "appearance", "seen"):
         setattr(other, name, torch.randn_like(getattr(other, name)))
     first, second = model(noised, sigma, one), model(noised, sigma, other)
     assert torch.equal(first[1], second[1]) and not torch.equal(first[0], second[0])

@@ -110,3 +110,35 @@ def test_untrained_x0_models_copy_the_reference():
     model = build(config(latent_channels=192, prediction="x0", reference="conv"), None).eval()
     video, _ = play(model, 9)
     assert np.abs(video.astype(int) - 128).max() <= 1  # the reference of `play` is grey
+
+
+def carried_play(detail, seen=255, change=0.0):
+    """A film of the carried portrait, noise of full sharpness, by a model that gives it back, or brighter."""
+    coarse, size, frames = LinearCodec(24, 4, 4), 16, 9
+    moved = np.random.default_rng(3).integers(40, 216, (frames, size, size, 3)).astype(np.uint8)
+
+    class Returned(Echo):
+        def forward(self, noised, sigma, given):
+            goal = given.appearance + coarse.encode(torch.full((1, 3, 5, size, size), change))
+            return (noised - goal) / sigma.view(-1, 1, 1, 1, 1)
+
+    def control(wanted):
+        return torch.zeros(4, frames, size, size)[:, wanted]
+
+    def carried(wanted):
+        return moved[wanted], np.full((frames, size, size), seen, np.uint8)[wanted]
+
+    blank = torch.zeros(3, size, size), torch.zeros(4, size, size)
+    blocks = generate(Returned(), coarse, TWO_STEPS, frames, 5, 2, control, *blank, 0, carried, detail)
+    return np.concatenate(list(blocks)).astype(int), moved.astype(int)
+
+
+def test_what_the_codec_loses_of_the_carried_portrait_can_be_put_back():
+    blurred, moved = carried_play(0)
+    sharp, _ = carried_play(1)
+    assert np.abs(blurred - moved).mean() > 10 and np.abs(sharp - moved).max() <= 1
+
+
+@pytest.mark.parametrize("where", [{"seen": 0}, {"change": 0.4}], ids=["never seen", "made anew"])
+def test_but_only_where_it_was_seen_and_is_kept(where):
+    assert np.abs(carried_play(1, **where)[0] - carried_play(0, **where)[0]).max() == 0

@@ -27,7 +27,8 @@ SETTINGS = {
     "latents": {"codec": "linear", "channels": 256, "size": SIZE, "window": 5, "stride": 3, "references": 4},
     "carry": {"portraits": 2},
     "generator": {
-        "preset": "tiny", "maps": ["normals", "coverage", "appearance", "seen"], "reference": "conv", "prediction": "x0",
+        "preset": "tiny", "maps": ["normals", "coverage", "appearance", "seen"], "reference": "conv",
+        "prediction": "x0",
         "loss_weight": "sample", "shift": 8, "steps": 4, "batch": 2, "micro": 2, "precision": "no", "save_every": 2,
         "checkpointing": "none",
     },

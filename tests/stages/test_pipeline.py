@@ -21,7 +21,8 @@ PAIR = pair_row(*(Row(clip, "d", f"{clip}.mp4", None) for clip in ("ann", "bob")
 CONFIGS = [
     Config(),
     Config(
-        drive=Drive(target_proxy="clip", offsets="copy", reference=3), generator=Generator(maps=["normals", "appearance"])
+        drive=Drive(target_proxy="clip", offsets="copy", reference=3),
+        generator=Generator(maps=["normals", "appearance"]),
     ),
 ]
 
