@@ -22,11 +22,11 @@ from expportrait.manifest.clips import shards
 from expportrait.report import page as page_module
 from expportrait.report.run import Run, read_run
 from expportrait.settings.config import Config
-from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE
+from expportrait.stages import PER_PAIR, PIPELINE
 from expportrait.stages.report import run as build
 from expportrait.store import Store, decode_normals
 from tests.report.browser import look, needs_browser
-from tests.report.fabricate import HEAD, NO_FACE, failed_at, index_all, load_head, make_clip, make_proxy, row
+from tests.report.fabricate import HEAD, NO_FACE, PER_CLIP, failed_at, index_all, load_head, make_clip, make_proxy, row
 
 NASTY = "<script>document.title = 'taken over'</script><img src=x onerror=alert(1)> \" ' & </td></table>"
 ROWS = [row("full", person="a & b"), row("second"), row("portrait"), row("faceless"), row("gone"), row("nasty")]

@@ -19,10 +19,11 @@ from expportrait.metrics.pair import COPY, NO_TRUTH, RUN
 from expportrait.metrics.table import summary
 from expportrait.report.training import read_trainings
 from expportrait.settings.config import Config
-from expportrait.stages import PER_CLIP, PIPELINE
+from expportrait.stages import PIPELINE
 from expportrait.stages.report import run as build
 from tests.report.browser import look, needs_browser
 from tests.report.fabricate import (
+    PER_CLIP,
     index_all,
     index_pairs,
     make_clip,

@@ -67,7 +67,7 @@ def test_a_finished_run_has_nothing_to_do(finished):
     ("change", "stages"),
     [
         ("crop.scale=2.5", {*PER_CLIP, *TRAINED}),
-        ("proxy.batch=5", {"proxy", "control", *TRAINED}),
+        ("proxy.batch=5", {"proxy", "control", "carry", *TRAINED}),
         ("drive.pose=relative", {"drive", "appearance", "reenact", "evaluate"}),
         ("drive.offsets=copy", {"drive", "appearance", "reenact", "evaluate"}),
         ("generator.steps=9", {"generator", "reenact", "evaluate"}),
