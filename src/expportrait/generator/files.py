@@ -48,7 +48,7 @@ def build(
         if base is None and config.appearance:
             # columns of zeros are for pretrained weights; and the noise, in as many channels, would drown what is given
             columns = torch.nn.init.normal_(model.transformer.patch_embedding.weight, std=0.02)
-            columns[:, : config.latent_channels] *= 0.1
+            columns.data[:, : config.latent_channels] *= 0.1
         if lora_rank:
             add_lora(model, lora_rank)
     return model
