@@ -7,28 +7,28 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
 from expportrait.generator.codec import Codec, resize, to_tensor, window_starts
 from expportrait.generator.data import seen_on_grid
 from expportrait.generator.encoders import Condition
 from expportrait.generator.model import PortraitTransformer
-from expportrait.head.regions import smoothstep
 from expportrait.rng import random_generator
 
-CHANGED = 0.04, 0.16  # of colours in -1..1, by a model: from as it was to anew
 Carried = Callable[[slice], tuple[np.ndarray, np.ndarray]]
 
 
-def lost_detail(codec: Codec, pixels: Tensor, seen: np.ndarray, latents: Tensor, made: Tensor) -> Tensor:
-    """(1, 3, T, H, W): what the codec loses of the carried portrait, where the portrait was seen and the model has
-    left it as it was.
+def detail_of(codec: Codec, pixels: Tensor, seen: np.ndarray, latents: Tensor, made: Tensor) -> Tensor:
+    """(1, 3, T, H, W): what ``made`` lacks to be the carried portrait's own pixels with the model's change of them,
+    smooth over the width of a latent, where the portrait was seen; 0 where it was not.
 
     ``pixels`` (1, 3, T, H, W) in -1..1: the carried portrait; ``latents``: the same through the codec; ``seen``
-    (T, H, W) u8; ``made``: what the model made of it, decoded.
+    (T, H, W) u8; ``made``: what the model made of it, decoded. The codec's own loss goes, and the edges of its blocks.
     """
-    passed = codec.decode(latents)
-    kept = 1 - smoothstep(*CHANGED, (made - passed).abs().mean(1, keepdim=True))
-    return (pixels - passed) * kept * (torch.from_numpy(seen).to(pixels.device)[None, None] / 255)
+    change, width = made - codec.decode(latents), codec.space // 2 * 2 + 1
+    for _ in range(2):
+        change = avg_pool3d(change, (1, width, width), 1, (0, width // 2, width // 2), count_include_pad=False)
+    return (pixels + change - made) * (torch.from_numpy(seen).to(pixels.device)[None, None] / 255)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def generate(
 
     ``control(slice)`` gives control maps (C, n, H, W); ``image``: (3, H, W) reference in -1..1; ``image_control`` its
     maps (C, H, W); ``carried(slice)``: the portrait carried to these frames, (n, H, W, 3) u8 RGB of any size, and what
-    of it was seen, (n, H, W) u8, for models that want it; ``detail``: how much of ``lost_detail`` is added. Windows
+    of it was seen, (n, H, W) u8, for models that want it; ``detail``: how much of ``detail_of`` is added. Windows
     overlap by ``overlap`` frames, over which they cross-fade with triangular weights.
     """
     device = next(model.parameters()).device
@@ -100,7 +100,7 @@ def generate(
         noise = torch.randn(shape, generator=random_generator(seed, "sample", start)).to(device)
         video = codec.decode(sampler.latents(model, noise, given))
         if carried is not None and detail:
-            video = video + detail * lost_detail(codec, pixels, seen, given.appearance, video)
+            video = video + detail * detail_of(codec, pixels, seen, given.appearance, video)
         video = video[0].float().permute(1, 2, 3, 0).cpu().numpy()
         sums, weights, done = sums + video * weight, weights + weight, following - start
         yield np.rint((np.clip(sums[:done] / weights[:done], -1, 1) + 1) * 127.5).astype(np.uint8)

@@ -417,7 +417,7 @@ class Reenact(Section):
         0.0,
         ge=0,
         le=1,
-        description="share put back of what the codec loses of the appearance, where that is kept",
+        description="share of the appearance's own pixels kept where the portrait was seen",
     )
     seed: int = Field(0, ge=0, description="seed of the noise")
 
