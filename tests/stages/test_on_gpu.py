@@ -52,8 +52,8 @@ SECTIONS = {
     "transfer": {"steps": 4, "save_every": 2, "clips": 1, "vertices": 64, "window": 4, "frames": 4},
     "drive": {"reference": 1},
     "generator": {"steps": 4, "save_every": 2, "reference": "both", "precision": "bf16", "checkpointing": "selective",
-                  "prediction": "velocity", "drop_control": 0.5, "maps": ["normals", "coverage"]},
-    "reenact": {"control_scale": 2.0, "reference_scale": 1.5},
+                  "prediction": "velocity", "drop_control": 0.5, "maps": ["normals", "coverage", "appearance", "seen"]},
+    "reenact": {"control_scale": 2.0, "reference_scale": 1.5, "detail": 1.0},
     "evaluate": {"stride": 4},
     "latents": {"size": 64, "references": 1},
     "proxy": STEPS,
@@ -73,7 +73,8 @@ def run(name: str, results: Path, device: str, clips: int = 2, **sections: dict)
         return
     for stage in job(name, settings):
         index = run_stage(stage, stage.members(ROWS[:clips], PAIRS), settings, device)
-        assert not [outcome.why for outcome in index.values() if outcome.status != "ok"]
+        missing = [outcome.why for outcome in index.values() if outcome.status != "ok"]
+        assert all(why.startswith("not needed") for why in missing) and len(missing) < len(index), missing
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def results(tmp_path_factory) -> Path:
     return results
 
 
-STAGES = ["control", "latents", "transfer", "drive", "appearance", "generator", "reenact"]
+STAGES = ["control", "latents", "carry", "transfer", "drive", "appearance", "generator", "reenact"]
 STAGES += ["evaluate"] if find_spec("mediapipe") else []  # a borrowed machine may lack it
 
 
@@ -177,7 +178,7 @@ def compared(one: Path, other: Path, within: float) -> float:
     return most
 
 
-@pytest.mark.parametrize("name", STAGES[:7])
+@pytest.mark.parametrize("name", STAGES[:8])
 def test_a_stage_gives_what_it_gives_on_the_cpu(results, without, on_gpu, same, name):
     made = without(name)
     on_gpu(name, made)
@@ -339,6 +340,12 @@ FORGOTTEN = {
     "proxy": ("fit.problem", "Problem.of", "points.to(device)", "points"),
     "control": ("stages.control", "load", ".to(device)", ""),
     "latents": ("stages.latents", "process", "pixels.to(clip.device)", "pixels"),
+    "carry": (
+        "stages.carry",
+        "process",
+        "to_tensor(resize(pictures, s.size)).to(clip.device)",
+        "to_tensor(resize(pictures, s.size))",
+    ),
     "transfer": ("transfer.train", "train", "batch.to(device)", "batch"),
     "drive": ("stages.drive", "driven_head", "model.to(clip.device)", "model"),
     "appearance": ("appearance.portrait", "portrait", "torch.from_numpy(one).to(device)", "torch.from_numpy(one)"),
