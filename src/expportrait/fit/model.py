@@ -101,6 +101,9 @@ class ClipModel:
         """Residuals of one ``frame`` (1,) on the ``edges`` (E, 2); a bare head is bald, so it has no outline."""
         vertices = self.vertices(frame, dense)
         rendered, n = self.rendered(vertices, size, dense), vertices.shape[1]
+        reliable = self.problem.reliable if dense else self.problem.reliable_bare
+        if self.judged.aside[frame.cpu()]:
+            reliable = reliable * self.problem.of_head
         return observe(
             vertices[0],
             self.head.dense_faces if dense else self.head.faces,
@@ -108,7 +111,7 @@ class ClipModel:
             rendered,
             self.problem.targets[size][frame],
             self.parameters.camera(size),
-            (self.problem.reliable if dense else self.problem.reliable_bare)[:n],
+            reliable[:n],
             self.valid(frame, vertices, size)[0] if dense else None,
             self.unknowns.bias.at(n),
         )
