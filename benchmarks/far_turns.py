@@ -30,7 +30,7 @@ from scipy.spatial.transform import Rotation
 
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.fit.evidence.points import landmark_error
-from expportrait.fit.evidence.turned import turn_of
+from expportrait.fit.evidence.turn_search import turn_of
 from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.points478 import head_turn

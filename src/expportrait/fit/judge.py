@@ -16,8 +16,8 @@ from expportrait.fit.model import ClipModel
 from expportrait.fit.problem import UNSEEN
 from expportrait.fit.spool import FrameFile
 
-# Of the maps of a frame whose landmarks are not believed, where the head fits the silhouette: for what is the frame's
-# own, its pose above all. In what all frames share they would have torso and hair fit far turns at the front's cost.
+# Trust in the maps of a frame whose landmarks are not believed, where the head fits the silhouette: for what is the
+# frame's own, its pose above all; where its skin was recognised, for what all frames share too.
 FOUND_AGAIN = 0.5
 
 
@@ -35,7 +35,16 @@ def settle_turns(model: ClipModel, move: bool) -> None:
         return one.mask[0], one.normals[0], one.confidence[0]
 
     found = turned.settle_turns(
-        model.head, model.parameters, points, problem.confidence, at, maps.size, s.max_growth, maps.margins, move
+        model.head,
+        model.parameters,
+        points,
+        problem.confidence,
+        at,
+        maps.size,
+        s.max_growth,
+        maps.margins,
+        move,
+        problem.pictures,
     )
     count = int(found.aside.sum())
     if count > s.max_aside * model.frames:
@@ -44,7 +53,7 @@ def settle_turns(model: ClipModel, move: bool) -> None:
             f"to fit a head to (proxy.max_aside: {s.max_aside:.0%})"
         )
     model.unknowns.parameters = found.parameters
-    aside, again = found.aside.to(model.device), found.found.to(model.device)
+    aside, again, likeness = (x.to(model.device) for x in (found.aside, found.found, found.likeness))
     if aside.any():
         own = torch.cat([project_landmarks(model.head, model.parameters), points[..., 2:]], -1)
         points = torch.where(aside[:, None, None], own, points)
@@ -59,7 +68,9 @@ def settle_turns(model: ClipModel, move: bool) -> None:
         unit=unit,
         weights=weights,
         aside=found.aside,
-        trust=torch.where(aside, UNSEEN, problem.trust),
+        trust=torch.where(aside, torch.where(again & (likeness > 0), FOUND_AGAIN, UNSEEN), problem.trust),
+        # What the picture of the skin said, in place of what the detector did.
+        held=likeness / (LOST * problem.trust),
         pose_trust=torch.where(again, problem.trust.clamp_min(FOUND_AGAIN), problem.trust),
     )
 

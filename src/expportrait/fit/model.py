@@ -170,13 +170,16 @@ class ClipModel:
         vertices = self.vertices(frame, dense)
         rendered, n = self.rendered(vertices, size, dense), vertices.shape[1]
         targets = self.problem.targets[size][frame]
+        reliable = self.problem.reliable if dense else self.problem.reliable_bare
+        if self.judged.aside[frame]:
+            reliable = reliable * self.problem.of_head
         return observe(
             vertices[0],
             edges,
             rendered,
             targets,
             self.camera(size),
-            (self.problem.reliable if dense else self.problem.reliable_bare)[:n],
+            reliable[:n],
             self.valid(frame, vertices, targets)[0] if dense else None,
             self.unknowns.bias.at(n),
         )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from expportrait.fit.evidence.growth import ears
 from expportrait.fit.evidence.points import frame_confidence, interocular, point_weights
+from expportrait.fit.evidence.skin import Pictures
 from expportrait.fit.evidence.targets import TargetFile, TargetSource, target_files
 from expportrait.fit.mesh_operators import laplacian, strain_matrix
 from expportrait.fit.spool import FrameFile
@@ -35,6 +36,7 @@ class Problem:
     detected: Tensor  # (T, 478, 3) px
     confidence: Tensor  # (T,) or (T, 478)
     targets: dict[int, TargetFile]  # by their size
+    pictures: Pictures | None
     trust: Tensor  # (T,) of a frame's maps, before any is set aside
     static_mask: Tensor  # (n_d, 1) m_s
     dynamic_mask: Tensor  # (n_f, 1) m_d where it is above 0
@@ -45,6 +47,7 @@ class Problem:
     # (n_d,) trust in what the maps say of a vertex, with D_s and without: hair and clothes are not the bare head's
     reliable: Tensor
     reliable_bare: Tensor
+    of_head: Tensor  # (n_d,) the part of either in frames set aside, whose torso nothing has found again
     edges: Tensor  # (E, 2) of the coarse mesh, whose vertices the dense one begins with
     dense_edges: Tensor
     hem: Tensor  # (h,) coarse vertices, see ``hem``
@@ -66,9 +69,11 @@ class Problem:
         confidence: Tensor,
         settings: Proxy,
         backend: str = "auto",
+        pictures: Pictures | None = None,
     ) -> "Problem":
         """Read the clip once. ``targets``: the estimates, in memory or in a store; ``points`` (T, 478, 3) px at their
-        size; ``confidence`` (T,) or (T, 478). Of every frame only the points stay in memory."""
+        size; ``confidence`` (T,) or (T, 478); ``pictures``: the clip's frames, looked at in far turns alone. Of every
+        frame only the points stay in memory."""
         device = head.coarse.template.device
         points, confidence = points.to(device), confidence.to(device)
         static_mask, facial = offset_masks(head, settings, targets.frames)
@@ -88,6 +93,7 @@ class Problem:
             detected=points,
             confidence=confidence,
             targets=target_files(targets, {settings.coarse_size, settings.fine_size}, device),
+            pictures=pictures,
             trust=frame_confidence(confidence).float().clamp(UNSEEN, 1),
             static_mask=static_mask.unsqueeze(-1),
             dynamic_mask=facial[face].unsqueeze(-1),
@@ -97,6 +103,7 @@ class Problem:
             static_pace=((1 - (1 - FACE_PACE) * head.facial) * (1 - (1 - EAR_PACE) * ear)).unsqueeze(-1),
             reliable=reliable,
             reliable_bare=worn[head.regions.long()] * reliable,
+            of_head=torch.where(head.regions == head.REGIONS.index("body"), UNSEEN, 1.0),
             edges=edges,
             dense_edges=dense_edges,
             hem=hem(head),
@@ -140,6 +147,7 @@ class Judgement:
     aside: Tensor  # (T,) bool, on the CPU: frames whose landmarks are not believed
     trust: Tensor  # (T,) of a frame's maps
     pose_trust: Tensor  # (T,) the same for a frame's own unknowns, in steps of the coarse head
+    held: Tensor  # (T,) by how many times more the head's own points count there
     static_start: Tensor  # (n_d, 3) m: where D_s starts, and its own terms but L_lap are zero
     along: Tensor  # (n_d, 3, 3) onto the bare head's surface, of which D_s has a thickness
     explained: dict[int, FrameFile]  # size -> (h, w) 0..255 of the masks; nothing is set aside where it is empty
@@ -155,6 +163,7 @@ class Judgement:
             aside=torch.zeros(len(points), dtype=torch.bool),
             trust=problem.trust,
             pose_trust=problem.trust,
+            held=torch.zeros_like(problem.trust),
             static_start=torch.zeros(n, 3, **new),
             along=torch.zeros(n, 3, 3, **new),
             explained={},

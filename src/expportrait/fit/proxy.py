@@ -16,6 +16,7 @@ from expportrait.fit import judge
 from expportrait.fit.displacement import Offsets
 from expportrait.fit.evaluate import evaluate
 from expportrait.fit.evidence.perspective import focal_length
+from expportrait.fit.evidence.skin import Pictures
 from expportrait.fit.evidence.targets import TargetSource
 from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.model import ClipModel
@@ -57,9 +58,10 @@ class ProxyFitter:
         confidence: Tensor,
         settings: Proxy,
         backend: str = "auto",
+        pictures: Pictures | None = None,
     ):
         """See ``Problem.of``."""
-        self.model = ClipModel(Problem.of(head, targets, points, confidence, settings, backend))
+        self.model = ClipModel(Problem.of(head, targets, points, confidence, settings, backend, pictures))
         self.settings, self.frames = settings, self.model.frames
         self.losses: list[tuple[str, dict[str, float]]] = []  # stage, and its terms before a step
         self.name = ""  # of the stage
@@ -223,6 +225,7 @@ def fit_proxy(
     start: HeadParameters | None = None,
     track: Track | None = None,
     backend: str = "auto",
+    pictures: Pictures | None = None,
 ) -> ProxyFit:
     """Fit the personalised head of one clip (see the module's text); T = 1 is a single portrait."""
-    return ProxyFitter(head, targets, points, confidence, settings or Proxy(), backend).run(start, track)
+    return ProxyFitter(head, targets, points, confidence, settings or Proxy(), backend, pictures).run(start, track)

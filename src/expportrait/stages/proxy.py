@@ -16,6 +16,7 @@ from expportrait.fit.store import save_proxy
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.store import StoreWriter
+from expportrait.store.frames import Frames
 
 
 def load(settings: SimpleNamespace, device: str) -> Head:
@@ -32,7 +33,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
     if s.init == "file":
         start = read_tracked(Path(s.init_dir) / f"{clip.row.clip}.npz", head, targets.frames, targets.size)
 
-    fitter = ProxyFitter(head, targets, points, confidence, s, clip.backend)
+    pictures = Frames(clip.parents["crop"], "frames", 0)
+    fitter = ProxyFitter(head, targets, points, confidence, s, clip.backend, pictures)
     seconds: dict[str, float] = {}
     with closing(clip.progress(None, fitter.planned_steps(start), "fit")) as bar:
         clock = time.perf_counter()

@@ -8,7 +8,8 @@ import torch
 from benchmarks.made_heads import Truth, clip_model, make_truth
 
 from expportrait.errors import ClipError
-from expportrait.fit.evidence.turned import forward, settle_turns
+from expportrait.fit.evidence.turn_search import forward
+from expportrait.fit.evidence.turned import settle_turns
 from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.result import ProxyFit
@@ -105,6 +106,34 @@ def test_frames_near_the_front_are_left_as_they_are(head: Head, truth: Truth) ->
     found = settle_turns(head, before, truth.points, confidence, maps, 128, 0.06)
     assert (found.share == 1).all() and not found.aside.any()
     assert found.parameters is before
+
+
+def painted(head: Head, truth: Truth) -> np.ndarray:
+    """(T, 128, 128, 3) u8: pictures of the head with spots all over, of about a centimetre."""
+    spots = torch.sin(head.dense.template @ torch.tensor([[400.0, 90, 200], [60, 500, 100], [250, 30, 450]]))
+    p = truth.parameters
+    vertices = head.pose(head.dense, p.shape, p.expression, p.matrices(), p.translation(), truth.static)
+    maps = render(vertices, head.dense_faces, p.camera(), {"paint": spots}, cull=True)
+    return (128 + 100 * maps.attributes["paint"]).numpy().astype(np.uint8)
+
+
+@pytest.mark.parametrize("far", [75.0, -75.0])
+def test_where_no_face_is_found_the_skin_tells_the_turn(head: Head, far: float) -> None:
+    """The masks say nothing here: they are the same ellipse in all frames."""
+    truth = turning(head, there_and_back(FRAMES, far))
+    confidence = torch.ones(FRAMES)
+    confidence[5:12] = 0
+    points = truth.points.clone()
+    points[5:12] = points[4]
+    rows, columns = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
+    mask = (((rows - 60) / 45) ** 2 + ((columns - 64) / 35) ** 2 < 1).float()
+    before = fit_landmarks(head, points, confidence, 128)
+    given = head, before, points, confidence, lambda t: (mask, None, None), 128, 0.06
+    found = settle_turns(*given, pictures=painted(head, truth))
+    assert found.aside[5:12].all()
+    error = off(forward(found.parameters), forward(truth.parameters))[5:12].max()
+    assert error < 8 < off(forward(settle_turns(*given).parameters), forward(truth.parameters))[5:12].max()
+    assert (found.likeness[found.aside] > 0.5).all() and (found.likeness[~found.aside] == 0).all()
 
 
 @pytest.mark.parametrize("lost", [slice(5, 9), slice(9, None)])

@@ -29,7 +29,9 @@ class CoarseEquations:
         self.bias_terms = model.unknowns.bias.turn.numel() if dense else 0
         self.terms: Terms = {}  # weighted terms, summed over the frames
         judged = model.judged
-        self.trust, self.pose_trust = judged.trust.tolist(), judged.pose_trust.tolist()
+        self.trust, self.pose_trust, self.held = (
+            of.tolist() for of in (judged.trust, judged.pose_trust, judged.held)
+        )
         self.usual = judged.weights.sum(1).mean().clamp_min(1)  # of a frame's landmarks
 
     def joints(self, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,8 +73,9 @@ class CoarseEquations:
         seen = model.observed(one, self.size, self.dense, model.problem.edges)
         offset = model.displacement(one)[0] if self.dense else None
         normals, *others = self.surface_rows(t, seen, transforms, change, offset)
-        rows = torch.cat([self.landmark_rows(t, transforms, change, offset), normals, *others])
-        gram = self.of_pose(t, rows.t() @ rows, torch.cat([normals, *others]))
+        points, maps = self.landmark_rows(t, transforms, change, offset), torch.cat([normals, *others])
+        rows = torch.cat([points, maps])
+        gram = self.of_pose(t, rows.t() @ rows, points, maps)
         if not self.bias_terms:
             return gram.double().cpu()
         scale = self.trust[t] * model.settings.w_normal
@@ -82,13 +85,14 @@ class CoarseEquations:
         middle = torch.cat([cross[:-1].t(), by_bias.t() @ by_bias, cross[-1:].t()], 1)
         return torch.cat([top, middle, torch.cat([top[:, -1], middle[:, -1], gram[-1, -1:]])[None]]).double().cpu()
 
-    def of_pose(self, t: int, gram: Tensor, maps: Tensor) -> Tensor:
-        """J^T J (own + shared + 1) with what the rows of the ``maps`` (k, own + shared + 1) say beyond their trust of
-        the frame's own unknowns alone."""
+    def of_pose(self, t: int, gram: Tensor, points: Tensor, maps: Tensor) -> Tensor:
+        """J^T J (own + shared + 1) with what the rows of the ``points`` and of the ``maps`` (k, own + shared + 1) say
+        beyond their weight of the frame's own unknowns alone."""
+        own = torch.tensor([*range(self.own), -1], device=gram.device)
         more = self.pose_trust[t] / self.trust[t] - 1
-        if more > 0:
-            own = torch.tensor([*range(self.own), -1], device=gram.device)
-            gram[own[:, None], own] += more * maps[:, own].t() @ maps[:, own]
+        for rows, factor in ((points, self.held[t]), (maps, more)):
+            if factor > 0:
+                gram[own[:, None], own] += factor * rows[:, own].t() @ rows[:, own]
         return gram
 
     def landmark_rows(self, t: int, transforms: Tensor, change: Tensor, offset: Tensor | None) -> Tensor:

@@ -59,7 +59,7 @@ class EmbeddedEstimator(GeometryEstimator):
     """Silhouette, fitted head, grown hair, shading and a coarse bust; see the module."""
 
     name = "embedded"
-    version = 3
+    version = 4
     depth_space = "depth"
     statement = STATEMENT
 
@@ -105,7 +105,10 @@ class EmbeddedEstimator(GeometryEstimator):
         masks = self.masks(frames, points, seen, margins)
         fitted = None
         if seen.any():
-            fitted, points = self.turned(self.fit(points, certainty, seen, size), points, certainty, masks, margins)
+            fitted = self.fit(points, certainty, seen, size)
+            fitted, points, likeness = self.turned(fitted, frames, points, certainty, masks, margins)
+            certainty = np.maximum(certainty, likeness[:, None])
+            interpolated = interpolated & (likeness == 0)
         grown = self.grown(fitted, masks, margins) if fitted is not None and self.volume else None
         heights = face_height(np.nan_to_num(points))
         heights = np.where(seen, heights, np.median(heights[seen]) if seen.any() else FACE_SHARE * size)
@@ -149,9 +152,16 @@ class EmbeddedEstimator(GeometryEstimator):
         return fit_landmarks(self.head, target, torch.from_numpy(certainty).to(device), size, self.settings)
 
     def turned(
-        self, fitted: HeadParameters, points: np.ndarray, certainty: np.ndarray, masks: np.ndarray, margins: Margins
-    ) -> tuple[HeadParameters, np.ndarray]:
-        """The fit with its far turns settled, by the masks (T,H,W), and the points, which are its own in these."""
+        self,
+        fitted: HeadParameters,
+        frames: np.ndarray,
+        points: np.ndarray,
+        certainty: np.ndarray,
+        masks: np.ndarray,
+        margins: Margins,
+    ) -> tuple[HeadParameters, np.ndarray, np.ndarray]:
+        """The fit with its far turns settled, by the masks (T,H,W) and the skin in the ``frames`` (T,H,W,3); the
+        points, which are its own in these; and the likeness (T,) of the skin where that told the turn, 0 elsewhere."""
         small = Outlines(masks, 128, margins)
         given = [
             torch.from_numpy(np.nan_to_num(x).astype(np.float32)).to(self.head.faces.device)
@@ -165,11 +175,12 @@ class EmbeddedEstimator(GeometryEstimator):
             small.size,
             self.settings.max_growth,
             margins,
+            pictures=frames,
         )
         aside = found.aside.numpy() & np.isfinite(points).all((1, 2))
         points = points.copy()
         points[aside, :, :2] = project_landmarks(self.head, found.parameters).cpu().numpy()[aside]
-        return found.parameters, points
+        return found.parameters, points, found.likeness.numpy()
 
     def grown(self, fitted: HeadParameters, masks: np.ndarray, margins: Margins = NONE) -> Tensor:
         """(n_c,3) m: hair of one shape for the whole clip, out to the masks' outlines."""
