@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from expportrait.appearance.body import head_share
+from expportrait.appearance.body import FOLLOWS, drift, head_share
 from expportrait.appearance.outline import beyond
 from expportrait.appearance.portrait import Portrait, inward
 from expportrait.appearance.pyramid import fill
@@ -19,6 +19,7 @@ TORN, BRIGHT = 6.0, 24.0  # px of the portrait, grey values: neighbours that far
 SOFT = 1.2  # px of 512: over which what the surface shows passes over into what lies beyond it
 PAST = (4.0, 24.0)  # px of 512 beyond the picture's edge: from its edge repeated to the colours of the surface
 REACH = (9.0, 60.0)  # px of 512 beyond the head: from moving with it to staying where the portrait has it
+WAY = 4.0  # times the head's way over which that passes at least
 BLOCK = 4  # frames rendered at once
 STRETCH = (0.2, 0.6)  # what was seen at an angle is smeared where it turns to the viewer: unseen to seen
 
@@ -36,19 +37,25 @@ def carried(
     """Blocks of (appearance (B, H, W, 3) u8 RGB, seen (B, H, W) u8) of these ``frames`` of ``made``.
 
     ``made``: the portrait's own head in other poses, seen by the same camera; ``body``: the share of its motion that
-    the body below the neck takes. ``seen`` is 255 where a pixel shows what
-    the portrait showed, 0 where its colour is a guess.
+    the body below the neck takes where that is small. ``seen`` is 255 where a pixel shows what the portrait showed, 0
+    where its colour is a guess.
     """
     attributes = {"at": torch.cat([shown.pixels, shown.shown, shown.facing, shown.colours], 1)}
-    rays, share = _rays(made.camera), head_share(made.head, body)
+    head, size = made.head, made.camera.width / 512
+    rays, share = _rays(made.camera), head_share(head)
     start, stop, _ = frames.indices(made.frames)
     for first in range(start, stop, BLOCK):
         vertices = made.vertices(slice(first, min(first + BLOCK, stop)))
-        vertices = shown.vertices + share * (vertices - shown.vertices)
-        maps = render(vertices, made.head.dense_faces, made.camera, attributes, backend=backend, cull=True)
+        pixels = made.camera.project(vertices)
+        follows = smoothstep(*FOLLOWS, drift(head, pixels, shown.pixels, ("body",)) / size)
+        takes = share + (1 - share) * (body + (1 - body) * follows[:, None, None])
+        away = (drift(head, pixels, shown.pixels, ("face", "scalp")) / size).tolist()
+        vertices = shown.vertices + takes * (vertices - shown.vertices)
+        maps = render(vertices, head.dense_faces, made.camera, attributes, backend=backend, cull=True)
         covered, at = maps.coverage.cpu().numpy() > 0.5, maps.attributes["at"].cpu().numpy()
         facing = -(maps.normals.cpu().numpy() * rays).sum(-1)
-        pairs = [_frame(shown, c, a, f, rim, still) for c, a, f in zip(covered, at, facing, strict=True)]
+        frames_of = zip(covered, at, facing, away, strict=True)
+        pairs = [_frame(shown, c, a, f, d, rim, still) for c, a, f, d in frames_of]
         yield np.stack([one for one, _ in pairs]), np.stack([one for _, one in pairs])
 
 
@@ -61,7 +68,7 @@ def _rays(camera: Camera) -> np.ndarray:
 
 
 def _frame(
-    shown: Portrait, covered: np.ndarray, at: np.ndarray, facing: np.ndarray, rim: float, still: float
+    shown: Portrait, covered: np.ndarray, at: np.ndarray, facing: np.ndarray, away: float, rim: float, still: float
 ) -> tuple[np.ndarray, np.ndarray]:
     height, width = covered.shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -74,8 +81,10 @@ def _frame(
     held = counts * (here + outer - 0.5) + (1 - counts) * source
     soft = cv2.GaussianBlur(covered.astype(np.float32), (0, 0), SOFT * width / 512)[..., None]
     source = soft * source + (1 - soft) * held
-    # the farther from the head, the less is known of how it moves: long hair and clothes rather stay
-    goes = 1 - smoothstep(*(d * width / 512 for d in REACH), beyond(covered))[..., None]
+    # the farther from the head, the less is known of how it moves: long hair and clothes rather stay; but over the
+    # length of its way and more, or what it left would be seen twice
+    low, high = REACH[0], max(REACH[1], WAY * away)
+    goes = 1 - smoothstep(low * width / 512, high * width / 512, beyond(covered))[..., None]
     source = goes * source + (1 - goes) * (here - 0.5)
     across, down = source[..., 0], source[..., 1]
     sampled = cv2.remap(shown.person, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)

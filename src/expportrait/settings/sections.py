@@ -320,7 +320,12 @@ class Appearance(Section):
     still: float = Field(
         8.0, gt=1, description="px of 512: what moves farther leaves the portrait's own soft rim behind"
     )
-    body: float = Field(0.0, ge=0, le=1, description="share of its fitted motion that the body below the neck takes")
+    body: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of a small fitted motion that the body below the neck takes; of a large one, all",
+    )
 
 
 class Generator(Section):
