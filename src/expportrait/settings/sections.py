@@ -344,6 +344,7 @@ class Generator(Section):
     )
     maps: list[Literal["normals", "coverage", "depth", "region", "eyes", "appearance", "seen"]] = Field(
         ["normals", "coverage"],
+        min_length=1,
         description="control maps; depth, region, eyes where control.maps has them; "
         "appearance and seen, which are ours, carry the portrait itself to every frame (docs/carry.md)",
     )
