@@ -201,15 +201,15 @@ TROUBLES = {
 }
 
 
-def profile(person: int, frames: int, noisy: bool, maps: bool) -> tuple[Clip, Observed]:
-    """A head that turns to a side and back; points by the real detector from the painted film, by the embedded
-    estimator ``maps`` too."""
+def profile(person: int, frames: int, noisy: bool, maps: bool) -> tuple[Clip, Observed, np.ndarray]:
+    """A head that turns to a side and back, and its painted film (T,H,W,3); points by the real detector from the film,
+    by the embedded estimator ``maps`` too."""
     head = shared_head()
     clip = turned_clip(head, person, there_and_back(PROFILE * (-1) ** person, frames), np.zeros(frames))
     pictures = film(head, clip, person, 0)
     points, confidence, missing = detected(pictures, LandmarkDetector())
     targets = embedded(head, pictures, points, confidence, missing) if maps else observe(clip, (person, 0), noisy)[0]
-    return clip, (targets, torch.from_numpy(points), torch.from_numpy(confidence))
+    return clip, (targets, torch.from_numpy(points), torch.from_numpy(confidence)), pictures
 
 
 def only(clip: Clip, frames: slice) -> Clip:
@@ -220,11 +220,11 @@ def only(clip: Clip, frames: slice) -> Clip:
 
 def run(job: tuple[str, str, int, int, str, Path | None]) -> tuple[str, str, dict[str, float]]:
     """Fit one clip with one trouble; its figures."""
-    trouble, method, person, frames, variant, pictures = job
+    trouble, method, person, frames, variant, folder = job
     torch.set_num_threads(1)
-    head = shared_head()
+    head, pictures = shared_head(), None
     if trouble.startswith("far"):
-        clip, seen = profile(person, frames, variant == "noisy", trouble.endswith("embedded"))
+        clip, seen, pictures = profile(person, frames, variant == "noisy", trouble.endswith("embedded"))
     else:
         yaw = {"yaw": FAR} if trouble.startswith("turns") else {}
         clip = make_clip(head, person, 0, frames, **yaw)
@@ -233,15 +233,16 @@ def run(job: tuple[str, str, int, int, str, Path | None]) -> tuple[str, str, dic
     targets, points, confidence = TROUBLES[trouble](clip, seen, np.random.default_rng([5, person]))
     if trouble == "portrait":
         clip = only(clip, slice(t := portrait(clip), t + 1))
-    fit = fit_proxy(head, targets, points, confidence, Proxy(offsets="none" if method == "coarse" else "both"))
+    settings = Proxy(offsets="none" if method == "coarse" else "both")
+    fit = fit_proxy(head, targets, points, confidence, settings, pictures=pictures)
     vertices, camera = fitted_vertices(head, fit), fit.parameters.camera()
     scores = surface_scores(head, vertices.numpy(), clip) | normal_scores(head, vertices, camera, clip)
     scores["landmark_iod"] = landmark_error(head, projected_landmarks(head, vertices, camera), clip)
     face = facial(head)
     scores["pose_deg"] = float(pose_error(vertices[:, face].double().numpy(), clip.vertices[:, face]).max())
-    if pictures:
-        pictures.mkdir(parents=True, exist_ok=True)
-        save_picture(pictures / f"{trouble.replace(' ', '_')}_{person}_{method}.jpg", head, fit, clip, targets)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_picture(folder / f"{trouble.replace(' ', '_')}_{person}_{method}.jpg", head, fit, clip, targets)
     return trouble, method, {name: scores[name] for name in FIGURES}
 
 

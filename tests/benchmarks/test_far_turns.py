@@ -19,10 +19,11 @@ def test_a_profile_that_the_detector_loses_is_found_again() -> None:
     torch.set_num_threads(1)
     head, angle = load_head(), there_and_back(80, 18)
     clip = turned_clip(head, 0, angle, np.zeros(18))
-    points, confidence, missing = detected(film(head, clip, 0, 0), LandmarkDetector())
+    pictures = film(head, clip, 0, 0)
+    points, confidence, missing = detected(pictures, LandmarkDetector())
     assert missing[angle > 75].any() and not missing[angle < 50].any()
     given = [torch.from_numpy(x) for x in (points, confidence)]
-    fit = fit_proxy(head, observe(clip, (0, 0), True)[0], *given, Proxy(offsets="none"))
+    fit = fit_proxy(head, observe(clip, (0, 0), True)[0], *given, Proxy(offsets="none"), pictures=pictures)
     p, face = fit.parameters, facial(head)
     vertices = head.pose(head.dense, p.shape, p.expression, p.matrices(), p.translation())[:, face]
     error = pose_error(vertices.double().numpy(), clip.vertices[:, face])
