@@ -1,7 +1,7 @@
 """The documentation's pictures of the second half, from a finished demo.
 
-``python benchmarks/demo_pictures.py RESULTS [--out docs/images]`` writes latents.jpg, carry.jpg, generator.png and
-reenact.jpg.
+``python benchmarks/demo_pictures.py RESULTS [--out docs/images]`` writes latents.jpg, carry.jpg, appearance.jpg,
+generator.png and reenact.jpg.
 """
 
 import csv
@@ -70,6 +70,18 @@ def carry_picture(results: Path, codec: LinearCodec, size: int) -> list[list[np.
     return rows
 
 
+def appearance_picture(results: Path) -> list[list[np.ndarray]]:
+    """Two frames of both cross pairs: reference, driver, appearance, and in magenta what the reference never showed."""
+    rows = []
+    for pair in PAIRS[2:]:
+        target, driver = pair.split("__")
+        portrait, film = (Store(results / f"crop/{clip}.zarr").lazy("frames") for clip in (target, driver))
+        store = Store(results / f"appearance/{pair}.zarr")
+        moved, seen = store.lazy("appearance"), store.lazy("seen")
+        rows += [[portrait[0], film[t], moved[t], marked(moved[t], seen[t])] for t in (14, 30)]
+    return rows
+
+
 def reenact_picture(results: Path) -> list[list[np.ndarray]]:
     """Two frames of each pair: reference, driver, appearance, result."""
     rows = []
@@ -100,6 +112,7 @@ def main(results: Path, out: Path = Path("docs/images")) -> None:
     codec = LinearCodec(*(about["codec"][name] for name in ("channels", "time", "space")))
     written(out / "latents.jpg", latents_picture(results, codec, about["size"]))
     written(out / "carry.jpg", carry_picture(results, codec, about["size"]))
+    written(out / "appearance.jpg", appearance_picture(results))
     written(out / "reenact.jpg", reenact_picture(results))
     loss_picture(results / "generator/model/loss.csv", out / "generator.png")
 
