@@ -29,9 +29,7 @@ class CoarseEquations:
         self.bias_terms = model.unknowns.bias.turn.numel() if dense else 0
         self.terms: Terms = {}  # weighted terms, summed over the frames
         judged = model.judged
-        self.trust, self.pose_trust, self.held = (
-            of.tolist() for of in (judged.trust, judged.pose_trust, judged.held)
-        )
+        self.trust, self.pose_trust, self.held = (of.tolist() for of in (judged.trust, judged.pose_trust, judged.held))
         self.usual = judged.weights.sum(1).mean().clamp_min(1)  # of a frame's landmarks
 
     def joints(self, frames: Tensor) -> tuple[Tensor, Tensor]:
