@@ -33,7 +33,7 @@ def results(tmp_path_factory):
             out.array("frames", maps.attributes["paint"].numpy().clip(0, 255).astype(np.uint8))
             out.array("timestamps", np.arange(FRAMES) / 25)
             out.attrs(fps=25.0)
-    config = make.config(results, drive=DRIVE)
+    config = make.config(results, drive=DRIVE, appearance={"body": 1})  # these people move as a whole
     for name in ("drive", "appearance"):
         for stage in job(name, config):
             index = run(stage, stage.members(ROWS, PAIRS), config)
@@ -66,7 +66,7 @@ def test_films_have_the_drivers_rate_and_length(results):
 
 
 def test_a_driver_whose_head_is_longer_than_its_clip_is_refused(results, tmp_path):
-    config = make.config(results, drive=DRIVE, appearance={"rim": 12})
+    config = make.config(results, drive=DRIVE, appearance={"rim": 12, "body": 1})
     with StoreWriter(results / "crop" / "bob-1.zarr", {"key": "crop bob-1, cut"}) as out:
         out.array("frames", np.zeros((2, make.SIZE, make.SIZE, 3), np.uint8))
         out.array("timestamps", np.arange(2) / 25)

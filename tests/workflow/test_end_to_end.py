@@ -55,14 +55,16 @@ def test_every_clip_and_pair_of_every_stage_is_ok(results, rows, config, stage):
     for shard, part in table.items():
         index = read_index(results / stage / f"{shard}.json")
         assert {row.clip for row in part} == set(index)
-        assert {outcome.status for outcome in index.values()} == {"ok"}, index
-        for clip, outcome in index.items():
+        tried = {row.clip for row in part if stage != "carry" or row.split == "train"}
+        assert {clip for clip, outcome in index.items() if outcome.status == "ok"} == tried, index
+        assert all("not needed" in index[clip].why for clip in {*index} - tried)
+        for clip, outcome in ((clip, index[clip]) for clip in tried):
             assert Store(results / stage / f"{clip}.zarr").check().attrs["key"] == outcome.key
 
 
 def test_stages_agree_on_frames_and_pixels(results, rows):
     for row in rows:
-        store = {stage: Store(results / stage / f"{row.clip}.zarr") for stage in PER_CLIP}
+        store = {stage: Store(results / stage / f"{row.clip}.zarr") for stage in PER_CLIP if stage != "carry"}
         assert store["latents"].attrs["frames"] == store["crop"].lazy("frames").shape[0]
         frames, height, width, _ = store["crop"].lazy("frames").shape
         assert store["landmarks"].lazy("points").shape[0] == frames == store["proxy"].lazy("pose").shape[0]
@@ -118,14 +120,13 @@ def test_a_training_clip_is_reenacted_better_than_by_copying_its_portrait(result
     assert len(lines) == sum(row["frames"] for row in table)
 
 
-@pytest.mark.parametrize("wrong", ["drive/hopper-talk__astronaut-smile", "control/astronaut-turn"])
-def test_the_generator_follows_the_control_maps_it_is_given(results, config, wrong):
-    """The same portrait and noise with another clip's control must cost at least 2 dB against the true frames."""
+def test_the_generator_follows_the_control_maps_it_is_given(results, config):
+    """The same portrait and noise with another clip's motion must cost at least 2 dB against the true frames."""
     model, about = load_generator(results / "generator" / "model")
     size, maps, window = about["size"], about["maps"], about["window"]
     truth = resize(Store(results / "crop" / "hopper-talk.zarr")["frames"], size)
     own = Store(results / "drive" / "hopper-talk__hopper-talk.zarr")
-    other = Store(results / f"{wrong}.zarr")
+    other, moved = (Store(results / stage / "hopper-talk__astronaut-smile.zarr") for stage in ("drive", "appearance"))
     frames = min(len(truth), other.lazy("normals").shape[0])
     blocks = generate(
         model,
@@ -138,6 +139,8 @@ def test_the_generator_follows_the_control_maps_it_is_given(results, config, wro
         to_tensor(truth[:1])[0, :, 0],
         control_maps(own, slice(0, 1), size, maps, "reference_")[:, 0],
         config.reenact.seed,
+        lambda wanted: (moved.lazy("appearance")[wanted], moved.lazy("seen")[wanted]),
+        config.reenact.detail,
     )
     driven_wrongly = np.concatenate([*blocks])
     driven_rightly = Store(results / "reenact" / "hopper-talk__hopper-talk.zarr")["frames"][:frames]

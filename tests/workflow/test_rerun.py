@@ -129,7 +129,7 @@ def test_pairs_are_made_when_asked_for(project):
 
 def test_copied_offsets_need_no_transfer_module(project):
     plan = project.plan("--config", "drive={offsets: copy}", "transfer={steps: 9}", "--until", "reenact")
-    assert plan == {"drive": 1, "reenact": 1}
+    assert plan == {"drive": 1, "appearance": 1, "reenact": 1}
 
 
 def test_an_added_row_costs_one_clip_and_a_removed_one_nothing(project):

@@ -56,7 +56,7 @@ class Skin:
     def learn(self, t: int, vertices: Tensor, shift: Shift = (0, 0)) -> None:
         """Take the skin of frame t, whose head (n_c, 3) is moved by a ``shift`` in the picture."""
         faces, camera = self.head.faces, self.camera
-        found = places(vertices, faces, fragments(vertices[None], faces, camera, cull=True), camera)
+        found = places(vertices, fragments(vertices[None], faces, camera, cull=True), camera)
         picture = torch.from_numpy(self.detail(t)).to(vertices)
         at = 2 * (found.pixel + found.pixel.new_tensor(shift[::-1])) / camera.height - 1
         value = F.grid_sample(picture[None, None], at[None, None], align_corners=False)[0, 0, 0]
