@@ -71,6 +71,17 @@ def proxy_store(results: Path, head: Head, clip: str, frames: int = FRAMES, key:
         out.attrs(head_sha256=head.sha256, size=SIZE, focal=2.8 * SIZE)
 
 
+def painted_store(results: Path, head: Head, clip: str) -> None:
+    """The store of crop: frames that show the clip's head in colours known for every vertex, on black."""
+    fitted = load_proxy(Store(results / "proxy" / f"{clip}.zarr"), head)
+    paint = 128 + 90 * torch.sin(60 * head.dense.template)
+    maps = render(fitted.vertices(), head.dense_faces, fitted.camera, {"paint": paint}, cull=True)
+    with StoreWriter(results / "crop" / f"{clip}.zarr", {"key": f"crop {clip}"}) as out:
+        out.array("frames", maps.attributes["paint"].numpy().clip(0, 255).astype(np.uint8))
+        out.array("timestamps", np.arange(fitted.frames) / 25)
+        out.attrs(fps=25.0)
+
+
 def frame_stores(results: Path, head: Head, clip: str) -> None:
     """Stores of landmarks and geometry, rendered from the clip's proxy."""
     fitted = load_proxy(Store(results / "proxy" / f"{clip}.zarr"), head)

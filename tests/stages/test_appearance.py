@@ -4,10 +4,8 @@ import torch
 
 from benchmarks import made_people as make
 from expportrait.engine.loop import run
-from expportrait.fit.store import load_proxy
 from expportrait.head import Head
 from expportrait.manifest.pairs import read_pairs
-from expportrait.render import render
 from expportrait.stages import job, with_code
 from expportrait.store import Store, StoreWriter
 from expportrait.video.reader import VideoReader
@@ -26,13 +24,7 @@ def results(tmp_path_factory):
     for clip in PEOPLE:
         make.proxy_store(results, head, clip, frames=FRAMES)
         make.frame_stores(results, head, clip)
-        fitted = load_proxy(Store(results / "proxy" / f"{clip}.zarr"), head)
-        paint = 128 + 90 * torch.sin(60 * head.dense.template)
-        maps = render(fitted.vertices(), head.dense_faces, fitted.camera, {"paint": paint}, cull=True)
-        with StoreWriter(results / "crop" / f"{clip}.zarr", {"key": f"crop {clip}"}) as out:
-            out.array("frames", maps.attributes["paint"].numpy().clip(0, 255).astype(np.uint8))
-            out.array("timestamps", np.arange(FRAMES) / 25)
-            out.attrs(fps=25.0)
+        make.painted_store(results, head, clip)
     config = make.config(results, drive=DRIVE, appearance={"body": 1})  # these people move as a whole
     for name in ("drive", "appearance"):
         for stage in job(name, config):

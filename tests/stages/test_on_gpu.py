@@ -29,11 +29,9 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.estimators.landmarks.sapiens_points import KEYPOINTS, SapiensLandmarks
 from expportrait.fit.proxy import fit_proxy
-from expportrait.fit.store import load_proxy
 from expportrait.head import Head
 from expportrait.manifest.clips import Row
 from expportrait.manifest.pairs import read_pairs
-from expportrait.render import render
 from expportrait.settings.config import Config, HeadSettings, Proxy
 from expportrait.stages import generator, job, transfer, with_code
 from expportrait.store import Store, StoreWriter
@@ -84,13 +82,7 @@ def results(tmp_path_factory) -> Path:
     for clip in PEOPLE:
         made_people.proxy_store(results, head, clip, frames=FRAMES)
         made_people.frame_stores(results, head, clip)
-        fitted = load_proxy(Store(results / "proxy" / f"{clip}.zarr"), head)
-        paint = 128 + 90 * torch.sin(60 * head.dense.template)
-        maps = render(fitted.vertices(), head.dense_faces, fitted.camera, {"paint": paint}, cull=True)
-        with StoreWriter(results / "crop" / f"{clip}.zarr", {"key": f"crop {clip}"}) as out:
-            out.array("frames", maps.attributes["paint"].numpy().clip(0, 255).astype(np.uint8))
-            out.array("timestamps", np.arange(FRAMES) / 25)
-            out.attrs(fps=25.0)
+        made_people.painted_store(results, head, clip)
     for name in STAGES:
         run(name, results, "cpu")
     return results

@@ -25,5 +25,4 @@ def head_share(head: Head) -> Tensor:
     ends = torch.quantile(height[neck], torch.tensor([COLLAR, JAW], device=height.device))
     passage = smoothstep(float(ends[0]), float(ends[1]), height)
     below = torch.where(head.regions == head.REGIONS.index("body"), torch.zeros_like(height), torch.ones_like(height))
-    share = torch.where(neck, passage, below)
-    return share[:, None]
+    return torch.where(neck, passage, below)[:, None]

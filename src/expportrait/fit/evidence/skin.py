@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from expportrait.fit.evidence.visibility import places
+from expportrait.fit.evidence.visibility import in_picture, places
 from expportrait.head import Head
 from expportrait.render import Camera, Maps, fragments
 from expportrait.store.frames import Frames
@@ -58,8 +58,8 @@ class Skin:
         faces, camera = self.head.faces, self.camera
         found = places(vertices, fragments(vertices[None], faces, camera, cull=True), camera)
         picture = torch.from_numpy(self.detail(t)).to(vertices)
-        at = 2 * (found.pixel + found.pixel.new_tensor(shift[::-1])) / camera.height - 1
-        value = F.grid_sample(picture[None, None], at[None, None], align_corners=False)[0, 0, 0]
+        at = in_picture(found.pixel + found.pixel.new_tensor(shift[::-1]), camera)
+        value = F.grid_sample(picture[None, None], at, align_corners=False)[0, 0, 0]
         self.shown[t] = torch.stack([value, found.shown * self.bare * believed(found.facing)], 1)
 
     def near(self, t: int) -> Tensor:
