@@ -309,6 +309,42 @@ class Drive(Section):
     anchor: Literal["first", "mean"] = Field(
         "first", description="frame of another clip, or its mean, that stands for the target's reference pose"
     )
+    expression: Literal["absolute", "relative"] = Field(
+        "absolute", description="the driver's expression, or the portrait's own and the driver's change from its anchor"
+    )
+    gaze: Literal["driver", "camera"] = Field(
+        "driver", description="the eyes turn in the head as the driver's, or look into the camera as far as they can"
+    )
+    hold: list[Literal["pose", "expression"]] = Field(
+        [], description="what stays as it is in the portrait: head pose, or expression with jaw and eyes"
+    )
+    smooth: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="s, sigma of the Gaussian over the driver's motion; 0: none"
+    )
+    gain_expression: float = Field(
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="share of the expression that the face takes: of its shape, not of jaw and eyes",
+    )
+    gain_mouth: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="the same around the mouth, times gain_expression"
+    )
+    gain_eyes: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="the same around the eyes, times gain_expression"
+    )
+    gain_lids: float = Field(1.0, ge=0, allow_inf_nan=False, description="the same of the eyelids, times gain_eyes")
+    gain_brows: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="the same of the brows, times gain_expression"
+    )
+    gain_jaw: float = Field(1.0, ge=0, allow_inf_nan=False, description="share of the jaw's turn that the face takes")
+    gain_gaze: float = Field(1.0, ge=0, allow_inf_nan=False, description="share of the eyes' turns that the face takes")
+    gain_pose: float = Field(
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="share of the head's turns and moves, from the portrait's pose on, that the head takes",
+    )
 
 
 class Appearance(Section):
