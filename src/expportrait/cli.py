@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import expportrait
+from expportrait.animate.command import animate
 from expportrait.doctor.command import doctor
 from expportrait.engine.stage import Stage
 from expportrait.errors import MachineFault, StageBroken, UserError
@@ -268,6 +269,7 @@ for _name in ("info", "check", "export", "bust", "convert"):
 
 app.add_typer(importing, name="import")
 app.command("fetch-weights")(fetch_weights)
+app.command("animate")(animate)
 app.command("people")(people)
 app.command("doctor")(doctor)
 

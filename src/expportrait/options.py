@@ -59,6 +59,12 @@ def configuration(
         layers += [(str(file), read_yaml(file)) for file in files]
         beside = overlay(read_config(*layers, ("the command line", given)).manifest)
         layers += [(str(beside), read_yaml(beside))] if beside.exists() else []
+    return layered(layers, sets, given)
+
+
+def layered(layers: list[tuple[str, dict]], sets: list[str] | None, given: dict) -> Config:
+    """The settings of ``layers`` (``read_config``), of the single ones ``sets``, and of what the command line has
+    ``given`` in options of its own; later ones win."""
     singly: dict = {}
     for text in sets or ():
         name, equals, value = text.partition("=")
