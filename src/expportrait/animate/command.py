@@ -1,7 +1,8 @@
 """The command ``animate``."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -11,8 +12,13 @@ from expportrait.settings.config import Config
 from expportrait.settings.files import read_yaml
 
 RESULTS = Path("results/animate")
-Held = Literal["pose", "expression"]
-Gain = Annotated[float | None, typer.Option(min=0)]
+
+
+class Held(StrEnum):
+    """What may stay as the portrait has it."""
+
+    POSE = "pose"
+    EXPRESSION = "expression"
 
 
 def _gain(help: str) -> Any:
@@ -40,7 +46,7 @@ def animate(
     start: Annotated[float | None, typer.Option(min=0, help="Where the driver begins, s.")] = None,
     end: Annotated[float | None, typer.Option(min=0, help="Where the driver ends, s.")] = None,
     generator: Annotated[
-        Path | None, typer.Option(help="Folder of a trained generator, such as results/generator. Without it, a preview.")
+        Path | None, typer.Option(help="A trained generator's folder, such as results/generator. Without it, a preview.")
     ] = None,
     transfer: Annotated[
         Path | None,
@@ -88,7 +94,7 @@ def animate(
     given: dict[str, Any] = {f"gain_{name}": value for name, value in (
         ("expression", expression), ("mouth", mouth), ("eyes", eyes), ("brows", brows), ("lids", lids), ("jaw", jaw),
         ("pose", pose)) if value is not None}  # fmt: skip
-    given |= _gaze(gaze) | ({"hold": sorted({*hold})} if hold else {}) | ({} if smooth is None else {"smooth": smooth})
+    given |= _gaze(gaze) | ({"hold": sorted({*map(str, hold)})} if hold else {}) | ({} if smooth is None else {"smooth": smooth})
     given |= {"pose": "relative", "expression": "relative"} if relative else {}
     from expportrait.animate import models
     from expportrait.animate.films import Asked, films
