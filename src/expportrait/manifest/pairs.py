@@ -88,9 +88,9 @@ def pair_name(target: str, driver: str) -> str:
 
 def pair_row(target: Row, driver: Row) -> Row:
     """A pair as the stages take it: ``clip`` is its name, ``extra`` holds those of the two clips, ``person`` the
-    target's, ``split`` the target's."""
+    target's, ``split`` the target's. ``place`` is the driver's: its films have that sound. No key depends on it."""
     name = pair_name(target.clip, driver.clip)
-    return Row(name, DATASET, name, Path(name), person=target.person, split=target.split,
+    return Row(name, DATASET, name, driver.place, person=target.person, split=target.split,
                extra={"target": target.clip, "driver": driver.clip})  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def make_pair(pair: Row, results: Path, keys: dict[str, str], media: Path, setti
         card.title = (
             f"{names['target']} driven by {'itself' if names['target'] == names['driver'] else names['driver']}"
         )
-        card.video = film([*made.panels], made.at, count, fps, count // 2, folder, settings)
+        card.video = film([*made.panels], made.at, count, fps, count // 2, folder, settings, made.mark)
         card.facts = [
             ("reference", f"frame {made.stores['drive'].attrs['reference']} of the target"),
             ("length", length),

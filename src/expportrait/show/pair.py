@@ -13,6 +13,8 @@ from expportrait.render.picture import normals_to_rgb
 from expportrait.show.panels import grid, labelled, marked, resize, save
 from expportrait.store import Store, StoreError, decode_normals
 from expportrait.store.frames import Frames
+from expportrait.video.mark import Mark, moved
+from expportrait.video.sound import Sound
 from expportrait.video.write import write_mp4
 
 STAGES = ("drive", "appearance", "reenact")
@@ -38,6 +40,7 @@ class PairFilm:
 
         driver, normals, coverage = read(crops["driver"], "frames"), read(drive, "normals"), read(drive, "coverage")
         self.fps = float(crops["driver"].attrs.get("fps") or 25)
+        self.pair, self.crop = pair, crops["driver"]
         self.panels: dict[str, Callable[[int, int], np.ndarray]] = {  # of a frame, at a size in px
             "reference": lambda _, size: resize(reference, size),
             "driver": lambda t, size: resize(driver[t], size),
@@ -57,6 +60,15 @@ class PairFilm:
             lengths.append(len(generated))
         self.frames = min(lengths)
 
+    @property
+    def mark(self) -> Mark:
+        """What a film of these panels says of itself."""
+        return moved(*(self.pair.extra[name] for name in ("target", "driver")), "reenact" in self.stores, alone=False)
+
+    def sound(self) -> Sound:
+        """What is heard in the driver's source."""
+        return Sound.of(self.pair.path, self.crop, self.frames)
+
     def at(self, t: int, size: int) -> list[np.ndarray]:
         """The panels of frame ``t``, (size, size, 3) u8 RGB each."""
         return [panel(t, size) for panel in self.panels.values()]
@@ -73,7 +85,8 @@ def show_pair(pair: Row, results: Path, out: Path, strip: int = 6, size: int = S
         out.mkdir(parents=True, exist_ok=True)
         count = film.frames
         pictures = (grid(film.at(t, size)) for t in progress(range(count), count, f"show {pair.clip}"))
-        write_mp4(out / f"{pair.clip}.mp4", pictures, film.fps, keys=KEYS)
+        write_mp4(out / f"{pair.clip}.mp4", pictures, film.fps, keys=KEYS, times=film.crop["timestamps"][:count],
+                  sound=film.sound(), mark=film.mark)  # fmt: skip
         save(_strip(film, strip), out / f"{pair.clip}.jpg")
     except StoreError as error:
         raise UserError(f"{error}; run its stage again") from None

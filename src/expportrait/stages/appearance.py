@@ -14,6 +14,8 @@ from expportrait.head import Head
 from expportrait.show.panels import marked
 from expportrait.stages.drive import driven_head
 from expportrait.store import StoreWriter, videocodec
+from expportrait.video.mark import moved
+from expportrait.video.sound import Sound
 from expportrait.video.write import Mp4Writer
 
 
@@ -26,7 +28,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
     s, frame = clip.settings.appearance, clip.settings.drive.reference
     made, fitted = driven_head(clip)
     image, matte = clip.parents["portrait"].lazy("frames")[frame], clip.parents["matte"].lazy("mask")[frame]
-    driving, fps = clip.parents["film"].lazy("frames"), clip.parents["film"].attrs["fps"]
+    driver, names = clip.parents["film"], (clip.row.extra["target"], clip.row.extra["driver"])
+    driving, fps, times = driver.lazy("frames"), driver.attrs["fps"], driver["timestamps"][: made.frames]
     if len(driving) < made.frames:
         raise ClipError(
             f"the driver's clip has {len(driving)} frames, its head {made.frames}: run crop and proxy again"
@@ -37,19 +40,24 @@ def process(clip: Clip, out: StoreWriter) -> None:
     maps = out.stream("appearance", made.frames, (*size, 3), np.uint8, videocodec.COLOURS, color="RGB")
     seen = out.stream("seen", made.frames, size, np.uint8, videocodec.TRUST)
     blocks = clip.computed(carried(shown, made, s.rim, s.still, s.body, clip.backend))
-    with Mp4Writer(film, fps) as alone, Mp4Writer(film.with_suffix(".side.mp4"), fps) as beside:
+    common = {
+        "times": times,
+        "sound": Sound.of(clip.row.path, driver, made.frames),
+        "mark": moved(*names, generated=False),
+    }
+    with Mp4Writer(film, fps, **common) as alone, Mp4Writer(film.with_suffix(".side.mp4"), fps, **common) as beside:
         first = 0
         for pictures, known in clip.progress(blocks, -(-made.frames // BLOCK), "carry"):
             maps.append(pictures)
             seen.append(known)
-            for picture, one, driver in zip(pictures, known, driving[first : first + len(known)], strict=True):
+            for picture, one, seen_there in zip(pictures, known, driving[first : first + len(known)], strict=True):
                 alone.append(picture)
-                beside.append(np.hstack([image, driver, picture, marked(picture, one)]))
+                beside.append(np.hstack([image, seen_there, picture, marked(picture, one)]))
             first += len(known)
-    out.array("timestamps", clip.parents["film"]["timestamps"][: made.frames], unit="s")
+    out.array("timestamps", times, unit="s")
     out.attrs(
-        target=clip.row.extra["target"],
-        driver=clip.row.extra["driver"],
+        target=names[0],
+        driver=names[1],
         reference=frame,
         fps=fps,
         seen="0 to 255: whether a pixel shows what the portrait shows, or a guess",

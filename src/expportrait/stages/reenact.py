@@ -20,6 +20,8 @@ from expportrait.generator.model import PortraitTransformer
 from expportrait.generator.sample import Sampler, generate
 from expportrait.render.picture import normals_to_rgb
 from expportrait.store import Store, StoreWriter, decode_normals
+from expportrait.video.mark import moved
+from expportrait.video.sound import Sound
 from expportrait.video.write import Mp4Writer
 
 PANEL = 256  # px, least side of the videos' pictures: smaller ones are enlarged, so that players show them
@@ -71,12 +73,20 @@ def process(clip: Clip, out: StoreWriter) -> None:
         to_tensor(resize(portrait, size))[0, :, 0], control_maps(drive, slice(0, 1), size, maps, "reference_")[:, 0],
         s.seed, carried if "appearance" in clip.parents else None, s.detail,
     )  # fmt: skip
-    fps, video = driver.attrs["fps"], out.path.with_suffix(".mp4")
+    fps, video, names = (
+        driver.attrs["fps"],
+        out.path.with_suffix(".mp4"),
+        (drive.attrs["target"], drive.attrs["driver"]),
+    )
+    times = driver["timestamps"][:frames]
+    common = {"times": times, "sound": Sound.of(clip.row.path, driver, frames)}
     stored = out.stream("frames", frames, (size, size, 3), np.uint8, color="RGB")
     with (
         torch.autocast(clip.device.split(":")[0], torch.bfloat16, enabled=about["precision"] == "bf16"),
-        Mp4Writer(video, fps) as film,
-        Mp4Writer(video.with_suffix(".side.mp4"), fps) as beside,
+        Mp4Writer(video, fps, mark=moved(*names, generated=True), **common) as film,
+        Mp4Writer(
+            video.with_suffix(".side.mp4"), fps, mark=moved(*names, generated=True, alone=False), **common
+        ) as beside,
         clip.bar("frames", frames) as bar,
     ):
         first = 0
@@ -87,8 +97,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
                 beside.append(panels)
             first += len(made)
             bar.update(len(made))
-    out.array("timestamps", driver["timestamps"][:frames], unit="s")
-    out.attrs(target=drive.attrs["target"], driver=drive.attrs["driver"], reference=reference, fps=fps,
+    out.array("timestamps", times, unit="s")
+    out.attrs(target=names[0], driver=names[1], reference=reference, fps=fps,
               generator=key, registered_to="the pair's control maps, frame by frame")  # fmt: skip
 
 

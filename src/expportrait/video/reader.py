@@ -106,6 +106,8 @@ class VideoReader:
             if first is None:
                 raise ClipError(f"no frame of {path} can be decoded; the file is damaged, or cut off after its header")
             self._origin, self._base = first.pts, float(stream.time_base)
+            begins = stream.start_time or 0 if first.pts is None else first.pts
+            self.origin = begins * self._base  # s, of the first frame, by the clock of all the file's streams
             self._first = Shape(stream)
             self.height, self.width = self._first.upright(first)
         self._sizes = [(0, (self.height, self.width))]  # from which frame on, of those between start and end
