@@ -14,6 +14,7 @@ from expportrait.progress import Whole
 from expportrait.settings.config import Config
 from expportrait.settings.weights import check_given
 from expportrait.stages import PIPELINE, with_code
+from expportrait.store import Store
 
 FITTED = ("crop", "landmarks", "geometry")
 # s that a stage takes for one clip, and for each of its frames, on two cores: only how the bar moves depends on it
@@ -32,7 +33,7 @@ class Chain:
     backend: str
     films: tuple[str, ...]
     frames: int  # of the driver, about
-    models: Mapping[str, str] = field(default_factory=dict)  # stage -> key
+    models: Mapping[str, str] = field(default_factory=dict)  # trained ones: stage -> key
 
     def parts(self, portraits: int, drivers: int) -> dict[str, float]:
         """Name -> weight of the parts of the work (``progress.Whole``)."""
@@ -71,21 +72,38 @@ class Chain:
                 for why in _failures(self.bring(stage, rows)).values():
                     raise UserError(why)
 
-    def pairs(self, rows: list[Row], whole: Whole) -> dict[str, str]:
-        """Make what the films are made of; returns pair -> why there is none, of those that failed."""
+    def pairs(self, rows: list[Row], whole: Whole) -> tuple[dict[str, str], dict[tuple[str, str], str | None]]:
+        """Make what the films are made of; returns pair -> why there is none, of those that failed, and
+        (stage, pair) -> key of the result."""
         failed: dict[str, str] = {}
+        keys: dict[tuple[str, str], str | None] = {}
         for stage in self.films:
             with whole.part(stage):
                 rows = [row for row in rows if row.clip not in failed]
-                failed |= _failures(self.bring(stage, rows))
-        return failed
+                index = self.bring(stage, rows)
+                failed |= _failures(index)
+                keys |= {(stage, pair): outcome.key for pair, outcome in index.items()}
+        return failed, keys
+
+    def stores(self, pair: Row, keys: Mapping[tuple[str, str], str | None]) -> dict[str, Store]:
+        """The stores of a pair by stage, and those of ``crop`` of its ``target`` and its ``driver``.
+
+        Raises UserError where one is not what was just made: another process has written there since.
+        """
+        found = {stage: Store(PIPELINE[stage].result(self.config.results, pair.clip)) for stage in self.films}
+        for stage, store in found.items():
+            if store.attrs["key"] != keys[stage, pair.clip]:
+                raise UserError(f"{store.path} was made anew with other settings by another process: wait for that one "
+                                "and try again, or name another folder by --results")  # fmt: skip
+        clips = {name: PIPELINE["crop"].result(self.config.results, clip) for name, clip in pair.extra.items()}
+        return found | {name: Store(clips[name]) for name in ("target", "driver")}
 
     def pair(self, target: Row, driver: Row, others: Mapping[str, Row]) -> Row:
-        """The pair's row. Its name has a hash of all that it is made with, so that films of other settings stay."""
+        """The pair's row. Its name has a hash of all that moves the head, so that what other gains gave stays too."""
         plain = pair_row(target, driver)
         extra = {name: row.clip for name, row in others.items()}
-        sections = self.config.canonical("control", "drive", "appearance", "latents", "reenact")
-        made = repr((sections, sorted(self.models.items()), sorted(extra.items())))
+        sections = self.config.canonical("control", "drive", "appearance")
+        made = repr((sections, self.models.get("transfer"), sorted(extra.items())))
         name = f"{plain.clip}__{hashlib.sha256(made.encode()).hexdigest()[:8]}"
         return plain._replace(clip=name, source=name, place=Path(name), extra={**plain.extra, **extra})
 

@@ -46,7 +46,7 @@ def animate(
     start: Annotated[float | None, typer.Option(min=0, help="Where the driver begins, s.")] = None,
     end: Annotated[float | None, typer.Option(min=0, help="Where the driver ends, s.")] = None,
     generator: Annotated[
-        Path | None, typer.Option(help="A trained generator's folder, such as results/generator. Without it, a preview.")
+        Path | None, typer.Option(help="A trained generator's folder, as results/generator. Without it, a preview.")
     ] = None,
     transfer: Annotated[
         Path | None,
@@ -94,7 +94,11 @@ def animate(
     given: dict[str, Any] = {f"gain_{name}": value for name, value in (
         ("expression", expression), ("mouth", mouth), ("eyes", eyes), ("brows", brows), ("lids", lids), ("jaw", jaw),
         ("pose", pose)) if value is not None}  # fmt: skip
-    given |= _gaze(gaze) | ({"hold": sorted({*map(str, hold)})} if hold else {}) | ({} if smooth is None else {"smooth": smooth})
+    given |= (
+        _gaze(gaze)
+        | ({"hold": sorted({*map(str, hold)})} if hold else {})
+        | ({} if smooth is None else {"smooth": smooth})
+    )
     given |= {"pose": "relative", "expression": "relative"} if relative else {}
     from expportrait.animate import models
     from expportrait.animate.films import Asked, films

@@ -87,14 +87,15 @@ def films(asked: Asked) -> None:
         others = {name: drivers[name] for name in asked.others}
         pairs = {portrait: chain.pair(row, drivers["driver"], others) for portrait, row in rows.items()}
         by_pair = {pair.clip: portrait for portrait, pair in pairs.items()}
-        failed |= {by_pair[pair]: why for pair, why in chain.pairs([*pairs.values()], whole).items()}
+        without, keys = chain.pairs([*pairs.values()], whole)
+        failed |= {by_pair[pair]: why for pair, why in without.items()}
         made = []
         with whole.part("film"):
-            for portrait, pair in pairs.items():
-                if portrait not in failed:
-                    file = asked.file_of(portrait, rows[portrait])
-                    told = Told(str(portrait), str(asked.driver), "generator" in asked.trained, asked.paste_back)
-                    made.append((file, write_film(file, pair, rows[portrait], drivers["driver"], home, told)))
+            for portrait in (one for one in pairs if one not in failed):
+                file, pair, row = asked.file_of(portrait, rows[portrait]), pairs[portrait], rows[portrait]
+                told = Told(str(portrait), str(asked.driver), "generator" in asked.trained, asked.paste_back)
+                what = write_film(file, pair, row, drivers["driver"], chain.stores(pair, keys), told)
+                made.append((file, what))
     for file, what in made:
         typer.echo(f"wrote {file} ({what})")
     if failed:
