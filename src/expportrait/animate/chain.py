@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from expportrait.engine.loop import run
 from expportrait.engine.record import Outcome, state
@@ -105,7 +104,7 @@ class Chain:
         sections = self.config.canonical("control", "drive", "appearance")
         made = repr((sections, self.models.get("transfer"), sorted(extra.items())))
         name = f"{plain.clip}__{hashlib.sha256(made.encode()).hexdigest()[:8]}"
-        return plain._replace(clip=name, source=name, place=Path(name), extra={**plain.extra, **extra})
+        return plain._replace(clip=name, source=name, extra={**plain.extra, **extra})
 
 
 def _failures(index: Mapping[str, Outcome]) -> dict[str, str]:
