@@ -22,7 +22,7 @@ EQUAL = 0.3, 1.0  # levels: ... unless it is equal, as it is below the first one
 WAYS = 96  # px, at which movement is measured: fewer are faster and find edges that went far
 BLUR = 2.0  # px of these: without, a plain shape's edge is lost
 RIM = 16  # px of these, by which pictures are carried on for it: near their edges the search finds nothing
-BAND = 0.12  # of the box's side: in this border the source is bent
+BAND = 0.16  # of the box's side: in this border the source is bent
 BENT = 0.6  # of the border, from the box's side on: beyond, the source is bent by all of the movement
 OVER = 0.45  # of the border, from where on the made frame takes over from the bent source
 
