@@ -29,7 +29,7 @@ def even_rate(times: Sequence[float], fps: float) -> Fraction | None:
         return float(np.abs(steps - np.arange(len(steps)) / float(rate)).max())
 
     best = min(USUAL, key=off)
-    mean = exact((len(steps) - 1) / steps[-1])
+    mean = exact((len(steps) - 1) / max(steps[-1], 1e-6))
     return next((rate for rate in (best, exact(fps), mean) if rate > 0 and off(rate) <= UNEVEN), None)
 
 
