@@ -32,7 +32,7 @@ BOXES = {"inside": (100, 20, 400, 320), "beyond two sides": (-60, -40, 340, 360)
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 @pytest.mark.parametrize("box", BOXES)
-@pytest.mark.parametrize("size, made", [(512, 512), (256, 256), (512, 256), (200, 512)])
+@pytest.mark.parametrize("size, made", [(512, 512), (256, 256), (512, 256), (200, 200)])
 def test_an_unchanged_frame_gives_the_source_back(degrees, box, size, made):
     picture = cropped(astronaut(), BOXES[box], degrees, size)
     whole = Paste(astronaut(), BOXES[box], degrees, picture)(resized(picture, made))
@@ -80,9 +80,9 @@ def test_no_step_stands_at_the_border_of_the_box():
         steps = np.abs(np.diff(whole, axis=axis)).mean(2)
         usual = np.abs(np.diff(source.astype(int), axis=axis)).mean(2)
         for line in lines:
-            at = np.take(steps, line - 1, axis)[120:370] if axis else np.take(steps, line - 1, axis)[120:370]
-            own = np.take(usual, line - 1, axis)[120:370]
-            assert at.mean() < 1.3 * own.mean() + 1
+            along = slice(10, 260) if axis else slice(120, 370)
+            at, own = (np.take(one, line - 1, axis)[along].mean() for one in (steps, usual))
+            assert at < 1.3 * own + 1
 
 
 def test_shoulders_that_the_box_cuts_are_bent_and_not_doubled():
@@ -95,7 +95,7 @@ def test_shoulders_that_the_box_cuts_are_bent_and_not_doubled():
     made[100:, 90 + 14 : 210 + 14] = 40
     whole = Paste(source, box, 0, picture)(made)[..., 0].astype(int)
     for line in range(310, 352):
-        row = whole[line]
+        row = whole[line, :200]
         falls = np.diff(row) < -8
         assert np.diff(np.flatnonzero(falls)).max(initial=1) <= 3, f"two edges at the left on line {line}"
         assert 138 <= np.flatnonzero(row < 120)[0] <= 156

@@ -17,6 +17,8 @@ from expportrait.generator.codec import LinearCodec, resize, to_tensor
 from expportrait.manifest.clips import Row
 from expportrait.stages import generator, latents, reenact, with_code
 from expportrait.store import Store, StoreWriter
+from expportrait.video.mark import moved, read_mark
+from tests.video import talk
 
 from . import make
 
@@ -162,6 +164,15 @@ def test_a_pair_is_remade_only_when_needed(done):
     assert (done / "reenact" / "a__b.mp4").stat().st_mtime_ns == before
     assert run(with_code("reenact"), [row], make.config(done, reenact={"seed": 5}))["a__b"].status == "ok"
     assert (done / "reenact" / "a__b.mp4").stat().st_mtime_ns > before
+
+
+def test_videos_have_the_drivers_sound_and_are_marked(done, tmp_path):
+    row = make.drive_store(done, "a", "b")._replace(place=talk.source(tmp_path / "b.mp4", talk.even(25, 20), 7))
+    assert run(with_code("reenact"), [row], make.config(done, reenact={"seed": 9}))["a__b"].status == "ok"
+    for ending, alone in ((".mp4", True), (".side.mp4", False)):
+        video = done / "reenact" / f"a__b{ending}"
+        assert talk.look(video).beep == pytest.approx(7 / 25, abs=0.01)
+        assert read_mark(video) == moved("a", "b", generated=True, alone=alone)
 
 
 def test_codec_and_model_that_do_not_match_are_refused(done):

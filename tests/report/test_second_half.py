@@ -21,6 +21,7 @@ from expportrait.report.training import read_trainings
 from expportrait.settings.config import Config
 from expportrait.stages import PIPELINE
 from expportrait.stages.report import run as build
+from expportrait.video.mark import moved, read_mark
 from tests.report.browser import look, needs_browser
 from tests.report.fabricate import (
     PER_CLIP,
@@ -147,6 +148,8 @@ def test_the_page_opens_with_films_of_all_panels(stores, html):
     )
     assert 'data-fps="25.0" data-shown="2" data-last="3"' in shown and 'preload="none"' in shown
     frames = frames_of(stores / "report" / "pairs" / "full__second" / "film.mp4")
+    mark = read_mark(stores / "report" / "pairs" / "full__second" / "film.mp4")
+    assert mark == moved("full", "second", generated=True, alone=False)
     assert frames.shape == (4, 2 * 96, 3 * 96, 3)  # the driver has four frames
     rows = frames.reshape(4, 2, 96, 3, 96, 3).swapaxes(2, 3).reshape(4, 6, 96, 96, 3).astype(float)
     reference, driver, _, appearance, seen, generated = rows.swapaxes(0, 1)

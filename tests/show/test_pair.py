@@ -10,7 +10,9 @@ from expportrait.cli import app
 from expportrait.errors import UserError
 from expportrait.show.pair import show_pair
 from expportrait.show.panels import columns, grid
+from expportrait.video.mark import moved, read_mark
 from tests.report.fabricate import index_pairs, make_clip, make_pair, pair
+from tests.video import talk
 
 PAIR = pair("anna", "bob")
 
@@ -36,6 +38,14 @@ def test_a_film_and_a_strip_of_a_pair(results, tmp_path):
     lower = slice(40, None)  # below the labels
     assert np.abs(appearance[lower] - driver[lower]).mean() < 4 and np.abs(seen[lower] - driver[lower]).mean() < 4
     assert np.abs(control[lower] - driver[lower]).mean() > 20 and np.abs(generated[lower] - driver[lower]).mean() > 8
+
+
+def test_the_film_has_the_drivers_sound_and_is_marked(results, tmp_path):
+    heard = PAIR._replace(place=talk.source(tmp_path / "bob.mp4", talk.even(25, 10), 2))
+    film, _ = show_pair(heard, results, tmp_path, strip=2, size=64)
+    seen = talk.look(film)
+    assert seen.beep == pytest.approx(2 / 25, abs=0.01) and len(seen.times) == 5
+    assert read_mark(film) == moved("anna", "bob", generated=True, alone=False)
 
 
 def test_mistakes_end_in_one_sentence(results, tmp_path):

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,9 @@ from expportrait.head import Head
 from expportrait.manifest.pairs import read_pairs
 from expportrait.stages import job, with_code
 from expportrait.store import Store, StoreWriter
+from expportrait.video.mark import moved, read_mark
 from expportrait.video.reader import VideoReader
+from tests.video import talk
 
 torch.set_num_threads(1)
 PEOPLE = {"ann-1": ("ann", "test"), "bob-1": ("bob", "train")}
@@ -55,6 +59,22 @@ def test_films_have_the_drivers_rate_and_length(results):
     store = Store(results / "appearance" / "ann-1__bob-1.zarr")
     assert store["timestamps"].tolist() == Store(results / "crop" / "bob-1.zarr")["timestamps"].tolist()
     assert store.attrs["target"] == "ann-1" and store.attrs["driver"] == "bob-1"
+
+
+def test_films_have_the_drivers_sound_and_are_marked(results, tmp_path):
+    source = talk.source(tmp_path / "bob.mp4", talk.even(25, 12), 3)
+    config = make.config(results, drive=DRIVE, appearance={"body": 1})
+    (pair,) = (row for row in PAIRS if row.clip == "ann-1__bob-1")
+    store = results / "appearance" / f"{pair.clip}.zarr"
+    before = {name: Store(store)[name] for name in ("appearance", "seen", "timestamps")}, dict(Store(store).attrs)
+    shutil.rmtree(store)
+    run(with_code("appearance"), [pair._replace(place=source)], config)
+    for ending in (".mp4", ".side.mp4"):
+        film = store.with_suffix(ending)
+        assert talk.look(film).beep == pytest.approx(3 / 25, abs=0.01)
+        assert read_mark(film) == moved("ann-1", "bob-1", generated=False)
+    assert dict(Store(store).attrs) == before[1], "neither key nor settings know of sound"
+    assert all(np.array_equal(Store(store)[name], values) for name, values in before[0].items())
 
 
 def test_a_driver_whose_head_is_longer_than_its_clip_is_refused(results, tmp_path):

@@ -1,7 +1,7 @@
 """Made frames put back into the whole picture that their portrait was cut out of.
 
 A pixel is the source's own where nothing changed, and the made frame's where something did: how much, the difference
-between a made frame and the crop's picture says, both at ``LOOK`` px, where grain and the codec's noise average out. In
+between a made frame and the crop's picture says, both small, where grain and the codec's noise average out. In
 between they mix, which nobody sees, since there they hardly differ. Towards those sides of the box beyond which the
 picture goes on, what moved has to meet what stands still. To mix the two there would double all edges; so the source is
 bent: it follows the movement (optical flow) less and less, and not at all at the box's side.
@@ -14,12 +14,15 @@ import numpy as np
 
 from expportrait.video.turning import turned
 
-LOOK = 256  # px, at which pictures are compared and movement is measured
-STILL, MOVED = 2.0, 6.0  # levels of 255: differences below are none, from the second one on the made frame is shown
-SPREAD = 1.2  # px of LOOK, over which differences are averaged
-HOLES = 31  # px of LOOK: so far apart may parts that moved lie, and what is between them belongs to them ...
-EQUAL = 0.3, 1.0  # ... unless it is equal: below the first level, it is
-BAND = 0.12  # of the box's side: in this border the source is bent
+LOOK = 256  # px at most, at which pictures are compared
+GRAIN, SPREAD = 1.0, 1.2  # px of these: differences are smoothed first with their signs, then without
+STILL, MOVED = 1.5, 5.0  # levels of 255: differences below are none, from the second one on the made frame is shown
+HOLES = 0.12  # of the side: so far apart may parts that moved lie, and what is between them belongs to them ...
+EQUAL = 0.3, 1.0  # levels: ... unless it is equal, as it is below the first one
+WAYS = 96  # px, at which movement is measured: fewer are faster and find edges that went far
+BLUR = 2.0  # px of these: without, a plain shape's edge is lost
+RIM = 16  # px of these, by which pictures are carried on for it: near their edges the search finds nothing
+BAND = 0.16  # of the box's side: in this border the source is bent
 BENT = 0.6  # of the border, from the box's side on: beyond, the source is bent by all of the movement
 OVER = 0.45  # of the border, from where on the made frame takes over from the bent source
 
@@ -41,7 +44,7 @@ class Paste:
         self.place = seen
         self.part = slice(seen[0].start - y0, seen[0].stop - y0), slice(seen[1].start - x0, seen[1].stop - x0)
         self.own = np.ascontiguousarray(source[seen])
-        self.before = _small(turned(picture, -rotated))
+        self.picture, self.before = turned(picture, -rotated), None
         far = np.full(self.own.shape[:2], np.inf, np.float32)  # px from the box's nearest side that is in the picture
         down, across = (np.arange(part.start, part.stop, dtype=np.float32) + 0.5 for part in self.part)
         for inside, away in ((x0 > 0, across[None]), (x1 < width, self.side - across[None]),
@@ -53,13 +56,17 @@ class Paste:
         self.over = _smooth((share - OVER) / (1 - OVER))
         grid = np.mgrid[seen].astype(np.float32)
         self.y, self.x = grid[0], grid[1]
-        self.border = cv2.resize(np.float32(self.over < 1), (64, 64), interpolation=cv2.INTER_AREA) > 0
-        self.flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self.flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self.flow.setFinestScale(0)
+        self.flow.setVariationalRefinementIterations(3)
 
     def __call__(self, made: np.ndarray) -> np.ndarray:
         whole = self.source.copy()
         made = turned(made, -self.rotated)
-        small = _small(made)
+        look = min(LOOK, len(made), len(self.picture))
+        if self.before is None or len(self.before) != look:
+            self.before = _resized(self.picture, look)
+        small = _resized(made, look)
         changed = _changed(small, self.before)
         if not changed.any():
             return whole
@@ -71,13 +78,12 @@ class Paste:
         return whole
 
     def _up(self, small: np.ndarray) -> np.ndarray:
-        """A map (LOOK, LOOK, ...) f32 at the size of the box, its part that is in the picture."""
+        """A square map f32 at the size of the box, its part that is in the picture."""
         return np.ascontiguousarray(cv2.resize(small, (self.side,) * 2, interpolation=cv2.INTER_LINEAR)[self.part])
 
     def _bent(self, small: np.ndarray) -> np.ndarray:
         """The source's part, moved as the made frame is, less and less towards the box's sides."""
-        way = self.flow.calc(_grey(small), _grey(self.before), None)
-        way = cv2.GaussianBlur(way, (0, 0), 2) * (self.side / LOOK)
+        way = self.flow.calc(_plain(small), _plain(self.before), None)[RIM:-RIM, RIM:-RIM] * (self.side / WAYS)
         way = self._up(way) * self.bend[..., None]
         return cv2.remap(self.source, self.x + way[..., 0], self.y + way[..., 1], cv2.INTER_CUBIC,
                          borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
@@ -93,13 +99,14 @@ def pasted(
 
 
 def _changed(small: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """(LOOK, LOOK) f32, 0 to 1: how much of a picture is no longer what it was. Both (LOOK, LOOK, 3) u8."""
-    off = cv2.absdiff(small, before).astype(np.float32)
+    """(N,N) f32, 0 to 1: how much of a picture is no longer what it was. Both (N,N,3) u8."""
+    off = cv2.GaussianBlur(cv2.subtract(small, before, dtype=cv2.CV_32F), (0, 0), GRAIN)
     off = np.sqrt(cv2.GaussianBlur((off * off).max(2), (0, 0), SPREAD))
     sure = _smooth((off - STILL) / (MOVED - STILL))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (HOLES, HOLES))
-    within = cv2.morphologyEx(np.pad(np.uint8(255 * sure), HOLES), cv2.MORPH_CLOSE, kernel)
-    within = within[HOLES:-HOLES, HOLES:-HOLES].astype(np.float32) / 255
+    reach = round(HOLES * len(small) / 2)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
+    within = cv2.morphologyEx(np.pad(np.uint8(255 * sure), 2 * reach), cv2.MORPH_CLOSE, kernel)
+    within = within[2 * reach : -2 * reach, 2 * reach : -2 * reach].astype(np.float32) / 255
     return np.maximum(sure, within * _smooth((off - EQUAL[0]) / (EQUAL[1] - EQUAL[0])))
 
 
@@ -114,15 +121,13 @@ def _smooth(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-def _small(picture: np.ndarray) -> np.ndarray:
-    return _resized(picture, LOOK)
-
-
 def _resized(picture: np.ndarray, side: int) -> np.ndarray:
     if len(picture) == side:
         return picture
     return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if len(picture) > side else cv2.INTER_CUBIC)
 
 
-def _grey(picture: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+def _plain(picture: np.ndarray) -> np.ndarray:
+    """Grey u8, WAYS px and a rim, for the search of movement."""
+    grey = cv2.cvtColor(_resized(picture, WAYS), cv2.COLOR_RGB2GRAY)
+    return cv2.GaussianBlur(cv2.copyMakeBorder(grey, RIM, RIM, RIM, RIM, cv2.BORDER_REPLICATE), (0, 0), BLUR)

@@ -58,8 +58,8 @@ class Mark:
 
 
 def moved(target: str, driver: str, generated: bool, alone: bool = True) -> Mark:
-    """The mark of a film of the portrait ``target``, moved by ``driver``. ``generated``: by a trained generator, else by
-    the preview, which moves the portrait's own colours. ``alone``: nothing but the generator's pictures is seen, no
+    """The mark of a film of the portrait ``target``, moved by ``driver``. ``generated``: by a trained generator, else
+    by the preview, which moves the portrait's own colours. ``alone``: nothing but the generator's pictures is seen, no
     pictures from cameras beside them or around them."""
     how = "by a trained generator" if generated else "by the preview, which moves the portrait's own colours"
     words = f"Synthetic film made with expportrait {__version__}: the portrait {target}, moved by {driver}, {how}."

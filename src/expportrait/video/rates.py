@@ -29,13 +29,13 @@ def even_rate(times: Sequence[float], fps: float) -> Fraction | None:
         return float(np.abs(steps - np.arange(len(steps)) / float(rate)).max())
 
     best = min(USUAL, key=off)
-    mean = exact((len(steps) - 1) / steps[-1])
+    mean = exact((len(steps) - 1) / max(steps[-1], 1e-6))
     return next((rate for rate in (best, exact(fps), mean) if rate > 0 and off(rate) <= UNEVEN), None)
 
 
 class Clock:
-    """Which tick each frame of a film is shown at. ``times``: s, of all its frames, where they are known; what counts is
-    how far apart they are. ``base``: s, of a tick. ``rate``: the film's, which frames beyond the last time keep."""
+    """Which tick each frame of a film is shown at. ``times``: s, of all its frames, where they are known; what counts
+    is how far apart they are. ``base``: s, of a tick. ``rate``: the film's, which frames beyond the last time keep."""
 
     def __init__(self, fps: float, times: Sequence[float] | None = None) -> None:
         even = exact(fps) if times is None or not len(times) else even_rate(times, fps)

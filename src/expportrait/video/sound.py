@@ -22,6 +22,7 @@ RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 1
 USUAL_RATE = 48000  # Hz, for sound of another rate
 BIT_RATE = 96_000  # a channel
 SLACK = 0.005  # s, by which times of sound may be off: files count in thousandths, and films are in sync to a frame
+JUMP = 0.5  # s, by which a clock that goes back has been set anew
 AHEAD = 1.0  # s, read before the span, so that decoders have found their way
 TROUBLE = (av.error.FFmpegError, OSError, ValueError, ClipError, MachineFault)
 
@@ -57,8 +58,8 @@ class Sound:
         return cls(path, float(times[0]), float(times[-1]) + 1 / float(crop.attrs.get("fps") or 25))
 
     def into(self, film: av.container.OutputContainer) -> Timed:
-        """Adds a stream to a film of which nothing is written yet; its packets, in order, each with its time. Nothing is
-        added, and there are no packets, where there is no sound."""
+        """Adds a stream to a film of which nothing is written yet; its packets, in order, each with its time. Nothing
+        is added, and there are no packets, where there is no sound."""
         if self._way is None:
             return iter(())
         try:
@@ -93,28 +94,27 @@ class Sound:
                 if container.streams.audio:
                     self._left_out("its sound is coded in a way that is not known here")
                 return None
-            number, copied = stream.index, stream.codec_context.name == "aac" and bool(stream.codec_context.extradata)
-            lengths: set[tuple[int, int]] = set()
-            packets, first, last, heard = 0, None, 0.0, False
-            for time, packet in self._packets(container, stream):
+            copied = stream.codec_context.name == "aac" and bool(stream.codec_context.extradata)
+            forms: set[tuple[int, int]] = set()  # samples of a frame, and samples a second
+            first, inside, heard = None, False, False
+            for number, (time, packet) in enumerate(self._packets(container, stream)):
                 try:
                     frames = packet.decode()
                 except av.error.FFmpegError:
                     frames, copied = [], False
-                packets += 1
-                first, last = time if first is None else first, time
+                first = time if first is None else first
+                inside |= time >= 0
                 heard |= time >= 0 and any(frames)
-                copied &= not packet.is_corrupt and len(frames) <= 1
-                lengths |= {(frame.samples, frame.sample_rate) for frame in frames}
-                if lengths:
-                    samples, rate = max(lengths)
-                    copied &= len({r for _, r in lengths}) == 1
-                    copied &= abs(last - first - (packets - 1) * samples / rate) < SLACK
-        if packets and not heard:
+                forms |= {(frame.samples, frame.sample_rate) for frame in frames}
+                copied &= not packet.is_corrupt and len(frames) <= 1 and len({rate for _, rate in forms}) <= 1
+                if copied and forms:
+                    samples, rate = max(forms)
+                    copied = abs(time - first - number * samples / rate) < SLACK
+            form = max(forms, default=(0, 0)) if copied else (0, 0)
+            way = _Way(stream.index, *form)
+        if inside and not heard:
             self._left_out("it cannot be decoded")
-        if not heard:
-            return None
-        return _Way(number, *max(lengths)) if copied else _Way(number)
+        return way if heard else None
 
     def _open(self) -> av.container.InputContainer:
         return av.open(url(self.path), metadata_errors="ignore")
@@ -135,7 +135,7 @@ class Sound:
         yield from self._from_here(container, stream)
 
     def _from_here(self, container: av.container.InputContainer, stream: av.AudioStream) -> Timed:
-        time, packets = None, container.demux(stream)
+        time, packets, jumped = None, container.demux(stream), 0.0
         while True:
             try:
                 packet = next(packets, None)
@@ -144,7 +144,10 @@ class Sound:
             if packet is None or (packet.dts is None and packet.size == 0):
                 return
             if packet.pts is not None:
-                time = float(packet.pts * packet.time_base) - self._origin - self.start
+                told = float(packet.pts * packet.time_base) - self._origin - self.start + jumped
+                if time is not None and told < time - JUMP:  # files one behind the other: the reader goes on, too
+                    jumped, told = jumped + time - told, time
+                time = told
             if time is None:
                 continue
             if time >= self.end - self.start:
@@ -200,7 +203,8 @@ class Sound:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """What can be decoded, (channels, n) f32, and the sample of the film at which it begins."""
         resampler, kind = None, None
-        for time, packet in self._packets(container, stream):
+        for told, packet in self._packets(container, stream):
+            time = told
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -209,8 +213,8 @@ class Sound:
                 found = frame.sample_rate, frame.layout.name, frame.format.name
                 if kind != found:
                     resampler, kind = av.AudioResampler("fltp", layout, rate), found
-                if frame.pts is not None:
-                    time = float(frame.pts * frame.time_base) - self._origin - self.start
+                if frame.pts is not None and packet.pts is not None:
+                    time = told + float(frame.pts * frame.time_base - packet.pts * packet.time_base)
                 frame.pts = None
                 place = round(time * rate)
                 time += frame.samples / frame.sample_rate
