@@ -27,7 +27,7 @@ def test_a_generator_is_found_by_its_stage_or_by_its_own_folder(tmp_path, given)
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(UserError, match="--transfer: .* holds no trained transfer: there is no training.json"):
+    with pytest.raises(UserError, match=r"--transfer: .* holds no trained transfer: there is no training\.json"):
         find("transfer", tmp_path)
 
 

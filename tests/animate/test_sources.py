@@ -121,7 +121,7 @@ def test_what_is_wrong_in_a_table_is_said_with_its_place(tmp_path, text, said):
 
 
 def test_files_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(UserError, match="there is no file .*gone.mp4"):
+    with pytest.raises(UserError, match=r"there is no file .*gone\.mp4"):
         video_row(tmp_path / "gone.mp4")
     with pytest.raises(UserError, match="is a folder: name one file"):
         video_row(tmp_path)
