@@ -22,8 +22,8 @@ from expportrait.settings.files import overlay, read_config, read_yaml
 from expportrait.stages import PER_CLIP, PER_PAIR
 from expportrait.store import Store, decode_normals
 from expportrait.transfer.drive import transferred
-from expportrait.transfer.motion import motion
 from expportrait.transfer.model import Transfer
+from expportrait.transfer.motion import motion
 from tests.workflow.project import ROOT, Project
 
 

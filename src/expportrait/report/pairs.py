@@ -55,7 +55,8 @@ def _made_with(settings: dict) -> list[tuple[str, str]]:
             form = form.replace("{" + setting + "}", str(value))
         if "{" not in form:
             facts.append((name, form))
-    return facts + [("controls", told)] if (told := _controls(settings)) else facts
+    told = _controls(settings)
+    return [*facts, ("controls", told)] if told else facts
 
 
 def _controls(settings: dict) -> str:

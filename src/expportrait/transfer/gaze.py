@@ -1,5 +1,7 @@
 """Eyes that look into the camera, whatever the head does, within what eyes can turn."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,9 @@ from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.points478 import LEFT_IRIS, RIGHT_IRIS
 
 EYES = {"left_eye": LEFT_IRIS[0], "right_eye": RIGHT_IRIS[0]}  # joint: the middle of its iris
-# rad: up, down and to either side of straight ahead, rounded from the means of healthy eyes (Lim et al., American
-# Journal of Ophthalmology 2014: elevation 27.9, depression 47.1, adduction 44.9, abduction 44.2 degrees)
-UP, DOWN, ASIDE = (angle * torch.pi / 180 for angle in (28, 47, 44))
+# rad: up, down and to either side of straight ahead; 60, 123 and 86 prism dioptres, the mean supraduction, infraduction
+# and adduction of 123 adults with healthy eyes (doi.org/10.1080/2576117X.2019.1711354)
+UP, DOWN, ASIDE = (math.atan(dioptres / 100) for dioptres in (60, 123, 86))
 
 
 def into_camera(fitted: FittedHead) -> Tensor:
