@@ -28,7 +28,8 @@ from expportrait.fit.store import FittedHead, load_proxy
 from expportrait.metrics.shipped_lpips import ShippedLpips
 from expportrait.settings.config import HeadSettings
 from expportrait.store import Store
-from expportrait.transfer.drive import driven, motion, still
+from expportrait.transfer.drive import driven, still
+from expportrait.transfer.motion import motion
 
 PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
 HEAD = "clip | frames | PSNR: still | appearance | of what is seen: still | appearance | LPIPS: still | appearance | ms"

@@ -18,8 +18,9 @@ from expportrait.fit.store import load_proxy
 from expportrait.head import Head
 from expportrait.store import Store
 from expportrait.transfer.data import FittedClips
-from expportrait.transfer.drive import motion, transferred
+from expportrait.transfer.drive import transferred
 from expportrait.transfer.model import Transfer, TransferConfig
+from expportrait.transfer.motion import motion
 from expportrait.transfer.train import MILLIMETRE, mean_free, train
 
 SIZES = {"encoder_width": 64, "code": 32, "vertex_width": 128, "steps": 1500, "clips": 6}

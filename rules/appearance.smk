@@ -2,10 +2,10 @@ rule appearance:
     """Carry each portrait's colours along with its driven head."""
     input:
         drive="<results>/drive/{shard}.json",
-        proxy=indexes_of("proxy", "target", "driver"),
-        crop=indexes_of("crop", "target", "driver"),
+        proxy=indexes_of("proxy", "target", "driver", "pose_from", "expression_from"),
+        crop=indexes_of("crop", "target", "driver", "pose_from", "expression_from"),
         geometry=indexes_of("geometry", "target"),
-        transfer="<results>/transfer/index.json" if CONFIG.drive.offsets == "transfer" else [],
+        transfer=trained_offsets,
         files=settings_files("appearance", "drive", "head"),
     output:
         index="<results>/appearance/{shard}.json",

@@ -14,7 +14,7 @@ from expportrait.settings.files import overlay, read_config, read_yaml
 from expportrait.errors import UserError
 from expportrait.manifest.clips import digest, mixed_splits, read_manifest, shard_counts, shards
 from expportrait.engine.names import check_names
-from expportrait.manifest.pairs import pair_count, pair_shards, read_pairs
+from expportrait.manifest.pairs import pair_count, pair_shards, portraits, read_pairs
 from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE, STAGES, made
 from expportrait.settings.weights import check_given
 
@@ -58,7 +58,7 @@ PAIR_COUNT = pair_count(PAIR_ROWS, CONFIG.shards)
 checked(
     check_names,
     CONFIG.results,
-    [row.clip for row in (*ROWS, *PAIR_ROWS)],
+    [row.clip for row in (*ROWS, *PAIR_ROWS, *portraits(ROWS, PAIR_ROWS))],
     [*SHARDS, *PAIR_SHARDS],
     [ending for stage in PIPELINE.values() for ending in stage.endings],
 )
@@ -144,13 +144,19 @@ def indexes(*stages):
 
 
 def indexes_of(stage, *members):
-    """The indexes of the shards that hold the targets or drivers of a shard's pairs."""
+    """The indexes of the shards that hold the targets, drivers or other clips of a shard's pairs."""
 
     def inputs(wildcards):
-        clips = {row.extra[member] for row in PAIR_SHARDS[wildcards.shard] for member in members}
+        clips = {row.extra[of] for row in PAIR_SHARDS[wildcards.shard] for of in members if of in row.extra}
         return [f"{CONFIG.results}/{stage}/{shard}.json" for shard in sorted({SHARD_OF[clip] for clip in clips})]
 
     return inputs
+
+
+def trained_offsets(wildcards):
+    """The transfer's index, where its module makes the offsets of one of the shard's pairs."""
+    pairs = [CONFIG.told(row.settings) for row in PAIR_SHARDS[wildcards.shard]]
+    return [f"{CONFIG.results}/transfer/index.json"] * any(pair.drive.offsets == "transfer" for pair in pairs)
 
 
 def memory(megabytes):

@@ -1,10 +1,11 @@
 rule drive:
     """Render each target's head with its driver's expression and motion (paper, section 3.2)."""
     input:
-        proxy=indexes_of("proxy", "target", "driver"),
+        proxy=indexes_of("proxy", "target", "driver", "pose_from", "expression_from"),
+        crop=indexes_of("crop", "driver", "pose_from", "expression_from"),
         landmarks=indexes_of("landmarks", "target"),
         geometry=indexes_of("geometry", "target"),
-        transfer="<results>/transfer/index.json" if CONFIG.drive.offsets == "transfer" else [],
+        transfer=trained_offsets,
         files=settings_files("drive", "control", "proxy", "head"),
     output:
         index="<results>/drive/{shard}.json",

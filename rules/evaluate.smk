@@ -4,12 +4,12 @@ rule evaluate:
         reenact=indexes("reenact"),
         appearance=indexes("appearance"),
         crop=indexes("crop") if PAIR_ROWS else [],
-        files=settings_files("evaluate"),
+        files=settings_files("evaluate", "drive"),
     output:
         table="<results>/evaluate/table.json",
     log:
         "<logs>/evaluate.log",
-    priority: once_given("evaluate")
+    priority: once_given("evaluate", "drive")
     conda:
         "../envs/gpu.yaml"
     threads: 1
@@ -20,7 +20,7 @@ rule evaluate:
         manifest=MANIFEST,
         results=RESULTS,
         pairs=PAIRS,
-        settings=settings("evaluate"),
+        settings=settings("evaluate", "drive"),
         version=stage_version("evaluate"),
         rows=digest(PAIR_ROWS),
     shell:

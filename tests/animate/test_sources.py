@@ -12,6 +12,7 @@ from skimage.data import astronaut
 from expportrait.animate.sources import Portrait, choose_face, portrait_row, read_portraits, video_row
 from expportrait.demo.portrait import SOURCES
 from expportrait.errors import UserError
+from expportrait.manifest.clips import NAME
 from expportrait.settings.config import Crop
 from tests.video.make import video
 
@@ -43,14 +44,12 @@ def test_results_are_called_by_what_is_in_a_file_not_by_where_it_is(tmp_path):
 
 @given(name=st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=60))
 def test_any_file_name_makes_a_name_that_the_manifest_would_take(tmp_path_factory, name):
-    from expportrait.manifest.clips import _NAME  # the rule that all names of clips are held to
-
     file = tmp_path_factory.mktemp("names") / name
     try:
         file.write_bytes(b"video")
     except (OSError, ValueError):
         return  # no name of a file
-    assert _NAME.fullmatch(video_row(file, 1.5, 2.25).clip)
+    assert NAME.fullmatch(video_row(file, 1.5, 2.25).clip)
 
 
 def test_a_frame_of_a_video_becomes_a_picture_of_its_own(tmp_path):

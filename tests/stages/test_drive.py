@@ -6,10 +6,13 @@ from benchmarks import made_people as make
 from expportrait.engine.loop import run as run_stage
 from expportrait.engine.record import write_json
 from expportrait.fit.displacement import Offsets
-from expportrait.head import Head
-from expportrait.manifest.pairs import read_pairs
+from expportrait.head import JOINTS, Head
+from expportrait.head.rotation import axis_angle_to_matrix
+from expportrait.manifest.pairs import pair_row, read_pairs
 from expportrait.stages import control, job, transfer, with_code
-from expportrait.store import Store
+from expportrait.store import Store, StoreWriter
+from expportrait.transfer.drive import facing
+from expportrait.transfer.motion import TURNS
 
 torch.set_num_threads(1)
 PEOPLE = {"ann-1": ("ann", "test"), "bob-1": ("bob", "train")}
@@ -117,3 +120,103 @@ def test_a_driver_without_proxy_is_skipped_with_the_reason(results, tmp_path):
     outcome = run(results, pairs[1:], target_proxy="clip")[pairs[1].clip]
     assert outcome.status == "skipped"
     assert "driver" in outcome.why
+
+
+def times(results, clip, fps, frames=6):
+    """The store of crop, as far as driving asks for it."""
+    with StoreWriter(results / "crop" / f"{clip}.zarr", {"key": f"{clip} at {fps}"}) as out:
+        out.array("timestamps", 3 + np.arange(frames) / fps)
+
+
+def drive(results, name="", driver="bob-1", taken=None, **own):
+    """The store of ann driven by another, by a row with these columns."""
+    rows = {row.clip: row for row in ROWS}
+    pair = pair_row(rows["ann-1"], rows[driver], name, taken, own)
+    assert run(results, [pair], target_proxy="clip", offsets="copy", reference=1)[pair.clip].status == "ok"
+    return Store(results / "drive" / f"{pair.clip}.zarr")
+
+
+def test_a_row_may_have_settings_of_its_own(results):
+    plain, held = drive(results), drive(results, "held", hold=["pose"], reference=3)
+    own = Store(results / "proxy" / "ann-1.zarr")
+    assert (held["pose"][:, TURNS] == own["pose"][3, TURNS]).all() and held.attrs["reference"] == 3
+    assert (held["expression"] == plain["expression"]).all() and (held["pose"] != plain["pose"]).any()
+    assert held.attrs["settings"]["drive"]["hold"] == ["pose"] and plain.attrs["settings"]["drive"]["hold"] == []
+    assert "weight" not in held
+
+
+def test_what_is_stored_is_enough_to_have_the_head_again(results):
+    """As docs/artifacts.md says it; D_t, which the store leaves out, is none here."""
+    rows = {row.clip: row for row in ROWS}
+    own = {"gain_mouth": 0.3, "gain_lids": 0.0, "expression": "relative", "gain_expression": 2.0}
+    pair = pair_row(rows["ann-1"], rows["bob-1"], "quiet", None, own)
+    assert run(results, [pair], target_proxy="clip", offsets="static", reference=1, maps=["depth"])["quiet"].key
+    store, fit = Store(results / "drive" / "quiet.zarr"), Store(results / "proxy" / "ann-1.zarr")
+    head, t = Head.load(subdivisions=0), 4
+    start, expression, weight = (torch.from_numpy(store[name]) for name in ("start", "expression", "weight"))
+    assert weight.min() < 0.01 and weight.max() == 1
+    basis, shape = head.dense.expression_basis, torch.from_numpy(fit["shape"])
+    moved = basis @ start + weight[:, None] * (basis @ (expression[t] - start))
+    points = head.dense.template + head.dense.shape_basis @ shape + moved + torch.from_numpy(fit["static_offset"])
+    turn, place = axis_angle_to_matrix(torch.from_numpy(store["pose"][t])), torch.from_numpy(store["translation"][t])
+    posed = head.dense.skin(points[None], head.transforms(shape, expression[t][None], turn[None], place[None]))
+    nearest = -posed[0, head.facial > 0.9, 2].max()
+    depth = store["depth"][t]
+    assert abs(float(depth[depth > 0].min()) - float(nearest)) < 2e-3
+    assert np.allclose(start, fit["expression"][1])
+
+
+def test_pose_and_expression_come_from_other_clips_by_time(results):
+    """The driver has 25 frames a second; the others twice as many, so every other frame of theirs is meant."""
+    head = Head.load(subdivisions=0)
+    make.proxy_store(results, head, "eva-1", frames=12)
+    for clip, fps, frames in (("bob-1", 25, 6), ("eva-1", 50, 12), ("ann-1", 25, 6)):
+        times(results, clip, fps, frames)
+    bob, eva = (Store(results / "proxy" / f"{clip}.zarr") for clip in ("bob-1", "eva-1"))
+
+    def faces(pose):
+        return facing(axis_angle_to_matrix(torch.from_numpy(pose[:, TURNS])))
+
+    jaw = JOINTS.index("jaw")
+    pose, face, both = (
+        drive(results, name, taken=dict.fromkeys(columns, "eva-1"))
+        for name, columns in (("p", ["pose_from"]), ("e", ["expression_from"]), ("b", ["pose_from", "expression_from"]))
+    )
+    assert torch.allclose(faces(pose["pose"]), faces(eva["pose"][::2]), atol=1e-4)
+    assert (pose["expression"] == bob["expression"]).all() and pose.attrs["pose_from"] == "eva-1"
+    assert torch.allclose(faces(face["pose"]), faces(bob["pose"]), atol=1e-4)
+    assert (face["expression"] == eva["expression"][::2]).all() and (
+        face["pose"][:, jaw] == eva["pose"][::2, jaw]
+    ).all()
+    assert (both["expression"] == face["expression"]).all() and (both["pose"][:, TURNS] == pose["pose"][:, TURNS]).all()
+    assert not np.allclose(pose["normals"], face["normals"])
+
+
+def test_a_targets_own_pose_begins_at_its_reference_frame(results):
+    """Ann's head moves as in her clip, bob gives the face: at her reference frame she stands as she does there."""
+    for clip in ("ann-1", "bob-1"):
+        times(results, clip, 25)
+    made, own = drive(results, "own", taken={"pose_from": "ann-1"}), Store(results / "proxy" / "ann-1.zarr")
+    assert np.allclose(made["pose"][:, TURNS], own["pose"][:, TURNS], atol=1e-4)
+    assert np.allclose(made["translation"], own["translation"], atol=1e-5)
+
+
+def test_smoothing_takes_the_tremble_out(results):
+    times(results, "bob-1", 25)
+    rough, calm = drive(results, "rough"), drive(results, "calm", smooth=0.08)
+    for name in ("expression", "pose", "translation"):
+        assert np.abs(np.diff(calm[name], axis=0)).sum() < 0.8 * np.abs(np.diff(rough[name], axis=0)).sum()
+
+
+def test_each_frame_that_pairs_ask_for_has_a_head_of_its_own(results, capsys):
+    rows = {row.clip: row for row in ROWS}
+    pairs = [pair_row(rows["ann-1"], rows["bob-1"], name, None, own) for name, own in
+             (("", {}), ("third", {"reference": 3}), ("third too", {"reference": 3, "gain_jaw": 0.5}))]  # fmt: skip
+    index = run(results, pairs)
+    assert {outcome.status for outcome in index.values()} == {"ok"}
+    homes = results / "drive" / "targets"
+    assert Store(homes / "ann-1@3.zarr").attrs["reference"] == 3 and Store(homes / "ann-1.zarr").attrs["reference"] == 0
+    assert Store(results / "drive" / "third.zarr").attrs["reference"] == 3
+    assert Store(homes / "ann-1@3.zarr").attrs["key"] != Store(homes / "ann-1.zarr").attrs["key"]
+    pairs[1] = pair_row(rows["ann-1"], rows["bob-1"], "sixth", None, {"reference": 6})
+    assert "reference is frame 6, but the clip has 6 frames" in run(results, pairs[:2])["sixth"].why

@@ -13,7 +13,7 @@ from expportrait.errors import ClipError, MachineFault
 from expportrait.manifest.clips import Row
 from expportrait.manifest.pairs import pair_row
 from expportrait.metrics.pair import METHODS, Scores
-from expportrait.settings.config import Config
+from expportrait.settings.config import Config, Drive
 from expportrait.stages import PIPELINE, evaluate, with_code
 from expportrait.store import StoreWriter
 
@@ -30,6 +30,34 @@ def evaluated(config, pairs=PAIRS):
 def write(path, frames, seed=0, **attrs):
     with StoreWriter(path, {"key": path.stem, **attrs}) as out:
         out.array("frames", np.random.default_rng(seed).integers(0, 255, (frames, 8, 8, 3), np.uint8))
+
+
+def test_of_what_controls_make_of_a_driver_there_is_no_truth_and_no_mean_counts_it(config):
+    rows = {clip: Row(clip, "d", clip, clip, person=clip) for clip in ("ann", "bob")}
+    plain = [pair_row(rows[target], rows[driver]) for target, driver in PAIRS]
+    soft = pair_row(rows["ann"], rows["ann"], "soft", {}, {"gain_mouth": 0.5, "hold": ["pose"]})
+    mixed = pair_row(rows["ann"], rows["bob"], "mixed", {"pose_from": "ann"})
+    ways = {"pose": "relative", "gain_mouth": 1.0, "expression": "relative"}
+    same = pair_row(rows["ann"], rows["ann"], "same", {}, ways)
+    for pair in (soft, mixed, same):
+        write(config.results / "reenact" / f"{pair.clip}.zarr", 4, reference=1)
+        with StoreWriter(config.results / "appearance" / f"{pair.clip}.zarr", {"key": f"{pair.clip} moved"}) as out:
+            out.array("appearance", np.zeros((4, 8, 8, 3), np.uint8))
+    pairs = [*plain, soft, mixed, same]
+    run(with_code("evaluate"), pairs, config)
+    table = json.loads((config.results / PIPELINE["evaluate"].table).read_text())
+    found = {row["pair"]: row for row in table["rows"]}
+    assert [found[pair.clip]["mode"] for pair in pairs] == ["self", "cross", "steered", "steered", "self"]
+    for pair, why in ((soft, "(hold, gain_mouth)"), (mixed, "(pose_from)")):
+        (told,) = {*found[pair.clip]["reasons"].values()}
+        assert told.startswith("not needed: the motion is not the driver's as it is") and why in told
+    of = table["means"][0]["of"]
+    assert of == {"self": 2, "cross": 1}
+    for pair in plain:
+        write(config.results / "reenact" / f"{pair.clip}.zarr", 4, reference=1, key=f"{pair.clip} with less pose")
+    whole = config.model_copy(update={"drive": Drive(gain_pose=0.5)})
+    assert {row["mode"] for row in evaluated(whole)} == {"steered"}, "also where the settings say so for all pairs"
+    assert "steered" in (config.results / "evaluate/table.md").read_text()
 
 
 def scores(count):

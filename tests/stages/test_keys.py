@@ -98,3 +98,37 @@ def test_the_former_tracker_enters_keys_as_it_did(config):
         Keys(PIPELINE["evaluate"], config(choice)).settings() for choice in ({"evaluate": {"tracker": "own"}}, {})
     )
     assert own == {"evaluate": {}} and now == {"evaluate": {"tracker": "blendshapes"}}
+
+
+OWN = {
+    "reference": "3", "offsets": "copy", "pose": "relative", "anchor": "mean", "expression": "relative",
+    "gaze": "camera", "hold": "pose", "smooth": "0.1", "gain_expression": "0.5", "gain_mouth": "0", "gain_eyes": "2",
+    "gain_lids": "0", "gain_brows": "1.5", "gain_jaw": "0.8", "gain_gaze": "0", "gain_pose": "0.5",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("column", [*OWN, *([*OWN],)], ids=[*OWN, "all"])
+def test_a_pairs_columns_give_the_keys_of_settings_that_say_so(config, tmp_path, column):
+    names = [column] if isinstance(column, str) else column
+    cells = {name: OWN[name] for name in names}
+    said = {name: [value] if name == "hold" else value for name, value in cells.items()}
+    (tmp_path / "pairs.csv").write_text("target,driver\nbob,ann\n")
+    by_settings = survey(config({"drive": said}).model_copy(update={"pairs": tmp_path / "pairs.csv"})).cells
+    table = tmp_path / "own.csv"
+    table.write_text(
+        f"target,driver,{','.join(cells)}\nbob,ann,{','.join(cells.values())}\nbob,bob,{',' * len(cells)}\n"
+    )
+    own = survey(config({}).model_copy(update={"pairs": table})).cells
+    for stage in ("drive", "appearance", "reenact"):
+        assert own[stage]["bob__ann"].key == by_settings[stage]["bob__ann"].key, stage
+    assert own["drive"]["bob__bob"].key == DEFAULT_KEYS["drive bob__bob"] != own["drive"]["bob__ann"].key
+    assert own["drive/targets"]["bob"].key == DEFAULT_KEYS["drive/targets bob"]
+    if "reference" in names:
+        assert own["drive/targets"]["bob@3"].key == by_settings["drive/targets"]["bob"].key
+
+
+def test_the_clips_that_a_motion_is_from_are_in_its_key(config, tmp_path):
+    lines = ["bob,ann,a,ann,", "bob,ann,b,cem,", "bob,ann,c,,cem", "bob,ann,d,cem,cem", "bob,ann,,,"]
+    (tmp_path / "pairs.csv").write_text("\n".join(["target,driver,pair,pose_from,expression_from", *lines]))
+    cells = survey(config({}).model_copy(update={"pairs": tmp_path / "pairs.csv"})).cells["drive"]
+    assert len({cell.key for cell in cells.values()}) == 5 and cells["bob__ann"].key == DEFAULT_KEYS["drive bob__ann"]

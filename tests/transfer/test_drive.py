@@ -7,8 +7,9 @@ from expportrait.fit.store import load_proxy
 from expportrait.head import JOINTS
 from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.store import Store
-from expportrait.transfer.drive import TURNS, driven, facing, interocular, mean_rotation, motion, still, transferred
+from expportrait.transfer.drive import driven, facing, still, transferred
 from expportrait.transfer.model import Transfer, TransferConfig, vertex_features
+from expportrait.transfer.motion import TURNS, interocular, mean_rotation, motion
 
 EYE = JOINTS.index("left_eye")
 

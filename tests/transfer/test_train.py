@@ -15,8 +15,9 @@ from expportrait.fit.store import load_proxy
 from expportrait.stages import transfer
 from expportrait.store import Store
 from expportrait.transfer.data import FittedClips
-from expportrait.transfer.drive import motion, transferred
+from expportrait.transfer.drive import transferred
 from expportrait.transfer.model import Transfer
+from expportrait.transfer.motion import motion
 from expportrait.transfer.train import evaluate, mean_free, train
 
 

@@ -21,8 +21,9 @@ from expportrait.metrics.pair import METRICS
 from expportrait.settings.files import overlay, read_config, read_yaml
 from expportrait.stages import PER_CLIP, PER_PAIR
 from expportrait.store import Store, decode_normals
-from expportrait.transfer.drive import motion, transferred
+from expportrait.transfer.drive import transferred
 from expportrait.transfer.model import Transfer
+from expportrait.transfer.motion import motion
 from tests.workflow.project import ROOT, Project
 
 

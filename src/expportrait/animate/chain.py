@@ -8,7 +8,7 @@ from expportrait.engine.loop import run
 from expportrait.engine.record import Outcome, state
 from expportrait.errors import UserError
 from expportrait.manifest.clips import Row
-from expportrait.manifest.pairs import pair_row
+from expportrait.manifest.pairs import pair_name, pair_row
 from expportrait.progress import Whole
 from expportrait.settings.config import Config
 from expportrait.settings.weights import check_given
@@ -99,12 +99,11 @@ class Chain:
 
     def pair(self, target: Row, driver: Row, others: Mapping[str, Row]) -> Row:
         """The pair's row. Its name has a hash of all that moves the head, so that what other gains gave stays too."""
-        plain = pair_row(target, driver)
-        extra = {name: row.clip for name, row in others.items()}
+        taken = {name: row.clip for name, row in others.items()}
         sections = self.config.canonical("control", "drive", "appearance")
-        made = repr((sections, self.models.get("transfer"), sorted(extra.items())))
-        name = f"{plain.clip}__{hashlib.sha256(made.encode()).hexdigest()[:8]}"
-        return plain._replace(clip=name, source=name, extra={**plain.extra, **extra})
+        made = repr((sections, self.models.get("transfer"), sorted(taken.items())))
+        name = f"{pair_name(target.clip, driver.clip)}__{hashlib.sha256(made.encode()).hexdigest()[:8]}"
+        return pair_row(target, driver, name, taken)
 
 
 def _failures(index: Mapping[str, Outcome]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from expportrait.engine.stage import ALL, Stage
 from expportrait.manifest.clips import Row
+from expportrait.manifest.pairs import clip_of
 from expportrait.settings.config import Config
 
 
@@ -31,9 +32,11 @@ class Keys:
 
         Raises UserError where a file that the settings name is not there, ClipError where one of the clip is not.
         """
+        if row.settings:
+            return Keys(self.stage, self.config.told(row.settings)).of(row._replace(settings={}), parents)
         root = {} if parents else {"row": row.identity(), "made": source_key(row.path)}
         files = self.stage.files(row, self.config) if self.stage.files else {}
-        return self._hash(self.settings(row.clip), {**root, **parents, **files})
+        return self._hash(self.settings(clip_of(row.clip)), {**root, **parents, **files})
 
     def of_model(self, chosen: Mapping[str, Any], weights: list[str]) -> str:
         """The key of the model made of the clips ``chosen``, with their parents' keys (``models.usable``), on

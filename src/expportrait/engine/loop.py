@@ -150,7 +150,7 @@ class _Runner:
             return ""
         parents = {name: Store(path) for name, path in self.stores(row).items()}
         try:
-            return self.stage.needless(row, parents, self.settings)
+            return self.stage.needless(row, parents, self._settings_of(row))
         except StoreError as error:
             if error.path is not None:
                 raise
@@ -165,11 +165,12 @@ class _Runner:
             self.tools = self.tools or stage.load(self.settings, self.device)
         try:
             parents = {name: Store(path) for name, path in self.stores(row).items()}
-            settings = {name: section.model_dump(mode="json") for name, section in vars(self.settings).items()}
+            own = self._settings_of(row)
+            settings = {name: section.model_dump(mode="json") for name, section in vars(own).items()}
             attrs = {"stage": stage.name, "version": stage.version, "clip": row.clip, "settings": settings, "key": key}
             work = Work(title, self._heard, self.turns, number, self.overlap)
             with WRITERS[stage.form](stage.result(self.config.results, row.clip), attrs, self.overlap) as out:
-                stage.process(Clip(row, parents, self.settings, self.tools, self.device, self.backend, work), out)
+                stage.process(Clip(row, parents, own, self.tools, self.device, self.backend, work), out)
         except (ClipError, UserError, Stopped):
             raise
         except Exception as error:
@@ -186,6 +187,10 @@ class _Runner:
             self.seconds += done - max(started, self.last)  # of two clips at once, what the second one adds
             self.last = done
         say(f"{title}: done in {done - started:.1f} s")
+
+    def _settings_of(self, row: Row) -> Any:
+        """The stage's settings, with those that the row has of its own."""
+        return self.stage.settings(self.config.told(row.settings)) if row.settings else self.settings
 
     def _heard(self, step: str) -> None:
         self.beat.tell(step=step)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from expportrait.engine.prefetch import AHEAD, Turns, ahead
 from expportrait.manifest.clips import Row
+from expportrait.manifest.pairs import portraits
 from expportrait.progress import bar, progress
 from expportrait.settings.config import Config
 
@@ -83,14 +84,13 @@ class Stage:
     def members(self, rows: list[Row], pairs: list[Row]) -> list[Row]:
         """The clips or pairs that it makes something of."""
         if self.by:
-            targets = {pair.extra["target"] for pair in pairs}
-            return [row for row in rows if row.clip in targets]
+            return portraits(rows, pairs)
         return pairs if self.kind == "pair" else rows
 
     def parents_of(self, row: Row, config: Config) -> dict[str, tuple[str, str]]:
         """What one result is made from: name -> stage and clip, or ALL where the stage makes one thing of all."""
         return (
-            self.parents_by_row(row, config)
+            self.parents_by_row(row, config.told(row.settings))
             if self.parents_by_row
             else {name: (name, row.clip) for name in self.parents}
         )

@@ -11,6 +11,7 @@ from expportrait.fit.displacement import Offsets, displaced, displacement
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.result import ProxyFit
 from expportrait.head import Head
+from expportrait.head.model import blend
 from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.render import Camera
 from expportrait.store import Store, StoreWriter
@@ -81,7 +82,11 @@ def packable(offsets: np.ndarray) -> np.ndarray:
 
 @dataclass
 class FittedHead:
-    """A proxy store: one person's head in every frame of one clip. D_t stays on the disk."""
+    """A proxy store: one person's head in every frame of one clip. D_t stays on the disk.
+
+    ``weight`` (n_d,): how far each vertex follows the expression from ``start`` (E,) on, as gains of a driven head
+    have it; None: all the way.
+    """
 
     head: Head
     shape: Tensor
@@ -92,6 +97,8 @@ class FittedHead:
     dynamic: Tensor | Offsets
     dynamic_vertices: Tensor
     camera: Camera
+    weight: Tensor | None = None
+    start: Tensor | None = None
 
     @property
     def frames(self) -> int:
@@ -100,8 +107,12 @@ class FittedHead:
     def vertices(self, frames: Tensor | slice = slice(None)) -> Tensor:
         """(B, n_d, 3) camera space, m: eq. (4)."""
         offset = displacement(self.static, self.dynamic[frames], self.dynamic_vertices)
+        expression = self.expression[frames]
+        if self.weight is not None:
+            moved = blend(self.head.dense.expression_basis, expression - self.start)
+            offset = offset + (self.weight - 1)[:, None] * moved
         matrices, translation = axis_angle_to_matrix(self.pose[frames]), self.translation[frames]
-        return displaced(self.head, self.shape, self.expression[frames], matrices, translation, offset)
+        return displaced(self.head, self.shape, expression, matrices, translation, offset)
 
     def neutral(self) -> Tensor:
         """(n_d, 3) the person's neutral head with m_s D_s, unposed, m: eq. (3) at psi = 0 and D_t = 0."""

@@ -43,6 +43,13 @@ def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
     return quaternion[..., 1:] * torch.where(sine < 1e-7, torch.full_like(sine, 2.0), angle / sine.clamp_min(1e-12))
 
 
+def nearest_rotation(matrix: Tensor) -> Tensor:
+    """(..., 3, 3) any matrix, such as a mean of rotations -> the rotation nearest to it."""
+    u, _, v = torch.linalg.svd(matrix)
+    sign = torch.linalg.det(u @ v)
+    return torch.cat([u[..., :2], u[..., 2:] * sign[..., None, None]], -1) @ v
+
+
 def sixd_to_matrix(sixd: Tensor) -> Tensor:
     """Gram-Schmidt on the first two columns (Zhou et al. 2019). (..., 6) -> (..., 3, 3)."""
     first = torch.nn.functional.normalize(sixd[..., :3], dim=-1)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from expportrait.errors import UserError
 
@@ -19,7 +19,8 @@ COLUMNS = (*REQUIRED, "start", "end", "box", "person", "split", "rev", "fps")
 IDENTITY = ("source", "start", "end", "box", "rev", "fps")  # what the pixels of a clip depend on
 SPLITS = ("train", "val", "test")
 CLIPS_A_SHARD = 128
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")  # of clips, data sets and pairs
+NAMES = "letters, digits and . _ + -, at most 100, not starting with . + or -"
 
 
 class Row(NamedTuple):
@@ -38,6 +39,7 @@ class Row(NamedTuple):
     rev: str = ""
     fps: float | None = None  # frames a second of a folder of images; the setting crop.folder_fps where empty
     extra: Mapping[str, str] = MappingProxyType({})
+    settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({})  # of its own, by section, as a pair may have
 
     @property
     def path(self) -> Path:
@@ -103,10 +105,9 @@ def _row(values: list[str], header: list[str], extra: list[str], file: Path, lin
         return found
 
     clip, dataset, source = (cells.get(column, "") for column in REQUIRED)
-    if not (_NAME.fullmatch(clip) and _NAME.fullmatch(dataset)):
-        column, name = ("dataset", dataset) if _NAME.fullmatch(clip) else ("clip", clip)
-        raise wrong(column, f"{name!r} is not a name (letters, digits and . _ + -, at most 100, not starting with "
-                            ". + or -)")  # fmt: skip
+    if not (NAME.fullmatch(clip) and NAME.fullmatch(dataset)):
+        column, name = ("dataset", dataset) if NAME.fullmatch(clip) else ("clip", clip)
+        raise wrong(column, f"{name!r} is not a name ({NAMES})")
     if not source:
         raise wrong("source", "empty; name a video, an image or a folder of frames")
     start = end = fps = box = None

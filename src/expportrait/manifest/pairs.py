@@ -1,17 +1,28 @@
-"""The table of pairs: which clip's portrait is moved by which clip. Parsed and checked here."""
+"""The table of pairs: which clip's portrait is moved by which clip, and how. Parsed and checked here."""
 
 import csv
 import hashlib
+import json
 from bisect import bisect
+from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from expportrait.errors import UserError
-from expportrait.manifest.clips import Row, default_shards
+from expportrait.manifest.clips import NAME, NAMES, Row, default_shards
+from expportrait.settings.sections import Drive
 
 COLUMNS = ("target", "driver")
+FROM = ("pose_from", "expression_from")  # clips that give a part of the motion in the driver's place
+OWN = tuple(name for name in Drive.model_fields if name != "target_proxy")  # settings that are columns too
+KNOWN = (*COLUMNS, "pair", *FROM, *OWN)
 ENDINGS = (".side", ".failed")  # what tells a pair's further files from its video and its figures
 DATASET = "pairs"  # what ``shards`` in the settings calls them
+AT = "@"  # between a target and its frame, in the name of its head; no clip's name has one
 
 
 def read_pairs(file: Path | None, rows: list[Row]) -> list[Row]:
@@ -26,23 +37,15 @@ def read_pairs(file: Path | None, rows: list[Row]) -> list[Row]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text, strict=True, skipinitialspace=True)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise UserError(f"{file}, line 1: there is no column {', '.join(missing)}; `target,driver` is expected")
-            for cells in reader:
-                names = [(cells[column] or "").strip() for column in COLUMNS]
-                if not any(names):
-                    continue
-                for column, name in zip(COLUMNS, names, strict=True):
-                    if name not in clips:
-                        close = get_close_matches(name, clips, n=1)
-                        hint = f"; did you mean {close[0]!r}?" if close else ""
-                        raise UserError(f"{file}, line {reader.line_num}, column {column}: the manifest has no clip "
-                                        f"{name!r}{hint}")  # fmt: skip
-                row = pair_row(*(clips[name] for name in names))
-                if row.clip in pairs:
-                    raise UserError(f"{file}, line {reader.line_num}: the pair {row.clip} stands there twice")
-                pairs[row.clip] = row
+            columns = _header(reader.fieldnames or (), file)
+            for values in reader:
+                cells = {name: value for name in columns if (value := (values[name] or "").strip())}
+                if cells:
+                    row = _row(cells, clips, f"{file}, line {reader.line_num}")
+                    if row.clip in pairs:
+                        hint = "" if "pair" in cells else "; give one of them a name of its own, in a column pair"
+                        raise UserError(f"{file}, line {reader.line_num}: the pair {row.clip} stands there twice{hint}")
+                    pairs[row.clip] = row
     except OSError as error:
         raise UserError(f"the pairs {file} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -50,6 +53,57 @@ def read_pairs(file: Path | None, rows: list[Row]) -> list[Row]:
     if not pairs:
         raise UserError(f"{file} has no pairs: give it one line a pair, target,driver")
     return [*pairs.values()]
+
+
+def _header(names: Iterable[str], file: Path) -> list[str]:
+    """The columns that mean something here. What is nearly the name of one is a mistake; others are the user's own."""
+    names = [*names]
+    missing = [name for name in COLUMNS if name not in names]
+    if missing:
+        raise UserError(f"{file}, line 1: there is no column {', '.join(missing)}; `target,driver` is expected")
+    for name in names:
+        if name in KNOWN and names.count(name) > 1:
+            raise UserError(f"{file}, line 1: the column {name} stands there twice")
+        close = get_close_matches(name or "", KNOWN, n=1, cutoff=0.85)
+        if name not in KNOWN and (close or name == "target_proxy" or (name or "").startswith("gain_")):
+            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(KNOWN)}"
+            raise UserError(f"{file}, line 1: there is no column {name} of pairs{hint}")
+    return [name for name in names if name in KNOWN]
+
+
+def _row(cells: dict[str, str], clips: dict[str, Row], where: str) -> Row:
+    """One line of the table, checked."""
+    for column in (*COLUMNS, *(name for name in FROM if name in cells)):
+        name = cells.get(column, "")
+        if name not in clips:
+            close = get_close_matches(name, clips, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UserError(f"{where}, column {column}: the manifest has no clip {name!r}{hint}")
+    own = cells.get("pair", "")
+    if own and (not NAME.fullmatch(own) or own.endswith(ENDINGS)):
+        raise UserError(f"{where}, column pair: {own!r} is not a name ({NAMES}, not ending in {' or '.join(ENDINGS)})")
+    if own in clips:
+        raise UserError(f"{where}, column pair: {own!r} is the name of a clip; give the pair another one")
+    settings = {}
+    for column in OWN:
+        if column in cells:
+            try:
+                settings[column] = _value(column, cells[column])
+            except ValueError as error:
+                raise UserError(f"{where}, column {column}: {cells[column]!r}: {error}") from None
+    taken = {name: cells[name] for name in FROM if name in cells}
+    return pair_row(clips[cells["target"]], clips[cells["driver"]], own, taken, settings)
+
+
+@lru_cache(4096)
+def _value(column: str, text: str) -> Any:
+    """What a cell says of a setting; several of a list with blanks between. Raises ValueError with what is expected."""
+    given = text.replace(",", " ").split() if column == "hold" else text
+    try:
+        return getattr(Drive(**{column: given}), column)
+    except ValidationError as invalid:
+        message = invalid.errors()[0]["msg"]
+        raise ValueError(message[0].lower() + message[1:]) from None
 
 
 def default_pairs(rows: list[Row]) -> list[Row]:
@@ -86,12 +140,42 @@ def pair_name(target: str, driver: str) -> str:
     return f"{name}__{len(target)}" if twofold or driver.endswith(ENDINGS) else name
 
 
-def pair_row(target: Row, driver: Row) -> Row:
-    """A pair as the stages take it: ``clip`` is its name, ``extra`` holds those of the two clips, ``person`` the
-    target's, ``split`` the target's. ``place`` is the driver's: its films have that sound. No key depends on it."""
-    name = pair_name(target.clip, driver.clip)
-    return Row(name, DATASET, name, driver.place, person=target.person, split=target.split,
-               extra={"target": target.clip, "driver": driver.clip})  # fmt: skip
+def pair_row(
+    target: Row, driver: Row, name: str = "", taken: dict[str, str] | None = None, drive: dict[str, Any] | None = None
+) -> Row:
+    """A pair as the stages take it: ``clip`` is its ``name``, ``pair_name`` where it has none of its own; ``extra``
+    holds those of the two clips, and of those that give a part of the motion (``taken``, by FROM); ``settings`` what it
+    has of its own of the section drive; ``person`` the target's, ``split`` the target's. ``rev`` changes with all that
+    its name does not say. ``place`` is the driver's: its films have that sound."""
+    clips, own = {"target": target.clip, "driver": driver.clip} | (taken or {}), drive or {}
+    rev = json.dumps([clips, own], sort_keys=True) if name or taken or own else ""
+    name = name or pair_name(target.clip, driver.clip)
+    return Row(name, DATASET, name, driver.place, person=target.person, split=target.split, rev=rev, extra=clips,
+               settings={"drive": own} if own else {})  # fmt: skip
+
+
+def portrait(pair: Row) -> str:
+    """What the head of a pair's target is called: the clip, and the frame where the pair has one of its own."""
+    frame = pair.settings.get("drive", {}).get("reference")
+    return pair.extra["target"] if frame is None else f"{pair.extra['target']}{AT}{frame}"
+
+
+def clip_of(name: str) -> str:
+    """The clip of a name that may be a portrait's."""
+    return name.partition(AT)[0]
+
+
+def portraits(rows: list[Row], pairs: list[Row]) -> list[Row]:
+    """The rows of the pairs' targets; one for each frame that pairs have of their own, which it has as a setting."""
+    wanted: dict[str, dict[str, dict]] = {}
+    for pair in pairs:
+        own = {name: value for name, value in pair.settings.get("drive", {}).items() if name == "reference"}
+        wanted.setdefault(pair.extra["target"], {})[portrait(pair)] = {"drive": own} if own else {}
+    return [
+        row._replace(clip=name, settings=own) if own else row
+        for row in rows
+        for name, own in sorted(wanted.get(row.clip, {}).items())
+    ]
 
 
 def pair_shards(pairs: list[Row], configured: dict[str, int]) -> dict[str, list[Row]]:

@@ -128,7 +128,8 @@ def _shown(name: str, run: Run, media: Path, settings: Any, make: Callable[[], C
     except Exception as error:  # one clip's damaged store must not cost the page of all the others
         trouble = f"no pictures: {error}"
         say(f"report {name}: {trouble}")
-    given = _flat(settings)
+    own = run.rows[name].settings.items()
+    given = _flat(settings) | {f"{s}.{setting}": value for s, values in own for setting, value in values.items()}
     return Shown(
         name,
         run.shard[name],

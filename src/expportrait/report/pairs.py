@@ -4,9 +4,10 @@ from pathlib import Path
 
 from expportrait.engine.keys import content_key
 from expportrait.manifest.clips import Row
+from expportrait.manifest.pairs import FROM, pair_name
 from expportrait.report.card import Card, kept, recorded
 from expportrait.report.film import film
-from expportrait.settings.config import Report
+from expportrait.settings.config import Drive, Report
 from expportrait.show.pair import PairFilm
 
 VERSION = 3  # bump when equal stores give other media
@@ -24,14 +25,16 @@ def make_pair(pair: Row, results: Path, keys: dict[str, str], media: Path, setti
         count, fps = made.frames, made.fps
         length = f"{count} frames, {count / fps:.1f} s at {fps:.4g} fps" if count > 1 else "one frame"
         card = recorded(Card(), made.stores.values())
-        card.title = (
-            f"{names['target']} driven by {'itself' if names['target'] == names['driver'] else names['driver']}"
-        )
+        target, driver = names["target"], names["driver"]
+        card.title = f"{target} driven by {'itself' if target == driver else driver}"
+        if pair.clip != pair_name(target, driver):
+            card.title = f"{pair.clip}: {card.title}"
         card.video = film([*made.panels], made.at, count, fps, count // 2, folder, settings, made.mark)
         card.facts = [
             ("reference", f"frame {made.stores['drive'].attrs['reference']} of the target"),
             ("length", length),
         ]
+        card.facts += [(name.replace("_", " "), names[name]) for name in FROM if name in names]
         card.facts += _made_with(card.settings)
         return card
 
@@ -52,4 +55,14 @@ def _made_with(settings: dict) -> list[tuple[str, str]]:
             form = form.replace("{" + setting + "}", str(value))
         if "{" not in form:
             facts.append((name, form))
-    return facts
+    told = _controls(settings)
+    return [*facts, ("controls", told)] if told else facts
+
+
+def _controls(settings: dict) -> str:
+    """What the driver does not do as it is: the controls that are not at their defaults."""
+    names = [name for name in Drive.model_fields if name.startswith("gain_")]
+    names += ["expression", "gaze", "hold", "smooth"]
+    given = {name: settings.get(f"drive.{name}", Drive.model_fields[name].default) for name in names}
+    changed = {name: value for name, value in given.items() if value != Drive.model_fields[name].default}
+    return ", ".join(f"{name} {' and '.join(value) if name == 'hold' else value}" for name, value in changed.items())

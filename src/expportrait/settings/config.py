@@ -1,6 +1,7 @@
 """All settings of a run: where it is, then one section a stage. They stand in ``sections``, and nowhere else."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,6 +65,11 @@ class Config(Section):
     reenact: Reenact = Reenact()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
+
+    def told(self, own: Mapping[str, Mapping[str, Any]]) -> "Config":
+        """Returns these settings with those that a row has of its own, by section and checked, in their place."""
+        changed = {name: getattr(self, name).model_copy(update=dict(values)) for name, values in own.items()}
+        return self.model_copy(update=changed) if changed else self
 
     def check_together(self) -> None:
         """Raises UserError where settings that are right by themselves do not go together."""

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from expportrait.engine.stage import ALL, Stage
 from expportrait.manifest.clips import Row
+from expportrait.manifest.pairs import clip_of, portrait
 from expportrait.settings.config import SECTIONS, Config
 
 CODE = ("process", "load", "needless", "finish", "run")  # of a stage's module, as far as it has them
@@ -21,9 +22,17 @@ def _from_image(config: Config) -> bool:
 
 
 def _driving(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
-    fitted = "drive/targets" if _from_image(config) else "proxy"
+    target = ("drive/targets", portrait(pair)) if _from_image(config) else ("proxy", pair.extra["target"])
+    taken = {name: pair.extra[name] for name in ("driver", "pose_from", "expression_from") if name in pair.extra}
     trained = {"transfer": ("transfer", ALL)} if config.drive.offsets == "transfer" else {}
-    return {"target": (fitted, pair.extra["target"]), "driver": ("proxy", pair.extra["driver"])} | trained
+    # when frames are is asked where several clips are brought together, and where they are smoothed
+    timed = taken if len(taken) > 1 or config.drive.smooth else {}
+    times = {f"times of {name}": ("crop", clip) for name, clip in timed.items()}
+    return {"target": target} | {name: ("proxy", clip) for name, clip in taken.items()} | times | trained
+
+
+def _looking_at(portrait: Row, config: Config) -> dict[str, tuple[str, str]]:
+    return {name: (name, clip_of(portrait.clip)) for name in ("landmarks", "geometry")}
 
 
 def _by_portrait(config: Config) -> bool:
@@ -48,8 +57,12 @@ def _carrying(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
 
 
 def _measuring(pair: Row, config: Config) -> dict[str, tuple[str, str]]:
-    crops = {f"crop {clip}": ("crop", clip) for clip in pair.extra.values()}
+    crops = {f"crop {clip}": ("crop", clip) for clip in _shown(pair)}
     return {f"{stage} {pair.clip}": (stage, pair.clip) for stage in ("reenact", "appearance")} | crops
+
+
+def _shown(pair: Row) -> tuple[str, str]:
+    return pair.extra["target"], pair.extra["driver"]
 
 
 def _tracks(pair: Row, config: Config) -> dict[str, str]:
@@ -59,7 +72,7 @@ def _tracks(pair: Row, config: Config) -> dict[str, str]:
     from expportrait.files import sha256
     from expportrait.metrics.coefficients import file_of
 
-    return {f"tracks {clip}": sha256(file_of(config.evaluate.tracks, clip)) for clip in pair.extra.values()}
+    return {f"tracks {clip}": sha256(file_of(config.evaluate.tracks, clip)) for clip in _shown(pair)}
 
 
 # fmt: off
@@ -76,9 +89,9 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
           unkeyed=("head", "transfer.save_every")),
     # the heads of the targets, each from one frame, which is all that matters of the section drive
     Stage("drive/targets", 100 * DRIVE + PROXY, ("drive", "proxy", "head"), ("landmarks", "geometry"), by="drive",
-          when=_from_image, only=("drive.reference",)),
-    Stage("drive", DRIVE, ("drive", "control", "head"), ("drive/targets", "proxy", "transfer"), kind="pair",
-          parents_by_row=_driving),
+          parents_by_row=_looking_at, when=_from_image, only=("drive.reference",)),
+    Stage("drive", DRIVE, ("drive", "control", "head"), ("drive/targets", "proxy", "crop", "transfer"),
+          kind="pair", parents_by_row=_driving),
     Stage("appearance", 2, ("appearance", "drive", "head"),
           ("drive/targets", "drive", "proxy", "transfer", "crop", "geometry"), kind="pair", parents_by_row=_carrying,
           media=(".mp4", ".side.mp4")),
@@ -89,8 +102,10 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("reenact", 1, ("latents", "reenact", "generator"), ("drive", "crop", "appearance", "generator"), kind="pair",
           parents_by_row=_reenacting, only=("generator.maps",), unkeyed=("generator",),
           media=(".mp4", ".side.mp4")),
-    Stage("evaluate", 4, ("evaluate",), ("reenact", "appearance", "crop"), kind="pair", parents_by_row=_measuring,
-          files=_tracks, form="json", folder="evaluate/pairs", table="evaluate/table.json"),
+    # it asks the section drive alone whether a pair's motion is its driver's
+    Stage("evaluate", 4, ("evaluate", "drive"), ("reenact", "appearance", "crop"), kind="pair",
+          parents_by_row=_measuring, unkeyed=("drive",), files=_tracks, form="json", folder="evaluate/pairs",
+          table="evaluate/table.json"),
     Stage("report", 2, SECTIONS, (), kind="page"),  # it shows all settings
 )}
 # fmt: on

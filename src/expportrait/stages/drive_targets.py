@@ -11,6 +11,7 @@ from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.store import save_proxy
 from expportrait.fit.tracked import read_tracked
+from expportrait.manifest.pairs import clip_of
 from expportrait.stages.drive import check_frame, load
 from expportrait.store import StoreWriter
 
@@ -24,7 +25,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     check_frame(frame, targets.frames)
     start = None
     if s.init == "file":
-        tracked = read_tracked(Path(s.init_dir) / f"{clip.row.clip}.npz", head, targets.frames, targets.size)
+        tracked = read_tracked(Path(s.init_dir) / f"{clip_of(clip.row.clip)}.npz", head, targets.frames, targets.size)
         start = at(tracked, frame)
     one = slice(frame, frame + 1)
     points, confidence = (torch.from_numpy(landmarks[name][one]) for name in ("points", "confidence"))

@@ -17,15 +17,17 @@ from expportrait.files import new_file, replace_file
 from expportrait.generator.data import resize
 from expportrait.machine import writing
 from expportrait.manifest.clips import Row
+from expportrait.manifest.pairs import FROM
 from expportrait.metrics.listing import BY_FRAME, BY_PAIR, frame_lines, pair_lines
 from expportrait.metrics.pair import METHODS, METRICS, measure
 from expportrait.metrics.table import markdown, summary
 from expportrait.metrics.tools import Tools, read_tracks
-from expportrait.settings.config import Config
+from expportrait.settings.config import Config, Drive
 from expportrait.stages import PIPELINE
 from expportrait.store import Store
 from expportrait.store.frames import Chosen, Frames
 
+STEERED = "steered"  # of pairs, beside self and cross: no mean counts them
 KEPT = 64 << 20  # bytes of frames of a clip: measuring reads it twice, from its start to its end
 
 
@@ -34,7 +36,9 @@ def load(settings: SimpleNamespace, device: str) -> Tools:
 
 
 def needless(row: Row, parents: dict[str, Store], settings: SimpleNamespace) -> str:
-    """A portrait that drives itself is its own result."""
+    """A portrait that drives itself is its own result; and of what controls make of a driver there is no truth."""
+    if steering := steered_by(row, settings.drive):
+        return f"the motion is not the driver's as it is ({', '.join(steering)}), and there is no other to compare with"
     video = parents[f"reenact {row.clip}"]
     if _measured_frames(row, video, settings.evaluate.stride):
         return ""
@@ -43,7 +47,7 @@ def needless(row: Row, parents: dict[str, Store], settings: SimpleNamespace) -> 
 
 def process(clip: Clip, out: JsonWriter) -> None:
     """A pair's rows of the table, and its values and where faces were found, frame by frame."""
-    s, about = clip.settings.evaluate, described(clip.row)
+    s, about = clip.settings.evaluate, described(clip.row, clip.settings.drive)
     video = clip.parents[f"reenact {about['pair']}"]
     target, driver = (clip.parents[f"crop {about[name]}"] for name in ("target", "driver"))
     made, driving = Frames(video, "frames", KEPT), Frames(driver, "frames", KEPT)
@@ -78,7 +82,7 @@ def finish(pairs: list[Row], index: dict[str, Outcome], config: Config) -> None:
         for pair in pairs:
             outcome = index[pair.clip]
             if outcome.status != "ok":
-                rows += _without(described(pair), outcome.why)
+                rows += _without(described(pair, config.told(pair.settings).drive), outcome.why)
                 continue
             known = json.loads(stage.result(config.results, pair.clip).read_text("utf-8"))
             rows += known["rows"]
@@ -91,10 +95,17 @@ def finish(pairs: list[Row], index: dict[str, Outcome], config: Config) -> None:
     write_json(table, {"rows": rows, "means": means})
 
 
-def described(pair: Row) -> dict[str, str]:
+def described(pair: Row, drive: Drive) -> dict[str, str]:
     """What all rows say of a pair."""
     target, driver = pair.extra["target"], pair.extra["driver"]
-    return {"pair": pair.clip, "target": target, "driver": driver, "mode": "self" if target == driver else "cross"}
+    mode = STEERED if steered_by(pair, drive) else "self" if target == driver else "cross"
+    return {"pair": pair.clip, "target": target, "driver": driver, "mode": mode}
+
+
+def steered_by(pair: Row, drive: Drive) -> list[str]:
+    """Which columns and settings give a pair another motion than its driver's, or another amount of it."""
+    changed = [name for name in drive.distinct() if name in ("hold", "gaze") or name.startswith("gain_")]
+    return [*(name for name in FROM if name in pair.extra), *changed]
 
 
 def _measured_frames(pair: Row, video: Store, stride: int) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from expportrait.engine.stage import Stage
 from expportrait.errors import UserError
+from expportrait.manifest.pairs import clip_of
 from expportrait.settings.files import made_with
 from expportrait.status.survey import Cell, Survey
 from expportrait.store import Store, StoreError
@@ -36,9 +37,9 @@ def story(survey: Survey, clip: str) -> str:
             f"  source {row.path}{there}{part}; person {row.person}, split {row.split}, data set {row.dataset}"
         )
     for name, stage in survey.stages.items():
-        cell = survey.cells[name].get(clip)
-        if cell is not None:
-            lines += _stage(survey, stage, clip, cell)
+        for member, cell in survey.cells[name].items():
+            if clip_of(member) == clip:
+                lines += _stage(survey, stage, member, cell)
     pairs = [pair.clip for pair in survey.pairs if clip in pair.extra.values()]
     if pairs:
         lines.append(f"  pairs with it: {', '.join(pairs)}")
@@ -50,7 +51,8 @@ def story(survey: Survey, clip: str) -> str:
 
 def _stage(survey: Survey, stage: Stage, clip: str, cell: Cell) -> list[str]:
     home, result = stage.home(survey.config.results), stage.result(survey.config.results, clip)
-    lines = [f"  {stage.name}: {cell.status}" + (f", {cell.why}" if cell.why else "")]
+    name = stage.name if clip_of(clip) == clip else f"{stage.name} {clip}"
+    lines = [f"  {name}: {cell.status}" + (f", {cell.why}" if cell.why else "")]
     if cell.status == "stale":
         lines.append(f"    because {_difference(survey, stage, result)}")
     elif cell.status == "ok" and (changes := _changes(survey, stage, result)):
@@ -121,7 +123,8 @@ def _attributes(store: Path) -> dict:
 def _changes(survey: Survey, stage: Stage, store: Path) -> str:
     """Settings and version that the store was made with, where today's are others."""
     attributes = _attributes(store)
-    now, then = vars(stage.settings(survey.config)), made_with(attributes.get("settings", {}))
+    own = next((row.settings for row in survey.members(stage.name) if row.clip == store.stem), {})
+    now, then = vars(stage.settings(survey.config.told(own))), made_with(attributes.get("settings", {}))
     changes = [
         f"{section}.{name} was {then[section][name]!r} and is {value!r}"
         for section, values in now.items()

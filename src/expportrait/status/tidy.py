@@ -16,6 +16,7 @@ from expportrait.engine.heartbeat import DEAD, Pulse, named, read_heartbeats
 from expportrait.engine.stage import ALL, RECORDS, Stage
 from expportrait.errors import UserError
 from expportrait.machine import writing
+from expportrait.manifest.pairs import clip_of, portrait
 from expportrait.progress import say
 from expportrait.stages import PIPELINE
 from expportrait.status.survey import Cell, Survey, on_disk
@@ -69,7 +70,7 @@ def to_retry(
     parts = {pair.clip: {pair.clip, *pair.extra.values()} for pair in survey.pairs}
 
     def meant(stage: str, clip: str) -> bool:
-        return (not stages or stage in stages) and (not clips or bool(clips & parts.get(clip, {clip})))
+        return (not stages or stage in stages) and (not clips or bool(clips & parts.get(clip, {clip, clip_of(clip)})))
 
     damaged = [*survey.damaged()]
     for stage, clip, cell in survey.having("ok") if clips else ():
@@ -109,7 +110,7 @@ def retry(survey: Survey, chosen: Iterable[tuple[str, str, Cell]]) -> list[Path]
     dropped = []
     for stage, clips in by_stage.items():
         if job := survey.stages[stage].by:
-            stage, clips = job, {p.clip for p in survey.pairs if p.extra["target"] in clips}
+            stage, clips = job, {p.clip for p in survey.pairs if portrait(p) in clips}
         dropped += _reopen(survey.config.results, survey.stages[stage], clips)
     return dropped
 

@@ -1,6 +1,6 @@
 """Driving: one person's expression and head motion on another's head (paper, section 3.2; docs/drive.md)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -8,49 +8,14 @@ from torch import Tensor
 from expportrait.fit.displacement import Offsets
 from expportrait.fit.store import FittedHead
 from expportrait.head import JOINTS
+from expportrait.head.areas import weight
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle
+from expportrait.settings.sections import Drive
+from expportrait.transfer.gaze import EYES, into_camera
 from expportrait.transfer.model import JAW, Transfer, motion_of, vertex_features
+from expportrait.transfer.motion import FACE, TURNS, Motion, Part, interocular, mean_rotation, scaled_turns
 
-FACE = [JOINTS.index(name) for name in ("jaw", "left_eye", "right_eye")]
-TURNS = [JOINTS.index(name) for name in ("global", "neck", "head")]
-
-
-@dataclass
-class Motion:
-    """How a head moves over T frames: face (T, 3, 3) jaw and eyes, turns (T, 3, 3) global, neck and head, both
-    axis-angle; place (T, 3) of the neck joint, m; ``interocular``, m, the moving person's own measure."""
-
-    expression: Tensor
-    face: Tensor
-    turns: Tensor
-    place: Tensor
-    interocular: float
-
-    @property
-    def frames(self) -> int:
-        return len(self.expression)
-
-
-def motion(fitted: FittedHead, pose_from: FittedHead | None = None) -> Motion:
-    """A fitted clip's motion; ``pose_from``: another clip that gives turns and place. The shorter one counts."""
-    other = pose_from or fitted
-    length = min(fitted.frames, other.frames)
-    return Motion(fitted.expression[:length], fitted.pose[:length, FACE], other.pose[:length, TURNS],
-                  other.translation[:length], interocular(other))  # fmt: skip
-
-
-def interocular(fitted: FittedHead) -> float:
-    """Distance of the eye joints, m: the size of a person's face."""
-    rest = fitted.expression.new_zeros(1, fitted.head.n_expression)
-    joints = fitted.head.joints(fitted.shape, rest)[0]
-    return float((joints[JOINTS.index("left_eye")] - joints[JOINTS.index("right_eye")]).norm())
-
-
-def mean_rotation(matrices: Tensor) -> Tensor:
-    """(T, ..., 3, 3) -> (..., 3, 3): the rotation nearest to their mean."""
-    u, _, v = torch.linalg.svd(matrices.mean(0))
-    sign = torch.linalg.det(u @ v)
-    return torch.cat([u[..., :2], u[..., 2:] * sign[..., None, None]], -1) @ v
+PLAIN = Drive()  # without controls
 
 
 def relative_turns(turns: Tensor, anchor: Tensor, onto: Tensor) -> Tensor:
@@ -77,31 +42,76 @@ def face_towards(turns: Tensor, goal: Tensor) -> Tensor:
     return torch.stack([torso, neck, (torso @ neck).transpose(-1, -2) @ goal], 1)
 
 
-def pose_target(
-    target: FittedHead, frame: int, driver: Motion, anchor: int | None, relative: bool
-) -> tuple[Tensor, Tensor]:
-    """The target's pose (T, 10, 3) axis-angle and translation (T, 3) m.
+def head_target(target: FittedHead, frame: int, part: Part, gain: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The target's turns (T, 3, 3) axis-angle of torso, neck and head, and translation (T, 3) m.
 
-    ``anchor``: the driver's frame that stands for the target's ``frame``; None: the driver's mean. What turns after it
-    turns the target; not ``relative``: but the head faces where the driver's does. Camera, place and shoulders stay the
-    target's: the neck moves from there, sideways in proportion to the faces' sizes, in depth by the driver's ratio, so
-    that the target grows on the image as the driver does.
+    What turns after the part's anchor turns the target's frame ``frame``; not ``relative``: but the head faces where
+    the driver's does. Camera, place and shoulders stay the target's: the neck moves from there, sideways in proportion
+    to the faces' sizes, in depth by the driver's ratio, so that the target grows on the image as the driver does.
+    ``gain``: times as far from the target's own pose.
     """
-    turns = axis_angle_to_matrix(driver.turns)
-    depth = driver.place[:, 2]
-    if anchor is None:
-        start, x_y, z = mean_rotation(turns), driver.place[:, :2].mean(0), -(-depth).log().mean().exp()
+    driver, of_start = part.moves, part.start
+    turns, depth = axis_angle_to_matrix(driver.turns), driver.place[:, 2]
+    first, far = axis_angle_to_matrix(of_start.turns), of_start.place[:, 2]
+    if part.anchor is None:
+        start, x_y, z = mean_rotation(first), of_start.place[:, :2].mean(0), -(-far).log().mean().exp()
     else:
-        start, x_y, z = turns[anchor], driver.place[anchor, :2], depth[anchor]
-    made = relative_turns(turns, start, axis_angle_to_matrix(target.pose[frame, TURNS]))
-    if not relative:
+        start, x_y, z = first[part.anchor], of_start.place[part.anchor, :2], far[part.anchor]
+    own, here = axis_angle_to_matrix(target.pose[frame, TURNS]), target.translation[frame]
+    made = relative_turns(turns, start, own)
+    if not part.relative:
         made = face_towards(made, facing(turns))
-    pose = target.pose[frame].repeat(driver.frames, 1, 1)
-    pose[:, FACE] = driver.face
-    pose[:, TURNS] = matrix_to_axis_angle(made)
-    here = target.translation[frame]
     moved = here[:2] + (driver.place[:, :2] - x_y) * interocular(target) / driver.interocular
-    return pose, torch.cat([moved, (here[2] * depth / z)[:, None]], 1)
+    place = torch.cat([moved, (here[2] * depth / z)[:, None]], 1)
+    if gain != 1:
+        goal = scaled_turns(facing(made), facing(own), gain)
+        made = face_towards(scaled_turns(made, own, gain), goal)
+        aside, far = torch.lerp(here[:2], place[:, :2], gain), here[2] * (place[:, 2:] / here[2]) ** gain
+        place = torch.cat([aside, far], 1)
+    return matrix_to_axis_angle(made), place
+
+
+def face_target(
+    target: FittedHead, frame: int, part: Part, s: Drive, share: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | Offsets, Tensor]:
+    """The target's expression (T, E), turns of jaw and eyes (T, 3, 3) axis-angle, dynamic offsets (T, V, 3) m, and the
+    expression (E,) from which the gains count: neutral, or where ``relative`` the target's own in ``frame``, on which
+    what changes after the part's anchor is put. ``share`` (n_d,): the areas' gains, ``areas.weight``."""
+    moves, dynamic = part.moves, part.moves.dynamic
+    scale = torch.tensor([s.gain_jaw, s.gain_gaze, s.gain_gaze], device=moves.face.device)[:, None]
+    expression, face, start = moves.expression, moves.face, torch.zeros_like(moves.expression[0])
+    base = anchor = None
+    if part.relative:
+        then, turned, anchor = part.start.face_at(part.anchor)
+        own = axis_angle_to_matrix(target.pose[frame, FACE])
+        start, expression = target.expression[frame], expression - then
+        made = relative_turns(axis_angle_to_matrix(face), turned, own)
+        face = matrix_to_axis_angle(scaled_turns(made, own, scale))
+        base = target.dynamic[slice(frame, frame + 1)][0]
+    elif (s.gain_jaw, s.gain_gaze) != (1, 1):
+        face = scale * face
+    if s.gain_expression != 1:
+        expression = s.gain_expression * expression
+    if part.relative:
+        expression = start + expression
+    if dynamic is not None and (part.relative or share is not None or s.gain_expression != 1):
+        factor = moves.expression.new_full((1, 1), s.gain_expression)
+        if share is not None:
+            factor = factor * share[target.dynamic_vertices, None]
+        dynamic = _moved(dynamic, moves.frames, factor, anchor, base)
+    return expression, face, dynamic, start
+
+
+def _moved(
+    dynamic: Tensor | Offsets, frames: int, factor: Tensor, anchor: Tensor | None, base: Tensor | None
+) -> Offsets:
+    """``base`` plus ``factor`` times what the offsets are beyond ``anchor``."""
+
+    def some(of: slice | Tensor) -> Tensor:
+        found = dynamic[of] if anchor is None else dynamic[of] - anchor
+        return factor * found if base is None else base + factor * found
+
+    return Offsets(frames, some)
 
 
 @torch.no_grad()
@@ -123,15 +133,37 @@ def driven(
     target: FittedHead, frame: int, driver: Motion, dynamic: Tensor | Offsets | None,
     anchor: int | None = 0, relative: bool = True, plain: bool = False,
 ) -> FittedHead:  # fmt: skip
-    """The target's head with the driver's motion. ``dynamic`` (T, V, 3) m, None for no dynamic offsets; ``plain``:
-    without D_s too, the body model alone. The rest: see ``pose_target``."""
-    pose, translation = pose_target(target, frame, driver, anchor, relative)
-    if dynamic is None:
-        dynamic = target.static.new_zeros(1, len(target.dynamic_vertices), 3).expand(driver.frames, -1, -1)
-    static = torch.zeros_like(target.static) if plain else target.static
-    return replace(
-        target, expression=driver.expression, pose=pose, translation=translation, static=static, dynamic=dynamic
-    )
+    """The target's head with the driver's motion, all of it and as it is. ``dynamic`` (T, V, 3) m, None for no dynamic
+    offsets; ``anchor`` and ``relative`` of the pose, see ``Part``; ``plain``: see ``steered``."""
+    moves = replace(driver, dynamic=dynamic)
+    return steered(target, frame, Part(moves, anchor, False), Part(moves, anchor, relative), PLAIN, plain)
+
+
+def steered(
+    target: FittedHead, frame: int, face: Part, pose: Part, s: Drive = PLAIN, plain: bool = False
+) -> FittedHead:
+    """The target's head with the expression of ``face`` and the pose of ``pose``, T frames both, as the controls of
+    ``s`` have them: gains, hold and gaze. ``plain``: without D_s too, the body model alone."""
+    count, share = pose.moves.frames, None
+    made = replace(target, static=torch.zeros_like(target.static) if plain else target.static,
+                   pose=target.pose[frame].repeat(count, 1, 1))  # fmt: skip
+    none = target.static.new_zeros(1, len(target.dynamic_vertices), 3)
+    if "expression" in s.hold:
+        own = target.dynamic[slice(frame, frame + 1)] if face.moves.dynamic is not None else none
+        made.expression, made.dynamic = target.expression[frame].repeat(count, 1), own.expand(count, -1, -1)
+    else:
+        share = weight(target.head, {name: getattr(s, f"gain_{name}") for name in ("mouth", "eyes", "lids", "brows")})
+        made.expression, made.pose[:, FACE], dynamic, start = face_target(target, frame, face, s, share)
+        made.dynamic = none.expand(count, -1, -1) if dynamic is None else dynamic
+    if share is not None:
+        made.weight, made.start = share, start
+    if "pose" in s.hold:
+        made.translation = target.translation[frame].repeat(count, 1)
+    else:
+        made.pose[:, TURNS], made.translation = head_target(target, frame, pose, s.gain_pose)
+    if s.gaze == "camera":
+        made.pose[:, [JOINTS.index(name) for name in EYES]] = into_camera(made)
+    return made
 
 
 def still(target: FittedHead, frame: int, plain: bool = False) -> FittedHead:
