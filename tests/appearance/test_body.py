@@ -25,11 +25,11 @@ def test_the_head_moves_whole_the_body_not_and_the_neck_in_between():
     assert bool((rising.diff() >= -1e-6).all()) and float(rising[0]) == 0 and float(rising[-1]) == 1
 
 
-def moved_by(fitted, metres, body=0.0):
+def moved_by(fitted, metres, body=0.0, **options):
     """The picture of the painted head, moved aside and carried along; the portrait, its mask, and the mask after."""
     image, mask = painted(fitted)
     moved = replace(fitted, translation=fitted.translation + torch.tensor([metres, 0.0, 0.0]))
-    pictures, _ = next(carried(portrait(image, mask, fitted), moved, body=body))
+    pictures, _ = next(carried(portrait(image, mask, fitted), moved, body=body, **options))
     return pictures[0].astype(int), image.astype(int), mask, painted(moved)[1]
 
 
@@ -56,3 +56,10 @@ def test_somebody_who_moves_far_is_not_seen_twice(fitted):
     assert left.sum() > 1000
     behind = np.abs(picture - [60, 90, 120]).max(-1) < 60  # the background's colours, waves and all
     assert behind[left].mean() > 0.9
+
+
+def test_a_body_that_may_not_follow_stays_however_far_the_head_goes(fitted):
+    picture, image, *_ = moved_by(fitted, -0.14, body_follows=False)
+    followed, *_ = moved_by(fitted, -0.14)
+    low = np.s_[-SIZE // 12 :]
+    assert np.abs(picture[low] - image[low]).mean() < 2 < np.abs(followed[low] - image[low]).mean()

@@ -21,6 +21,13 @@ class Held(StrEnum):
     EXPRESSION = "expression"
 
 
+class Mode(StrEnum):
+    """What the driver's motion is taken as."""
+
+    RELATIVE = "relative"
+    ABSOLUTE = "absolute"
+
+
 def _gain(help: str) -> Any:
     return typer.Option(min=0, help=f"{help} (default: 1)", rich_help_panel="The driver's hand on the wheel")
 
@@ -74,11 +81,14 @@ def animate(
     smooth: Annotated[
         float | None, _wheel("--smooth", help="Smooth the driver's motion over so many s. (default: 0)")
     ] = None,
-    relative: Annotated[
-        bool,
-        _wheel("--relative", help="Pose and expression change from the portrait's own as the driver's from its first "
-               "frame; else they are the driver's."),
-    ] = False,
+    pose_mode: Annotated[
+        Mode, _wheel("--pose-mode", help="relative: the head turns from the portrait's pose on as the driver's does "
+                     "from its first frame on; absolute: it faces where the driver's does.")
+    ] = Mode.RELATIVE,
+    expression_mode: Annotated[
+        Mode, _wheel("--expression-mode", help="absolute: the driver's expression; relative: the portrait's own and "
+                     "the driver's change from its first frame on.")
+    ] = Mode.ABSOLUTE,
     paste_back: Annotated[
         bool, typer.Option(help="Put the result back into the whole portrait, at its resolution.")
     ] = True,
@@ -99,7 +109,7 @@ def animate(
         | ({"hold": sorted({*map(str, hold)})} if hold else {})
         | ({} if smooth is None else {"smooth": smooth})
     )
-    given |= {"pose": "relative", "expression": "relative"} if relative else {}
+    given |= {"pose": str(pose_mode), "expression": str(expression_mode)}
     from expportrait.animate import models
     from expportrait.animate.films import Asked, films
     from expportrait.animate.sources import read_portraits
@@ -110,7 +120,8 @@ def animate(
     layers = [("config.yaml", read_yaml(Path("config.yaml")))] if Path("config.yaml").exists() else []
     layers += [("--generator", models.sampled(trained["generator"][1]))] if generator else []
     layers += [(str(settings), read_yaml(settings))] if settings else []
-    config = without_files(layered(layers, sets, {"results": str(results), "drive": given}))
+    body = {"appearance": {"body_follows": False}} if paste_back else {}  # what goes on beyond the crop stays, too
+    config = without_files(layered(layers, sets, {"results": str(results), "drive": given} | body))
     asked = Asked(
         read_portraits(portrait, frame, face), driver, out, start, end,
         {name: file for name, file in (("pose_from", pose_from), ("expression_from", expression_from)) if file},

@@ -96,11 +96,11 @@ def portrait_row(portrait: Portrait, home: Path) -> Row:
         file = home / f"{name}-{portrait.frame}.png"
         if not file.exists():
             _keep_frame(portrait, file)
-        row = Row(file.stem, DATASET, file.name, file.absolute(), split="test", rev=rev)
+        row = Row(file.stem, DATASET, file.name, file, split="test", rev=rev)
     elif portrait.frame:
         raise UserError(f"{portrait.file} is an image, so it has no frame {portrait.frame}: leave --frame out")
     else:
-        row = Row(name, DATASET, portrait.file.name, portrait.file.absolute(), split="test", rev=rev)
+        row = Row(name, DATASET, portrait.file.name, portrait.file, split="test", rev=rev)
     if portrait.face is None:
         return row
     return row._replace(clip=f"{row.clip}-face{portrait.face}", person=row.clip)
@@ -111,7 +111,7 @@ def video_row(file: Path, start: float | None = None, end: float | None = None) 
     name, rev = _named(file)
     if start is not None or end is not None:
         name += f"-{start or 0:g}to{'end' if end is None else f'{end:g}'}"
-    return Row(name, DATASET, file.name, file.absolute(), start, end, split="test", rev=rev)
+    return Row(name, DATASET, file.name, file, start, end, split="test", rev=rev)
 
 
 def _named(file: Path) -> tuple[str, str]:

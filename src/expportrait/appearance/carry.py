@@ -33,12 +33,13 @@ def carried(
     body: float = 0.0,
     backend: str = "auto",
     frames: slice = slice(None),
+    body_follows: bool = True,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Blocks of (appearance (B, H, W, 3) u8 RGB, seen (B, H, W) u8) of these ``frames`` of ``made``.
 
     ``made``: the portrait's own head in other poses, seen by the same camera; ``body``: the share of its motion that
-    the body below the neck takes where that is small. ``seen`` is 255 where a pixel shows what the portrait showed, 0
-    where its colour is a guess.
+    the body below the neck takes where that is small; where it is large it takes all of it if ``body_follows``.
+    ``seen`` is 255 where a pixel shows what the portrait showed, 0 where its colour is a guess.
     """
     attributes = {"at": torch.cat([shown.pixels, shown.shown, shown.facing, shown.colours], 1)}
     head, size = made.head, made.camera.width / 512
@@ -48,7 +49,7 @@ def carried(
         vertices = made.vertices(slice(first, min(first + BLOCK, stop)))
         pixels = made.camera.project(vertices)
         follows = smoothstep(*FOLLOWS, drift(head, pixels, shown.pixels, ("body",)) / size)
-        takes = share + (1 - share) * (body + (1 - body) * follows[:, None, None])
+        takes = share + (1 - share) * (body + (1 - body) * body_follows * follows[:, None, None])
         away = (drift(head, pixels, shown.pixels, ("face", "scalp")) / size).tolist()
         vertices = shown.vertices + takes * (vertices - shown.vertices)
         maps = render(vertices, head.dense_faces, made.camera, attributes, backend=backend, cull=True)

@@ -362,6 +362,10 @@ class Appearance(Section):
         le=1,
         description="share of a small fitted motion that the body below the neck takes; of a large one, all",
     )
+    body_follows: bool = Field(
+        True,
+        description="the body takes a large fitted motion; false: it stays, for pictures that go on around the crop",
+    )
 
 
 class Generator(Section):

@@ -39,7 +39,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
     size = image.shape[:2]
     maps = out.stream("appearance", made.frames, (*size, 3), np.uint8, videocodec.COLOURS, color="RGB")
     seen = out.stream("seen", made.frames, size, np.uint8, videocodec.TRUST)
-    blocks = clip.computed(carried(shown, made, s.rim, s.still, s.body, clip.backend))
+    blocks = clip.computed(carried(shown, made, s.rim, s.still, s.body, clip.backend, body_follows=s.body_follows))
     common = {
         "times": times,
         "sound": Sound.of(clip.row.path, driver, made.frames),

@@ -61,8 +61,9 @@ def process(clip: Clip, out: StoreWriter) -> None:
             for reference in several:
                 span = slice(start, start + window)
                 blocks = carried(
-                    shown(references[reference]), fitted, look.rim, look.still, look.body, clip.backend, span
-                )
+                    shown(references[reference]), fitted, look.rim, look.still, look.body, clip.backend, span,
+                    look.body_follows,
+                )  # fmt: skip
                 pictures, seen = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
                 latents = codec.encode(to_tensor(resize(pictures, s.size)).to(clip.device))
                 yield packable(latents.cpu().numpy())[0], resize(seen, s.size // codec.space)
