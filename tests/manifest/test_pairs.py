@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from expportrait.errors import UserError
 from expportrait.manifest.clips import Row, digest
-from expportrait.manifest.pairs import OWN, default_pairs, pair_shards, portraits, read_pairs
+from expportrait.manifest.pairs import OWN, default_pairs, pair_row, pair_shards, portraits, read_pairs
 from expportrait.settings.sections import Drive
 
 
@@ -34,6 +34,13 @@ def test_table(tmp_path):
     assert pairs_of(made) == [("a1", "b1"), ("a1", "a1")]
     assert [r.clip for r in made] == ["a1__b1", "a1__a1"]
     assert made[0].person == "a"
+
+
+def test_a_pair_knows_where_its_drivers_source_is_and_no_key_does():
+    target, driver = ROWS[0], ROWS[2]
+    here, there = (pair_row(target, driver._replace(place=place)) for place in ("v/b.mp4", "w/b.mp4"))
+    assert here.path == Path("v/b.mp4") and there.path == Path("w/b.mp4")
+    assert here.identity() == there.identity() and digest([here]) == digest([there])
 
 
 @pytest.mark.parametrize(

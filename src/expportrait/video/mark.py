@@ -2,7 +2,8 @@
 
 The words are the tags ``comment`` and ``description``, which players and ``ffprobe`` show; the term stands in an XMP
 packet, where the IPTC wants it (Iptc4xmpExt:DigitalSourceType) and ``exiftool`` shows it, and once more at the end of
-the description, since a film that is repacked keeps its tags and loses its XMP.
+the description, since a film that is repacked keeps its tags and loses its XMP. A tag of its own is not among them:
+FFmpeg writes free names only in place of those that players show (``use_metadata_tags``).
 """
 
 import re

@@ -90,7 +90,8 @@ class FolderReader:
 class VideoReader:
     """A video or animated image, decoded with FFmpeg, turned upright, with square pixels.
 
-    ``fps`` is the nominal rate; the frames' own times count. ``length`` is what the file's header says, in s, 0 where
+    ``fps`` is the nominal rate; the frames' own times count. ``origin``: s, of the first frame, by the clock of all the
+    file's streams. ``length`` is what the file's header says, in s, 0 where
     it says nothing. ``height`` and ``width`` are the first frame's: where the picture takes another shape in mid-file,
     the frames take it too (``size``). ``truncated`` is set while reading, where the file breaks off or parts of it
     cannot be decoded: what can be decoded is kept.
@@ -107,7 +108,7 @@ class VideoReader:
                 raise ClipError(f"no frame of {path} can be decoded; the file is damaged, or cut off after its header")
             self._origin, self._base = first.pts, float(stream.time_base)
             begins = stream.start_time or 0 if first.pts is None else first.pts
-            self.origin = begins * self._base  # s, of the first frame, by the clock of all the file's streams
+            self.origin = begins * self._base
             self._first = Shape(stream)
             self.height, self.width = self._first.upright(first)
         self._sizes = [(0, (self.height, self.width))]  # from which frame on, of those between start and end
