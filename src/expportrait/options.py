@@ -23,7 +23,7 @@ Clips = Annotated[list[str] | None, typer.Option("--clip", help="Only this clip;
 Pairs = Annotated[
     Path | None, typer.Option(help="Table target,driver; . for the manifest's default pairs. (default: configured)")
 ]
-Pair = Annotated[list[str] | None, typer.Option(help="Only this pair, <target>__<driver>; repeatable.")]
+Pair = Annotated[list[str] | None, typer.Option(help="Only this pair, <target>__<driver> or its own name; repeatable.")]
 Settings = Annotated[
     str | None,
     typer.Option(

@@ -217,6 +217,14 @@ def test_low_rank_updates_are_trained_there(without, on_gpu, same):
     same(*(of / "generator" for of in made.values()))
 
 
+def test_driving_obeys_its_controls_there(without, on_gpu, same):
+    made = {device: without("drive", device) for device in ("cpu", "gpu")}
+    controls = {"expression": "relative", "gaze": "camera", "smooth": 0.1, "gain_mouth": 0.5, "gain_pose": 0.5}
+    run("drive", made["cpu"], "cpu", drive=controls)
+    on_gpu("drive", made["gpu"], drive=controls)
+    same(*(of / "drive" for of in made.values()))
+
+
 def test_proxy_fits_the_head_that_it_fits_on_the_cpu(without, on_gpu, same):
     made = {device: without("proxy", device) for device in ("cpu", "gpu")}
     run("proxy", made["cpu"], "cpu", clips=1)
@@ -339,7 +347,7 @@ FORGOTTEN = {
         "to_tensor(resize(pictures, s.size))",
     ),
     "transfer": ("transfer.train", "train", "batch.to(device)", "batch"),
-    "drive": ("stages.drive", "driven_head", "model.to(clip.device)", "model"),
+    "drive": ("stages.drive", "_moves", "model.to(clip.device)", "model"),
     "appearance": ("appearance.portrait", "portrait", "torch.from_numpy(one).to(device)", "torch.from_numpy(one)"),
     "generator": ("generator.train", "train", "batch.to(accelerator.device)", "batch"),
     "reenact": ("stages.reenact", "trained", "model.to(device)", "model"),

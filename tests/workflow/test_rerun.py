@@ -127,6 +127,37 @@ def test_pairs_are_made_when_asked_for(project):
     ]
 
 
+def test_a_pairs_own_columns_concern_that_pair_alone(project):
+    more, head = ["--config", "pairs=pairs.csv"], "target,driver,pair,gain_mouth,reference,pose_from\nbob,bob\n"
+    project.write("pairs.csv", head + "bob,hopper-talk\nbob,hopper-talk,soft,0.5\nbob,bob,turned,,3,ann\n")
+    project.run(*more)
+    pairs = ["appearance", "drive", "reenact"]
+    assert project.work() == sorted([*work(pairs, "soft"), *work(pairs, "turned"), "drive/targets bob@3"])
+    assert project.plan(*more) == {}
+    project.write("pairs.csv", head + "bob,hopper-talk\nbob,hopper-talk,soft,0.4\nbob,bob,turned,,3,ann\n")
+    assert project.plan(*more) == jobs(["drive", "appearance", "reenact", "evaluate", "report"], shards=0)
+    project.run(*more)
+    assert project.work() == work(pairs, "soft")
+
+
+def test_clips_that_a_motion_is_from_are_read_where_they_are(project):
+    """bob's own shard has the films; hopper-talk is in the demo's."""
+    for cells, there in (("bob,bob,hopper-talk", True), ("bob,bob,", False)):
+        project.write("pairs.csv", f"target,driver,expression_from\n{cells}\n")
+        text = project.run("-n", "--forceall", "--quiet", "host", "--until", "drive", "--config", "pairs=pairs.csv")
+        (inputs,) = re.findall(r"^rule drive:\n *input: (.*)$", text, re.MULTILINE)
+        for stage in ("proxy", "crop"):
+            assert f"results/{stage}/films-0000.json" in inputs
+            assert (f"results/{stage}/demo-0000.json" in inputs) == there
+
+
+def test_a_wrong_cell_of_the_pairs_ends_a_plan_with_one_sentence(project):
+    project.write("pairs.csv", "target,driver,gain_mouth\nbob,bob,loud\n")
+    done = project.snakemake("-n", "--config", "pairs=pairs.csv")
+    assert done.returncode and "pairs.csv, line 2, column gain_mouth: 'loud': input should be" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 def test_copied_offsets_need_no_transfer_module(project):
     plan = project.plan("--config", "drive={offsets: copy}", "transfer={steps: 9}", "--until", "reenact")
     assert plan == {"drive": 1, "appearance": 1, "reenact": 1}

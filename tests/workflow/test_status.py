@@ -328,6 +328,24 @@ def test_prune_sees_the_targets_heads_of_another_setting(project, say):
     assert not [*homes.glob("*.zarr")] and [*homes.parents[1].glob("proxy/*.zarr")]
 
 
+def test_heads_from_frames_of_their_own_are_seen_and_kept_as_long_as_a_pair_asks_for_them(project, say):
+    table, homes = project.folder / "pairs.csv", project.folder / "results/drive/targets"
+    project.write("pairs.csv", "target,driver,pair,reference\nbob,bob\nbob,bob,third,3\n")
+    project.run("--until", "drive", "--config", "pairs=pairs.csv")
+    assert (homes / "bob@3.zarr").exists()
+    told = say("status", clip="bob", pairs=table)
+    assert "drive/targets bob@3: ok" in told and "pairs with it: bob__bob, third" in told
+    assert "drive.reference" not in told, "the store was made with what its own row says"
+    say("prune", pairs=table, yes=True)
+    assert (homes / "bob@3.zarr").exists() and not [*project.folder.glob("results/drive/bob__hopper*")]
+    (homes / "bob@3.zarr" / "x" / "c" / "0").unlink()
+    say("retry", clip=["bob"], pairs=table)
+    assert (homes / "bob@3.damaged").exists() and not (project.folder / "results/drive/pairs-0000.json").exists()
+    project.write("pairs.csv", "target,driver\nbob,bob\n")
+    say("prune", pairs=table, yes=True)
+    assert not (homes / "bob@3.zarr").exists() and (homes / "bob.zarr").exists()
+
+
 def test_nothing_is_tidied_while_a_job_of_a_run_elsewhere_is_at_work(project, say, monkeypatch, tmp_path):
     fail(project, "bob")
     monkeypatch.chdir(tmp_path)  # Snakemake's locks are in the folder where it was started

@@ -44,7 +44,8 @@ class Config(Section):
     manifest: Place = Field(Path("data_manifest.csv"), description="table of the clips, one a row")
     results: Place = Field(Path("results"), description="folder that receives everything the pipeline makes")
     pairs: Place | None = Field(
-        None, description="table target,driver; empty: each test clip by itself and by one of another person"
+        None,
+        description="table target,driver (docs/drive.md); empty: each test clip by itself and by one of another person",
     )
     shards: dict[str, Annotated[int, Field(ge=1), BeforeValidator(_digits)]] = Field(
         {}, description="data set: number of its shards; where absent, about 128 clips a shard"
