@@ -420,6 +420,15 @@ class Generator(Section):
     attention: str = Field(
         "auto", description="diffusers' attention backend, such as native, _native_cudnn, flash, xformers"
     )
+    compile: Literal["none", "inductor", "aot_eager"] = Field(
+        "none", description="compile each block: inductor, for GPUs; aot_eager, which makes no code, is for tests"
+    )
+    sharding: Literal["auto", "replicate", "shard"] = Field(
+        "auto", description="whether processes hold all weights each or a part; auto: parts above 16 GiB with optimizer"
+    )
+    shard_over: int = Field(
+        0, ge=0, description="processes that the parts of one model lie on, such as a node's GPUs; 0: all of them"
+    )
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="how many of the newest checkpoints are kept")
     seed: int = Field(0, ge=0, description="seed of every random choice")
