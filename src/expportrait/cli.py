@@ -14,6 +14,7 @@ from expportrait.doctor.command import doctor
 from expportrait.engine.stage import Stage
 from expportrait.errors import MachineFault, StageBroken, UserError
 from expportrait.importers.commands import app as importing
+from expportrait.launch import first_to_say, launch
 from expportrait.manifest.clips import read_manifest, shards
 from expportrait.options import (
     Backend,
@@ -131,6 +132,19 @@ def _training(stage: Stage) -> None:
     app.command(name, help=f"{_title(name)} Writes RESULTS/{name}/model.")(command)
 
 
+def _generator(
+    manifest: Manifest = None,
+    results: Results = None,
+    settings: Settings = None,
+    sets: Sets = None,
+    device: Device = "auto",
+    processes: Annotated[int, typer.Option(min=0, help="Train on so many, one a GPU. (default: one)")] = 0,
+) -> None:
+    config = configuration(manifest, results, settings, sets)
+    launch(processes)
+    with_code("generator").run(read_manifest(config.manifest), config, choose_device(device))
+
+
 def _all_pairs(stage: Stage) -> None:
     name = stage.name
 
@@ -197,7 +211,9 @@ def _report(
 _OF_KIND = {"clip": _per_clip, "pair": _per_pair, "model": _training}
 app.command("demo")(_demo)
 for _stage in PIPELINE.values():
-    if _stage.kind in _OF_KIND and not _stage.by:
+    if _stage.name == "generator":
+        app.command("generator", help=f"{_title('generator')} Writes RESULTS/generator/model.")(_generator)
+    elif _stage.kind in _OF_KIND and not _stage.by:
         (_all_pairs if _stage.table else _OF_KIND[_stage.kind])(_stage)
 app.command("report")(_report)
 for _name in ("status", "watch", "retry", "prune"):
@@ -312,7 +328,8 @@ def main() -> None:
                 _mark_damaged(error)
                 raise
     except (UserError, StageBroken) as error:
-        sys.exit(f"expportrait: {error}")
+        sys.exit(f"expportrait: {error}" if first_to_say(str(error)) else 1)
     except MachineFault as error:
-        print(f"expportrait: {error}", file=sys.stderr)
+        if first_to_say(str(error)):
+            print(f"expportrait: {error}", file=sys.stderr)
         sys.exit(3)

@@ -3,6 +3,9 @@
 import re
 import shutil
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -15,7 +18,7 @@ from expportrait.generator.shard import COPIED, sharded, state_bytes
 
 from . import make
 from .several import together
-from .test_several import folder, log, run_stage, same, work
+from .test_several import SETTINGS, folder, log, run_stage, same, work
 
 SHARD = {"micro": 1, "sharding": "shard", "steps": 6}
 # Each is trained on one process and on two.
@@ -56,11 +59,14 @@ def whole(place):
 
 
 @pytest.fixture(scope="module")
-def on_two(place):
-    """On two processes: a run that ended when the second one got SIGTERM in step 3, and those of ``KINDS``."""
+def on_two(place, whole):
+    """On two processes: a run that ended when the second one got SIGTERM in step 3, one that goes on from step 4 of the
+    ``whole`` one, one in mixed precision, and those of ``KINDS``."""
     ended = SHARD | {"results": place("ended"), "until": 2, "how": signal.SIGTERM, "last": True}
+    shutil.copytree(whole / "generator", place("gone on") / "generator", ignore=lambda *_: ["step-6", "model"])
+    mixed = SHARD | {"results": place("mixed"), "precision": "bf16", "steps": 3}
     kinds = [SHARD | {"results": place(name)} | kind for name, kind in KINDS.items()]
-    done = together(2, ended, *kinds)
+    done = together(2, ended, SHARD | {"results": place("gone on")}, mixed, *kinds)
     assert [status for status, _ in done] == [0, 0], done
     return [text for _, text in done]
 
@@ -80,13 +86,49 @@ def test_ended_on_two_processes_it_goes_on_whole_on_one(on_two, whole, place, tm
     same_model(tmp_path / "results", whole)
 
 
+def launched(results, gpus, **settings):
+    """The rule's command, with so many GPUs."""
+    manifest = results / "manifest.csv"
+    manifest.write_text("clip,dataset,source\n" + "".join(f"{clip},test,{clip}.mp4\n" for clip in make.CLIPS))
+    asked = make.config(results, generator=SETTINGS | SHARD | settings).canonical("generator")
+    command = [sys.executable, "-m", "expportrait", "generator", "--processes", gpus, "--manifest", manifest,
+               "--results", results, "--settings", asked, "--device", "cpu"]  # fmt: skip
+    return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.slow
 def test_ended_on_two_processes_it_goes_on_on_four_in_two_copies(on_two, whole, place, tmp_path):
     shutil.copytree(place("ended"), tmp_path / "results", symlinks=True)
-    done = together(4, SHARD | {"results": tmp_path / "results", "shard_over": 2})
-    assert [status for status, _ in done] == [0] * 4, done
-    assert "goes on from step 3 of 6" in done[0][1]
+    started = launched(tmp_path / "results", 4, shard_over=2)
+    told = started.communicate(timeout=300)[1].splitlines()
+    assert started.returncode == 0, told
+    assert told[1:] == ["generator: goes on from step 3 of 6"], "one process talks"
     same_model(tmp_path / "results", whole)
+
+
+@pytest.mark.slow
+def test_a_job_that_is_told_to_end_saves_and_says_so_once(prepared, tmp_path):
+    results = folder(prepared, tmp_path / "results")
+    started = launched(results, 2, steps=10**6, save_every=1, keep=1)
+    deadline = time.monotonic() + 200
+    while not [*results.glob("generator/work-*/*/step-*")] and time.monotonic() < deadline and started.poll() is None:
+        time.sleep(0.1)
+    started.send_signal(signal.SIGUSR1)
+    told = started.communicate(timeout=200)[1]
+    assert started.returncode == 128 + signal.SIGUSR1, told
+    (step,) = work(results).glob("checkpoints/step-*")
+    assert told.splitlines()[1:] == [
+        f"generator: told to end; the next try goes on from step {step.name[5:]} of 1000000"
+    ]
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_a_mistake_is_told_once(prepared, tmp_path):
+    started = launched(folder(prepared, tmp_path / "results"), 2, micro=4)
+    told = started.communicate(timeout=200)[1]
+    assert started.returncode == 1 and told.startswith("expportrait: generator.batch is 4, but 2 processes take 8")
+    assert len(told.splitlines()) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -94,6 +136,18 @@ def test_sharded_it_learns_what_one_process_learns(on_two, kind, prepared, place
     alone = folder(prepared, tmp_path / "alone")
     run_stage(alone, **KINDS[kind] | {"compile": "none", "micro": 4})
     same_model(place(kind), alone)
+
+
+def test_a_checkpoint_of_one_process_is_gone_on_with_in_parts(on_two, whole, place):
+    assert "goes on from step 4 of 6" in on_two[0]
+    same_model(place("gone on"), whole)
+
+
+def test_sharded_in_mixed_precision_it_learns_nearly_the_same(on_two, whole, place):
+    found, exact = log(place("mixed") / "generator" / "model"), log(whole / "generator" / "model")[:3]
+    assert [row[1] for row in found] == pytest.approx([row[1] for row in exact], rel=0.02)
+    assert found != exact
+    assert {values.dtype for values in weights(place("mixed")).values()} == {torch.float32}
 
 
 def test_a_damaged_checkpoint_of_parts_costs_only_itself(on_two, whole, place, tmp_path, capsys):
