@@ -34,11 +34,11 @@ DEFAULT_KEYS = {
     "drive/targets bob": "15b8520446238b9c845b31d01f81f0d7",
     "drive bob__bob": "bb238dd794c534b7550d6abe7ee59d61",
     "drive bob__ann": "4e3685fc82e5807ccf847f5fb084a278",
-    "generator all": "79b1e1d8489dec1df38a09a05a5da259",
-    "reenact bob__bob": "4ef296e56909ed2124e2069e77e8ab01",
-    "reenact bob__ann": "573d9032cb02f98f0f43f7797ccf7444",
-    "evaluate bob__bob": "9b3f10eaf76e546e78b44d06da75997b",
-    "evaluate bob__ann": "999e3d9e260c53cf4021224f7395d74d",
+    "generator all": "ae4ce0244351c6c814da5cb76df1d236",
+    "reenact bob__bob": "ff237e0a0e2da03fe443baf32c5f19c5",
+    "reenact bob__ann": "b34b796a1ed9e6c0e4019e080d9ab071",
+    "evaluate bob__bob": "0e7ffefc50d2b36e21cca606c27a90e2",
+    "evaluate bob__ann": "1ca935194954532cdd9e2f2bd4989d50",
 }
 OTHER_KEYS = {
     "crop bob": "af101ba4d87a6f979229535a5f3cd5e0",
@@ -48,16 +48,16 @@ OTHER_KEYS = {
     "transfer all": "88d52cb13fcecd9d389aef2d06fc21e1",
     "drive/targets bob": "b3b450143cfadf2548b3c32cf2e7b86b",
     "drive bob__ann": "a84ce95675c9d1d9d784ca3486db4fc1",
-    "generator all": "613b4916844314952d3dafebe719c7d2",
-    "reenact bob__ann": "e89e616ec74f13f5a402901f89fbfcab",
-    "evaluate bob__bob": "d054101f2aa1cad3575cc2e38bc5cf2f",
-    "evaluate bob__ann": "3ce55d534f90373d1b983656f46988a1",
+    "generator all": "ae2e8e50351974eb70723b255cd505d4",
+    "reenact bob__ann": "0499980c563619b19f37feaa99a37b71",
+    "evaluate bob__bob": "905befba6d30e3396ace7dbb8cbebca9",
+    "evaluate bob__ann": "5fa8b839b11e017ab0795a2ab9ed8653",
 }
 CLIP_KEYS = {
     "drive bob__bob": "16f4bc59c2eba508661b41e65c521f52",
     "drive bob__ann": "3d722a71be57c8e716f94b35b93ad664",
-    "reenact bob__ann": "e995241b1f22577a3225884fbea57712",
-    "evaluate bob__ann": "c0daa167d0e99bc357fbc56b47ce609d",
+    "reenact bob__ann": "d66177b69d92a8d021d570632a6e8cec",
+    "evaluate bob__ann": "84735eb81e1aca51d32c00d302e513d3",
 }
 FROM_CLIP = {"drive": {"target_proxy": "clip", "reference": 2}}
 

@@ -67,30 +67,36 @@ def shared_folder(place: Path, first: bool) -> Iterator[Path]:
         yield of_first(Path())
 
 
-def write_parts(folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-    """Each process writes what it holds; returns when all have, and it has reached the disk."""
+def write_parts(
+    folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: Mapping[str, Tensor]
+) -> None:
+    """Each process writes what it holds; returns when all have, and it has reached the disk. ``average``: of the
+    weights, where there is one."""
     from torch.distributed.checkpoint import FileSystemWriter, save
 
     state = {f"weights/{name}": value.detach() for name, value in weights.items()}
+    state |= {f"average/{name}": value for name, value in average.items()}
     for name, kept in moments(weights, optimizer).items():
         state |= {f"{kind}/{name}": value for kind, value in kept.items()}
     save(state, storage_writer=FileSystemWriter(folder))
 
 
 def read_parts(
-    folder: Path, weights: Mapping[str, nn.Parameter], alone: bool
-) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    """Weights and moments, each as this process holds the weight, whatever the number of processes that wrote them.
-    ``alone``: it reads by itself, holding all. Raises ValueError where the checkpoint is damaged."""
+    folder: Path, weights: Mapping[str, nn.Parameter], average: bool, alone: bool
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """Weights, moments and, where it is wanted, the ``average``, each as this process holds the weight, whatever the
+    number of processes that wrote them. ``alone``: it reads by itself, holding all. Raises ValueError where the
+    checkpoint is damaged."""
     from torch.distributed.checkpoint import FileSystemReader, load
     from torch.distributed.checkpoint.api import CheckpointException
 
     reader = FileSystemReader(folder)
     state: dict[str, Tensor] = {}
     try:
-        kinds = {key.partition("/")[0] for key in reader.read_metadata().state_dict_metadata} - {"weights"}
+        kinds = {key.partition("/")[0] for key in reader.read_metadata().state_dict_metadata} - {"weights", "average"}
+        whole = "weights", *["average"] * average
         for name, value in weights.items():
-            state |= {f"{kind}/{name}": torch.empty_like(value.detach()) for kind in ("weights", *kinds - {"step"})}
+            state |= {f"{kind}/{name}": torch.empty_like(value.detach()) for kind in (*whole, *kinds - {"step"})}
             state |= {f"step/{name}": torch.zeros((), device=local(value).device)} if "step" in kinds else {}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as is meant, where it is alone
@@ -100,4 +106,5 @@ def read_parts(
     return (
         {name: state[f"weights/{name}"] for name in weights},
         {name: {kind: state[f"{kind}/{name}"] for kind in kinds} for name in weights},
+        {name: state[f"average/{name}"] for name in weights} if average else {},
     )

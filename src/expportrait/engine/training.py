@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from expportrait.engine.average import Average
 from expportrait.engine.costs import billed
 from expportrait.engine.heartbeat import Heartbeat
 from expportrait.engine.models import LOG_FILE
@@ -65,18 +66,19 @@ class Course:
 
 
 def descend(
-    course: Course, model: nn.Module, optimizer: torch.optim.Optimizer, work: Path, beat: Heartbeat | None = None
-) -> Rows:
+    course: Course, model: nn.Module, optimizer: torch.optim.Optimizer, work: Path, beat: Heartbeat | None = None,
+    average: Average | None = None,
+) -> Rows:  # fmt: skip
     """Train ``model`` in place; returns the log, a row a step: ``step``, the losses, ``gradient`` (its norm over all
     processes, before clipping), ``learning_rate``, ``seconds``, and the part of them spent ``waiting`` for data.
 
     ``work`` keeps checkpoints and the log, from which a run that was killed goes on as if it had not been; ``beat`` is
-    told of each step. Raises UserError where losses or gradient are not finite, before the weights are changed, and
-    where the weights are not, before they are written; SystemExit where one of the processes was told to end by one of
-    ``ENDING``, after a checkpoint of the step it was at.
+    told of each step, ``average`` of what it made of the weights. Raises UserError where losses or gradient are not
+    finite, before the weights are changed, and where the weights are not, before they are written; SystemExit where one
+    of the processes was told to end by one of ``ENDING``, after a checkpoint of the step it was at.
     """
     checkpoints = Checkpoints(work / "checkpoints", course.keep, course.name, course.main, course.parts)
-    first = checkpoints.load(model, optimizer)
+    first = checkpoints.load(model, optimizer, average)
     rows = [row for row in read_log(work / LOG_FILE) if row["step"] < first]
     if first:
         say(f"{course.name}: goes on from step {first} of {course.steps}")
@@ -96,6 +98,8 @@ def descend(
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
+            if average is not None:
+                average.follow(step)
             seconds = time.perf_counter() - clock
             clock += seconds
             rows.append({"step": step, **values, "learning_rate": rate, "seconds": seconds, "waiting": waiting})
@@ -109,7 +113,7 @@ def descend(
                     write_log(work / LOG_FILE, rows)
                 if not agreed(finite(model, optimizer)):
                     raise _diverged(course.name, step, "it made weights that are not finite")
-                checkpoints.save(step + 1, model, optimizer)
+                checkpoints.save(step + 1, model, optimizer, average)
             if end and step + 1 < course.steps:
                 say(f"{course.name}: told to end; the next try goes on from step {step + 1} of {course.steps}")
                 sys.exit(128 + (told[0] if told else signal.SIGTERM))
@@ -190,18 +194,22 @@ class Checkpoints:
     def steps(self) -> list[int]:
         return sorted(int(path.name[5:]) for path in self.folder.glob("step-*") if path.name[5:].isdigit())
 
-    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(
+        self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+    ) -> None:
         """Those of later steps, which ``load`` has passed over, go: they must not outlive the whole ones."""
         if self.main:
             for leftover in self.folder.glob(".*.tmp*"):  # only one process makes folders here
                 shutil.rmtree(leftover, ignore_errors=True)
         if self.parts:
             with shared_folder(self.folder / f"step-{step}", self.main) as made:
-                write_parts(made, trainable(model), optimizer)
+                write_parts(made, trainable(model), optimizer, average.values if average else {})
         elif self.main:
             with new_folder(self.folder / f"step-{step}") as made:
                 weights = {name: value.detach().contiguous() for name, value in trainable(model).items()}
                 save_file(weights, made / "weights.safetensors")
+                if average is not None:
+                    save_file(average.values, made / "average.safetensors")
                 torch.save(optimizer.state_dict(), made / "optimizer.pt")
                 for file in made.iterdir():
                     with file.open("rb") as written:
@@ -211,23 +219,25 @@ class Checkpoints:
             for other in {*steps} - {*[n for n in steps if n <= step][-self.keep :]}:
                 shutil.rmtree(self.folder / f"step-{other}", ignore_errors=True)
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None) -> int:
         """Restore the newest checkpoint that is whole and finite; returns the number of steps done, 0 where there is
         none."""
         for step in reversed(of_first(self.steps())):
             folder, read = self.folder / f"step-{step}", None
             try:
-                read = self._read(folder, model, optimizer)
-                why = "" if _finite(*read) else "holds numbers that are not finite"
+                read = self._read(folder, model, optimizer, average)
+                why = "" if _finite(*read[:2]) and _finite(read[2], {}) else "holds numbers that are not finite"
             except (OSError, EOFError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
                 why = f"is damaged ({type(error).__name__})"
             if not agreed(not why):
                 say(f"{self.name}: {folder} {why or 'is no good to another process'}, and is passed over")
                 continue
-            weights, state = read
+            weights, state, averaged = read
             with torch.no_grad():
                 for name, value in trainable(model).items():
                     value.copy_(weights[name])
+                for name, value in averaged.items():
+                    average.values[name].copy_(value)
             places = [name for name, _ in _in_order(model, optimizer)]
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": {i: state[name] for i, name in enumerate(places) if name in state},
@@ -236,19 +246,22 @@ class Checkpoints:
         return 0
 
     def _read(
-        self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
-        """Weights, and what the optimizer keeps of each, by name, as this process is to hold them."""
+        self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
+    ) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]], dict[str, Tensor]]:
+        """Weights, what the optimizer keeps of each, and their average, by name, as this process is to hold them."""
         if (folder / INDEX).exists():
-            return read_parts(folder, trainable(model), alone=not self.parts)
+            return read_parts(folder, trainable(model), average is not None, alone=not self.parts)
         weights = load_file(folder / "weights.safetensors")
+        averaged = load_file(folder / "average.safetensors") if average is not None else {}
         kept = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)["state"]
         like = dict(_in_order(model, optimizer))
         whole = {name: kept[i] for i, name in enumerate(like) if i in kept}
-        return {name: as_part(weights[name], value) for name, value in like.items()}, {
-            name: {kind: as_part(value, like[name]) if _shaped(value, like[name]) else value
-                   for kind, value in values.items()} for name, values in whole.items()
-        }  # fmt: skip
+        return (
+            {name: as_part(weights[name], value) for name, value in like.items()},
+            {name: {kind: as_part(value, like[name]) if _shaped(value, like[name]) else value
+                    for kind, value in values.items()} for name, values in whole.items()},
+            {name: as_part(value, like[name]) for name, value in averaged.items()},
+        )  # fmt: skip
 
 
 def _in_order(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, nn.Parameter]]:

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from expportrait.engine.average import Average
 from expportrait.engine.heartbeat import Heartbeat
 from expportrait.engine.training import Course, descend, trainable
 from expportrait.errors import UserError
@@ -71,9 +72,10 @@ def train(
     beat: Heartbeat | None = None,
     parts: bool = False,
 ) -> PortraitTransformer:
-    """Train ``model`` in place. ``work`` keeps checkpoints and ``loss.csv``, from which a run that was killed goes on,
-    whatever the number of processes; ``beat`` is told of each step. ``parts``: shard it over the processes, of which
-    only the first one has to have weights; it stays so.
+    """Train ``model`` in place; where ``ema`` is not 0 it ends with the average of its weights. ``work`` keeps
+    checkpoints and ``loss.csv``, from which a run that was killed goes on, whatever the number of processes; ``beat``
+    is told of each step. ``parts``: shard it over the processes, of which only the first one has to have weights; it
+    stays so.
 
     Raises UserError where the batch does not divide, and where loss, gradient or weights are no longer finite.
     """
@@ -87,6 +89,7 @@ def train(
         spread(model, s, accelerator.device)
     wrapped = model.train() if parts else accelerator.prepare_model(model.train().to(accelerator.device))
     optimizer = torch.optim.AdamW(trainable(model).values(), betas=(0.9, 0.99), weight_decay=s.weight_decay, fused=True)
+    average = Average(trainable(model), s.ema) if s.ema else None
 
     def make(step: int, number: int) -> Batch:
         first = (accelerator.process_index * rounds + number) * s.micro
@@ -103,7 +106,9 @@ def train(
         main=accelerator.is_main_process, alone=nullcontext if parts else partial(accelerator.no_sync, wrapped),
         mean=partial(accelerator.reduce, reduction="mean"), parts=parts,
     )  # fmt: skip
-    descend(course, model, optimizer, work, beat)
+    descend(course, model, optimizer, work, beat, average)
+    if average is not None:
+        average.put()
     return model.eval()
 
 
