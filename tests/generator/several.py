@@ -12,6 +12,7 @@ from pathlib import Path
 import expportrait
 
 ROOT, SRC = Path(__file__).parents[2], Path(expportrait.__file__).parents[1]
+STAND_IN = Path(__file__).with_name("stand_in")  # for packages that are not here
 
 
 def together(count: int, *runs: dict) -> list[tuple[int, str]]:
@@ -19,7 +20,8 @@ def together(count: int, *runs: dict) -> list[tuple[int, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    shared = os.environ | {"PYTHONPATH": f"{SRC}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(count),
+    places = os.pathsep.join(map(str, (SRC, ROOT)))
+    shared = os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(count),
                            "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
     command = [sys.executable, "-m", "tests.generator.several", json.dumps(runs, default=str)]
     processes = []
@@ -49,10 +51,13 @@ def train(results: str, until: int = 0, how: int = signal.SIGKILL, last: bool = 
             os.kill(os.getpid(), how)
 
     Heartbeat.trained = trained
+    if settings.get("optimizer") == "adamw8bit":  # of other runs, peft would ask whether there is more in the package
+        sys.path.insert(0, str(STAND_IN))
     try:
         run_stage(Path(results), **settings)
     finally:
         Heartbeat.trained = go_on
+        sys.path[:] = [place for place in sys.path if place != str(STAND_IN)]
 
 
 def main(runs: str) -> None:

@@ -17,13 +17,22 @@ from expportrait.generator.model import ModelConfig
 from expportrait.generator.shard import COPIED, sharded, state_bytes
 
 from . import make
-from .several import together
+from .several import STAND_IN, together
 from .test_several import SETTINGS, folder, log, run_stage, same, work
 
 SHARD = {"micro": 1, "sharding": "shard", "steps": 6}
 # Each is trained on one process and on two.
 KINDS = {
-    "lora": {"steps": 3, "lora_rank": 2, "reference": "both"},
+    # from velocities: around the portrait, a frozen network of random weights gives nothing but it
+    "lora": {
+        "steps": 3,
+        "lora_rank": 2,
+        "reference": "both",
+        "prediction": "velocity",
+        "rate_new": 0.5,
+        "rate_lora": 2,
+    },
+    "eight bits": {"steps": 3, "optimizer": "adamw8bit"},
     "compiled": {"steps": 3, "compile": "aot_eager", "checkpointing": "selective"},
 }
 
@@ -132,7 +141,8 @@ def test_a_mistake_is_told_once(prepared, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sharded_it_learns_what_one_process_learns(on_two, kind, prepared, place, tmp_path):
+def test_sharded_it_learns_what_one_process_learns(on_two, kind, prepared, place, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(STAND_IN)
     alone = folder(prepared, tmp_path / "alone")
     run_stage(alone, **KINDS[kind] | {"compile": "none", "micro": 4})
     same_model(place(kind), alone)

@@ -52,11 +52,6 @@ def as_part(whole: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(whole.to(local(like).device), like.device_mesh, like.placements, src_data_rank=None)
 
 
-def moments(weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-    """What the optimizer keeps of each weight, by the weight's name; of one that it has not moved yet, nothing."""
-    return {name: dict(optimizer.state.get(value, {})) for name, value in weights.items()}
-
-
 @contextmanager
 def shared_folder(place: Path, first: bool) -> Iterator[Path]:
     """``new_folder`` of the first process, for all of them."""
@@ -68,16 +63,19 @@ def shared_folder(place: Path, first: bool) -> Iterator[Path]:
 
 
 def write_parts(
-    folder: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: Mapping[str, Tensor]
+    folder: Path,
+    weights: Mapping[str, nn.Parameter],
+    kept: Mapping[str, Mapping[str, Tensor]],
+    average: Mapping[str, Tensor],
 ) -> None:
-    """Each process writes what it holds; returns when all have, and it has reached the disk. ``average``: of the
-    weights, where there is one."""
+    """Each process writes what it holds; returns when all have, and it has reached the disk. ``kept``: what the
+    optimizer keeps of each weight; ``average``: of the weights, where there is one."""
     from torch.distributed.checkpoint import FileSystemWriter, save
 
     state = {f"weights/{name}": value.detach() for name, value in weights.items()}
     state |= {f"average/{name}": value for name, value in average.items()}
-    for name, kept in moments(weights, optimizer).items():
-        state |= {f"{kind}/{name}": value for kind, value in kept.items()}
+    for name, values in kept.items():
+        state |= {f"{kind}/{name}": value for kind, value in values.items()}
     save(state, storage_writer=FileSystemWriter(folder))
 
 

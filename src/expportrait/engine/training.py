@@ -44,9 +44,10 @@ class Course:
     A step takes ``rounds`` batches of equal size one after the other, and its gradient is the mean of theirs.
     ``make(step, round)`` makes a batch, in a thread, while the one before is trained on. ``losses(batch)`` gives means
     over its samples: ``loss``, which is descended on, and what else the log is to hold. ``rate(step)`` is the learning
-    rate, ``clip`` the largest norm of the gradient. Of several processes, ``main`` says whether this is the one that
-    writes; ``alone`` is a context in which gradients stay with their process, around all rounds of a step but the last,
-    after which they are averaged; ``mean`` averages over the processes. ``parts``: each holds a part of every weight.
+    rate, which a group of the optimizer takes by its ``factor``, ``clip`` the largest norm of the gradient. Of several
+    processes, ``main`` says whether this is the one that writes; ``alone`` is a context in which gradients stay with
+    their process, around all rounds of a step but the last, after which they are averaged; ``mean`` averages over the
+    processes. ``parts``: each holds a part of every weight.
     """
 
     name: str  # of the stage
@@ -95,7 +96,7 @@ def descend(
                 raise _diverged(course.name, step, ", ".join(f"{name} {value:.3g}" for name, value in values.items()))
             rate = course.rate(step)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("factor", 1)
             optimizer.step()
             optimizer.zero_grad()
             if average is not None:
@@ -203,7 +204,9 @@ class Checkpoints:
                 shutil.rmtree(leftover, ignore_errors=True)
         if self.parts:
             with shared_folder(self.folder / f"step-{step}", self.main) as made:
-                write_parts(made, trainable(model), optimizer, average.values if average else {})
+                state = optimizer.state_dict()["state"]
+                kept = {name: state.get(i, {}) for i, (name, _) in enumerate(_in_order(model, optimizer))}
+                write_parts(made, trainable(model), kept, average.values if average else {})
         elif self.main:
             with new_folder(self.folder / f"step-{step}") as made:
                 weights = {name: value.detach().contiguous() for name, value in trainable(model).items()}

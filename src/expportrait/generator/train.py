@@ -15,6 +15,7 @@ from expportrait.engine.training import Course, descend, trainable
 from expportrait.errors import UserError
 from expportrait.generator.data import Batch, Windows, shifted, training_batch
 from expportrait.generator.model import PortraitTransformer
+from expportrait.generator.optimizer import make_optimizer
 from expportrait.generator.shard import choose_checkpointing, choose_compile, spread
 from expportrait.rng import random_generator
 from expportrait.settings.config import Generator
@@ -88,7 +89,7 @@ def train(
     if parts:
         spread(model, s, accelerator.device)
     wrapped = model.train() if parts else accelerator.prepare_model(model.train().to(accelerator.device))
-    optimizer = torch.optim.AdamW(trainable(model).values(), betas=(0.9, 0.99), weight_decay=s.weight_decay, fused=True)
+    optimizer = make_optimizer(model, s)
     average = Average(trainable(model), s.ema) if s.ema else None
 
     def make(step: int, number: int) -> Batch:

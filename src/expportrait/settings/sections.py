@@ -407,6 +407,13 @@ class Generator(Section):
         1, ge=1, description="windows that a process holds at once; changes memory and time, not what is learnt"
     )
     learning_rate: float = Field(1e-5, gt=0, description="learning rate of AdamW; with LoRA take about 1e-4")
+    rate_new: float = Field(
+        1.0, gt=0, description="times the learning rate, for new layers: the encoders and the patch embedding"
+    )
+    rate_lora: float = Field(1.0, gt=0, description="times the learning rate, for low-rank updates")
+    optimizer: Literal["adamw", "adamw8bit"] = Field(
+        "adamw", description="adamw8bit: moments in 8 bits, a quarter of the memory, by the package bitsandbytes"
+    )
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="course of the learning rate after the warm-up"
     )
