@@ -139,8 +139,16 @@ def _generator(
     sets: Sets = None,
     device: Device = "auto",
     processes: Annotated[int, typer.Option(min=0, help="Train on so many, one a GPU. (default: one)")] = 0,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will take: memory, hours, disk.")] = False,
+    gpu: Annotated[str, typer.Option(help="With --plan: h100, h200, a100, a100-40, l40s or 4090.")] = "h100",
+    ratio: Annotated[float, typer.Option(min=1, help="With --plan: a step's time, by that at the GPU's peak.")] = 2.0,
 ) -> None:
     config = configuration(manifest, results, settings, sets)
+    if plan:
+        from expportrait.generator.bill import told
+
+        typer.echo(told(config, max(1, processes), gpu, ratio))
+        return
     launch(processes)
     with_code("generator").run(read_manifest(config.manifest), config, choose_device(device))
 

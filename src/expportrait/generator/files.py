@@ -41,7 +41,8 @@ def build(
             c = config.latent_channels
             transformer = WanTransformer3DModel(in_channels=c, out_channels=c, **PRESETS[config.preset])
             if base is not None and lora_rank:
-                transformer.to(dtype)
+                for value in transformer.parameters():
+                    value.data = value.data.to(dtype)
             if config.prediction == "x0":
                 # training starts at a copy of the reference
                 torch.nn.init.zeros_(transformer.proj_out.weight)

@@ -373,8 +373,8 @@ class Generator(Section):
 
     first_defaults: ClassVar[dict[str, Any]] = {"batch": 1}
 
-    preset: Literal["tiny", "1.3B", "14B"] = Field(
-        "1.3B", description="size of the transformer; the large two are Wan 2.1's"
+    preset: Literal["tiny", "mid", "1.3B", "14B"] = Field(
+        "1.3B", description="size of the transformer; the large two are Wan 2.1's, mid is for measurements"
     )
     base: Place | None = Field(
         None, description="pretrained weights (diffusers' transformer/*.safetensors or its .index.json)"
