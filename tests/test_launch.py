@@ -28,6 +28,8 @@ def test_on_several_nodes_one_launcher_each_meets_the_others_on_the_first():
     program, arguments = plan(16, WORDS, SLURM)
     assert program == "srun" and {"--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=16"} <= {*arguments}
     assert arguments[-len(WORDS) - 3 :] == [sys.executable, "-m", "expportrait", *WORDS]
+    assert "--gpus-per-node=8" not in arguments
+    assert "--gpus-per-node=8" in plan(16, WORDS, SLURM | {"SLURM_GPUS_ON_NODE": "8"})[1]
     program, arguments = plan(16, WORDS, SLURM | {"EXPPORTRAIT_NODE": "1"})
     assert program == "torchrun"
     assert {"--nnodes=2", "--nproc-per-node=8", "--rdzv-endpoint=gpu03:30001", "--rdzv-id=30001"} <= {*arguments}

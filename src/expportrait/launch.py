@@ -36,6 +36,8 @@ def plan(processes: int, words: list[str], environment: Mapping[str, str]) -> tu
     if nodes > 1 and NODE not in environment:
         cores = re.match(r"\d+", environment.get("SLURM_JOB_CPUS_PER_NODE", "1"))[0]
         placed = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={cores}"]
+        if "SLURM_GPUS_ON_NODE" in environment:
+            placed.append(f"--gpus-per-node={processes // nodes}")
         return "srun", ["--overlap", *placed, "--cpu-bind=none", sys.executable, "-m", "expportrait", *words]
     meet = ["--standalone"]
     if nodes > 1:
