@@ -149,3 +149,14 @@ def misses(made):
 def test_a_held_expression_may_still_look_into_the_camera(ann, bob):
     made = steer(ann, bob, False, hold=["expression"], gaze="camera")
     assert misses(made).max() < 0.05 and torch.equal(made.expression[0], ann.expression[FRAME])
+
+
+def test_a_neck_that_may_move_little_moves_that_little_the_same_way(ann, bob):
+    far = replace(bob, translation=bob.translation + torch.linspace(0, 0.2, bob.frames)[:, None])
+    free, near = steer(ann, far).translation, steer(ann, far, max_move=0.02).translation
+    here = ann.translation[FRAME]
+    way, less = free - here, near - here
+    assert way.norm(dim=1).max() > 0.05 and less.norm(dim=1).max() <= 0.02
+    assert torch.nn.functional.cosine_similarity(way, less, dim=1)[way.norm(dim=1) > 1e-4].min() > 0.999
+    assert torch.allclose(steer(ann, far, max_move=100).translation, free, atol=1e-4)
+    assert degrees(facing_of(steer(ann, far, max_move=0.02)), facing_of(steer(ann, far))).max() < 0.01

@@ -71,6 +71,13 @@ def head_target(target: FittedHead, frame: int, part: Part, gain: float = 1.0) -
     return matrix_to_axis_angle(made), place
 
 
+def near(place: Tensor, here: Tensor, most: float) -> Tensor:
+    """``place`` (T, 3) m, no farther than ``most`` m from ``here`` (3,): small ways as they are, long ones shortened."""
+    way = place - here
+    length = way.norm(dim=1, keepdim=True).clamp_min(1e-9)
+    return here + way * (most * torch.tanh(length / most) / length)
+
+
 def face_target(
     target: FittedHead, frame: int, part: Part, s: Drive, share: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | Offsets, Tensor]:
@@ -160,7 +167,8 @@ def steered(
     if "pose" in s.hold:
         made.translation = target.translation[frame].repeat(count, 1)
     else:
-        made.pose[:, TURNS], made.translation = head_target(target, frame, pose, s.gain_pose)
+        made.pose[:, TURNS], place = head_target(target, frame, pose, s.gain_pose)
+        made.translation = place if s.max_move is None else near(place, target.translation[frame], s.max_move)
     if s.gaze == "camera":
         made.pose[:, [JOINTS.index(name) for name in EYES]] = into_camera(made)
     return made
