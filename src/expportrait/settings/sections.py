@@ -322,7 +322,7 @@ class Drive(Section):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="m that the neck may move from its place in the portrait, softly; empty: as far as the driver's does",
+        description="m that the neck may move from the portrait's place, softly; empty: as far as the driver's does",
     )
     smooth: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="s, sigma of the Gaussian over the driver's motion; 0: none"

@@ -72,7 +72,7 @@ def head_target(target: FittedHead, frame: int, part: Part, gain: float = 1.0) -
 
 
 def near(place: Tensor, here: Tensor, most: float) -> Tensor:
-    """``place`` (T, 3) m, no farther than ``most`` m from ``here`` (3,): small ways as they are, long ones shortened."""
+    """``place`` (T, 3) m, at most ``most`` m from ``here`` (3,): small ways as they are, long ones shortened."""
     way = place - here
     length = way.norm(dim=1, keepdim=True).clamp_min(1e-9)
     return here + way * (most * torch.tanh(length / most) / length)
