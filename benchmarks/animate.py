@@ -4,8 +4,8 @@
 
 Each call is a process of its own, in an empty folder first. Costs: s of the clock, CPU s, MiB at most, of the first
 call, of one with another gain, of one that finds all done, and of one with the demo's generator. Held pose: by the
-shipped blendshape network, which knows nothing of the fit, how far the head turns over the film, degrees, and how jawOpen
-goes with the driver's, a correlation; the same without --hold.
+shipped blendshape network, which knows nothing of the fit, how far the head turns over the film, degrees, and how
+jawOpen goes with the driver's, a correlation; the same without --hold.
 """
 
 import resource

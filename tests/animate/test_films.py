@@ -16,6 +16,7 @@ from expportrait.settings.config import Demo
 from expportrait.stages import with_code
 from expportrait.video.mark import read_mark
 from expportrait.video.reader import open_source
+from tests.animate.made import untrained
 from tests.test_cli import run
 
 QUICK = """\
@@ -88,6 +89,17 @@ def test_a_gain_is_all_that_is_made_anew_and_one_of_1_is_none(first, asked, fold
     hat = np.s_[:, 30:90, 200:330]
     shakes = [np.abs(np.diff(one[hat].astype(int), axis=0)).mean() for one in (film, moved)]
     assert shakes[0] < shakes[1] / 3, "a held pose holds the hat"
+
+
+def test_a_generator_is_used_as_it_was_trained_and_sharper_than_it_sees(first, asked, folder):
+    made = asked("--out", "generated.mp4", "--generator", str(untrained(folder / "trained")))
+    assert made.code in (0, None)
+    done = {line.split()[0] for line in made.log.splitlines() if "done in" in line}
+    assert done == {"reenact"}, "the appearance is the preview's"
+    film, preview = pictures(folder / "generated.mp4"), pictures(folder / "first.mp4")
+    assert film.shape == preview.shape and "by a trained generator" in read_mark(folder / "generated.mp4").words
+    # it changes nothing, at half of the crop's size: what is finer has to come from the preview
+    assert cv2.PSNR(film, preview) > 36
 
 
 def test_a_portrait_that_cannot_be_used_does_not_cost_the_others(first, asked, folder, capsys):

@@ -57,8 +57,8 @@ def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     model = train(model, windows, s, made.work, device, beat)
     if not main:
         return made.index
-    about = {"key": made.key, "maps": s.maps, "precision": s.precision, "steps": s.steps, **windows.made_by,
-             "control_sensitivity": control_sensitivity(model, windows, s)}  # fmt: skip
+    about = {"key": made.key, "maps": s.maps, "precision": s.precision, "steps": s.steps, "shift": s.shift,
+             **windows.made_by, "control_sensitivity": control_sensitivity(model, windows, s)}  # fmt: skip
     with made.replaced() as folder:
         save_generator(folder, model.cpu(), about)
     return made.write_index()
