@@ -48,9 +48,8 @@ def asked(folder):
             named = [word for file in portrait for word in ("--portrait", file)]
             log = folder / "results" / "animate" / "logs" / "animate.log"
             before = len(log.read_text()) if log.exists() else 0
-            code = run(
-                "animate", *named, "--driver", "smile.mp4", "--end", SECONDS, "--settings", "quick.yaml", *options
-            )
+            given = ("--driver", driver[0], "--end", driver[1], "--settings", "quick.yaml")
+            code = run("animate", *named, *given, *options)
             return SimpleNamespace(code=code, log=log.read_text()[before:] if log.exists() else "")
 
     return asked
