@@ -1,0 +1,110 @@
+"""The stages, one after the other, for a few rows that no manifest holds."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from expportrait.engine.loop import run
+from expportrait.engine.record import Outcome, state
+from expportrait.errors import UserError
+from expportrait.manifest.clips import Row
+from expportrait.manifest.pairs import pair_name, pair_row
+from expportrait.progress import Whole
+from expportrait.settings.config import Config
+from expportrait.settings.weights import check_given
+from expportrait.stages import PIPELINE, with_code
+from expportrait.store import Store
+
+FITTED = ("crop", "landmarks", "geometry")
+# s that a stage takes for one clip, and for each of its frames, on two cores: only how the bar moves depends on it
+SECONDS = {
+    "crop": (3, 0.06), "landmarks": (3, 0.12), "geometry": (3, 0.2), "proxy": (5, 1.0), "drive/targets": (8, 0),
+    "drive": (3, 0.12), "appearance": (3, 0.15), "reenact": (3, 0.6), "film": (1, 0.08),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What it takes to run stages: ``config`` says where results lie; ``films``: stages of pairs, in order."""
+
+    config: Config
+    device: str
+    backend: str
+    films: tuple[str, ...]
+    frames: int  # of the driver, about
+    models: Mapping[str, str] = field(default_factory=dict)  # trained ones: stage -> key
+
+    def parts(self, portraits: int, drivers: int) -> dict[str, float]:
+        """Name -> weight of the parts of the work (``progress.Whole``)."""
+
+        def weight(stage: str, clips: int, frames: int) -> float:
+            once, each = SECONDS[stage]
+            return clips * (once + each * frames)
+
+        fitted = {f"{stage} of the driver": weight(stage, drivers, self.frames) for stage in (*FITTED, "proxy")}
+        shown = {f"{stage} of the portrait": weight(stage, portraits, 1) for stage in (*FITTED, "drive/targets")}
+        made = {stage: weight(stage, portraits, self.frames) for stage in (*self.films, "film")}
+        return shown | fitted | made
+
+    def bring(self, stage: str, rows: list[Row]) -> dict[str, Outcome]:
+        """Clip or pair -> what has become of it."""
+        check_given(self.config, PIPELINE[stage].sections)
+        return run(with_code(stage), rows, self.config, self.device, self.backend)
+
+    def done(self, stage: str, row: Row) -> bool:
+        """Whether there is a result of the row, at these or other settings."""
+        return state(PIPELINE[stage].home(self.config.results), row.clip).status == "ok"
+
+    def portraits(self, rows: list[Row], whole: Whole) -> dict[str, str]:
+        """Fit the heads of portraits, one frame each; returns clip -> why there is none, of those that failed."""
+        failed: dict[str, str] = {}
+        for stage in (*FITTED, "drive/targets"):
+            with whole.part(f"{stage} of the portrait"):
+                rows = [row for row in rows if row.clip not in failed]
+                failed |= _failures(self.bring(stage, rows))
+        return failed
+
+    def drivers(self, rows: list[Row], whole: Whole) -> None:
+        """Fit the heads of videos. Raises UserError where one of them cannot be used."""
+        for stage in (*FITTED, "proxy"):
+            with whole.part(f"{stage} of the driver"):
+                for why in _failures(self.bring(stage, rows)).values():
+                    raise UserError(why)
+
+    def pairs(self, rows: list[Row], whole: Whole) -> tuple[dict[str, str], dict[tuple[str, str], str | None]]:
+        """Make what the films are made of; returns pair -> why there is none, of those that failed, and
+        (stage, pair) -> key of the result."""
+        failed: dict[str, str] = {}
+        keys: dict[tuple[str, str], str | None] = {}
+        for stage in self.films:
+            with whole.part(stage):
+                rows = [row for row in rows if row.clip not in failed]
+                index = self.bring(stage, rows)
+                failed |= _failures(index)
+                keys |= {(stage, pair): outcome.key for pair, outcome in index.items()}
+        return failed, keys
+
+    def stores(self, pair: Row, keys: Mapping[tuple[str, str], str | None]) -> dict[str, Store]:
+        """The stores of a pair by stage, and those of ``crop`` of its ``target`` and its ``driver``.
+
+        Raises UserError where one is not what was just made: another process has written there since.
+        """
+        found = {stage: Store(PIPELINE[stage].result(self.config.results, pair.clip)) for stage in self.films}
+        for stage, store in found.items():
+            if store.attrs["key"] != keys[stage, pair.clip]:
+                raise UserError(f"{store.path} was made anew with other settings by another process: wait for that one "
+                                "and try again, or name another folder by --results")  # fmt: skip
+        clips = {name: PIPELINE["crop"].result(self.config.results, clip) for name, clip in pair.extra.items()}
+        return found | {name: Store(clips[name]) for name in ("target", "driver")}
+
+    def pair(self, target: Row, driver: Row, others: Mapping[str, Row]) -> Row:
+        """The pair's row. Its name has a hash of all that moves the head, so that what other gains gave stays too."""
+        taken = {name: row.clip for name, row in others.items()}
+        sections = self.config.canonical("control", "drive", "appearance")
+        made = repr((sections, self.models.get("transfer"), sorted(taken.items())))
+        name = f"{pair_name(target.clip, driver.clip)}__{hashlib.sha256(made.encode()).hexdigest()[:8]}"
+        return pair_row(target, driver, name, taken)
+
+
+def _failures(index: Mapping[str, Outcome]) -> dict[str, str]:
+    return {clip: outcome.why for clip, outcome in index.items() if outcome.status != "ok"}

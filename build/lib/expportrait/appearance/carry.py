@@ -1,0 +1,127 @@
+"""A portrait's colours, carried by its head's surface to other poses and expressions."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+
+from expportrait.appearance.body import FOLLOWS, drift, head_share
+from expportrait.appearance.outline import beyond
+from expportrait.appearance.portrait import Portrait, inward
+from expportrait.appearance.pyramid import fill
+from expportrait.fit.store import FittedHead
+from expportrait.head.regions import smoothstep
+from expportrait.render import Camera, render
+
+OUTLINE = 2.0  # px of 512: how far the outline of a fitted head may be off
+TORN, BRIGHT = 6.0, 24.0  # px of the portrait, grey values: neighbours that far apart lie on two surfaces
+SOFT = 1.2  # px of 512: over which what the surface shows passes over into what lies beyond it
+PAST = (4.0, 24.0)  # px of 512 beyond the picture's edge: from its edge repeated to the colours of the surface
+REACH = (9.0, 60.0)  # px of 512 beyond the head: from moving with it to staying where the portrait has it
+WAY = 4.0  # times the head's way over which that passes at least
+BLOCK = 4  # frames rendered at once
+STRETCH = (0.2, 0.6)  # what was seen at an angle is smeared where it turns to the viewer: unseen to seen
+
+
+@torch.no_grad()
+def carried(
+    shown: Portrait,
+    made: FittedHead,
+    rim: float = 9.0,
+    still: float = 8.0,
+    body: float = 0.0,
+    backend: str = "auto",
+    frames: slice = slice(None),
+    body_follows: bool = True,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocks of (appearance (B, H, W, 3) u8 RGB, seen (B, H, W) u8) of these ``frames`` of ``made``.
+
+    ``made``: the portrait's own head in other poses, seen by the same camera; ``body``: the share of its motion that
+    the body below the neck takes where that is small; where it is large it takes all of it if ``body_follows``.
+    ``seen`` is 255 where a pixel shows what the portrait showed, 0 where its colour is a guess.
+    """
+    attributes = {"at": torch.cat([shown.pixels, shown.shown, shown.facing, shown.colours], 1)}
+    head, size = made.head, made.camera.width / 512
+    rays, share = _rays(made.camera), head_share(head)
+    start, stop, _ = frames.indices(made.frames)
+    for first in range(start, stop, BLOCK):
+        vertices = made.vertices(slice(first, min(first + BLOCK, stop)))
+        pixels = made.camera.project(vertices)
+        follows = smoothstep(*FOLLOWS, drift(head, pixels, shown.pixels, ("body",)) / size)
+        takes = share + (1 - share) * (body + (1 - body) * body_follows * follows[:, None, None])
+        away = (drift(head, pixels, shown.pixels, ("face", "scalp")) / size).tolist()
+        vertices = shown.vertices + takes * (vertices - shown.vertices)
+        maps = render(vertices, head.dense_faces, made.camera, attributes, backend=backend, cull=True)
+        covered, at = maps.coverage.cpu().numpy() > 0.5, maps.attributes["at"].cpu().numpy()
+        facing = -(maps.normals.cpu().numpy() * rays).sum(-1)
+        frames_of = zip(covered, at, facing, away, strict=True)
+        pairs = [_frame(shown, c, a, f, d, rim, still) for c, a, f, d in frames_of]
+        yield np.stack([one for one, _ in pairs]), np.stack([one for _, one in pairs])
+
+
+def _rays(camera: Camera) -> np.ndarray:
+    """(H, W, 3): the unit directions from the camera through its pixels."""
+    rows, columns = np.mgrid[: camera.height, : camera.width].astype(np.float32) + 0.5
+    focal = float(camera.focal)
+    rays = np.dstack([(columns - camera.width / 2) / focal, (camera.height / 2 - rows) / focal, -np.ones_like(rows)])
+    return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+
+
+def _frame(
+    shown: Portrait, covered: np.ndarray, at: np.ndarray, facing: np.ndarray, away: float, rim: float, still: float
+) -> tuple[np.ndarray, np.ndarray]:
+    height, width = covered.shape
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    here = np.dstack([columns, rows]) + 0.5
+    flow = np.where(covered[..., None], at[..., :2] - here, 0).astype(np.float32)
+    around = fill(flow[::2, ::2], covered[::2, ::2].astype(np.float32))  # it is smooth: half the size will do
+    around = cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR)
+    source = here + np.where(covered[..., None], flow, around) - 0.5
+    outer, counts = shown.outline.followed(covered, flow)
+    held = counts * (here + outer - 0.5) + (1 - counts) * source
+    soft = cv2.GaussianBlur(covered.astype(np.float32), (0, 0), SOFT * width / 512)[..., None]
+    source = soft * source + (1 - soft) * held
+    # the farther from the head, the less is known of how it moves: long hair and clothes rather stay; but over the
+    # length of its way and more, or what it left would be seen twice
+    low, high = REACH[0], max(REACH[1], WAY * away)
+    goes = 1 - smoothstep(low * width / 512, high * width / 512, beyond(covered))[..., None]
+    source = goes * source + (1 - goes) * (here - 0.5)
+    across, down = source[..., 0], source[..., 1]
+    sampled = cv2.remap(shown.person, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    matte = cv2.remap(shown.matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    straight = np.maximum(at[..., 3], 0.02) / np.maximum(facing, 0.02)
+    known = np.where(covered, at[..., 2] * smoothstep(*STRETCH, straight), 1).astype(np.float32)[..., None]
+    guess = np.where(covered[..., None], at[..., 4:], sampled)
+    past = _beyond_picture(across, down)[..., None]
+    near = known * (1 - smoothstep(*(d * width / 512 for d in PAST), past))
+    colour = near * sampled + (1 - near) * guess
+    moved = cv2.magnitude(across - columns, down - rows) * (512 / width)
+    edge = _edges(source, known, guess) & (cv2.dilate(moved, np.ones((3, 3), np.uint8)) > 2)
+    # what the portrait showed there, it showed as person or as background; what it did not is the head's
+    alpha = np.maximum(matte[..., None], inward(covered, OUTLINE, rim)[..., None] * (1 - known))
+    known *= past <= 0
+    image = alpha * colour + (1 - alpha) * shown.background
+    rest = cv2.remap(shown.rest, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    image += (1 - smoothstep(1.0, still, moved))[..., None] * rest
+    seen = alpha * known + (1 - alpha) * shown.open[..., None]
+    image[edge] = cv2.GaussianBlur(image, (3, 3), 0)[edge]
+    return np.rint(np.clip(image, 0, 255)).astype(np.uint8), np.rint(255 * seen[..., 0]).astype(np.uint8)
+
+
+def _beyond_picture(across: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """(H, W) px: how far places (H, W), x and y, of a picture of that size lie beyond its edge."""
+    height, width = across.shape
+    return np.maximum(
+        np.abs(across - (width - 1) / 2) - (width - 1) / 2, np.abs(down - (height - 1) / 2) - (height - 1) / 2
+    )
+
+
+def _edges(source: np.ndarray, known: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels beside an edge of the surface, where one part of the portrait, or one guess, ends at another
+    within a pixel."""
+    bright = cv2.cvtColor(guess.astype(np.float32), cv2.COLOR_RGB2GRAY) * (1 - known[..., 0])
+    planes = (np.ascontiguousarray(plane) for plane in (source[..., 0], source[..., 1], bright))
+    across, down, guessed = (cv2.morphologyEx(one, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) for one in planes)
+    return (cv2.max(across, down) > TORN) | (guessed > BRIGHT)

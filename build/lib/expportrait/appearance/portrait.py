@@ -1,0 +1,109 @@
+"""What a portrait shows, worked out once: the person, the background behind, and what each vertex looks like."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from expportrait.appearance.colours import INSIDE, completed
+from expportrait.appearance.matte import refined
+from expportrait.appearance.outline import Outline, beyond
+from expportrait.appearance.pyramid import fill
+from expportrait.fit.store import FittedHead
+from expportrait.head.regions import smoothstep
+from expportrait.render import render, vertex_normals
+
+DEPTHS = ((1, 0.006), (3, 0.014))  # (px of 512, m): a vertex that far behind what is that near to it was hidden
+FREE = 6.0  # px of 512 around the person that give no colours to the background: wisps of hair
+TRUSTED = (10.0, 20.0)  # px of 512 inside the fitted head's outline: from the matte alone to the head alone
+# cosine of the normal and the view: at the rim, where the background mixes in, colours are not taken for others
+STRAIGHT = (0.1, 0.4)
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One reference picture of H x W px and the head fitted to it."""
+
+    matte: np.ndarray  # (H, W) float32 0..1: the person, with its rim where the colours change
+    person: np.ndarray  # (H, W, 3) float32: the person's colours, gone on beyond the matte
+    background: np.ndarray  # (H, W, 3) float32: filled in where the person stood
+    rest: np.ndarray  # (H, W, 3) float32: what person over background lacks to be the picture
+    outline: Outline  # of the head
+    open: np.ndarray  # (H, W) float32 0..1: where the background was seen
+    vertices: Tensor  # (1, n_d, 3) m, camera space: the head in it
+    pixels: Tensor  # (n_d, 2) px, x and y: where each dense vertex lies in the picture
+    shown: Tensor  # (n_d, 1) 0..1: whether it shows there, nothing being before it
+    facing: Tensor  # (n_d, 1): cosine of its normal and the direction to the camera
+    colours: Tensor  # (n_d, 3) 0..255: its colour, a guess where it was not seen
+
+
+def inward(covered: np.ndarray, low: float, high: float) -> np.ndarray:
+    """(H, W) 0..1: 0 up to ``low`` px of 512 inside the outline of the head that covers (H, W) bool, 1 from ``high``
+    on."""
+    return smoothstep(*(r * covered.shape[1] / 512 for r in (low, high)), beyond(~covered))
+
+
+@torch.no_grad()
+def portrait(image: np.ndarray, matte: np.ndarray, fitted: FittedHead, backend: str = "auto") -> Portrait:
+    """``image`` (H, W, 3) u8 RGB, ``matte`` (H, W) u8 of head and shoulders, ``fitted``: the head in it, T = 1."""
+    head, size = fitted.head, len(image) / 512
+    vertices = fitted.vertices(slice(0, 1))
+    maps = render(vertices, head.dense_faces, fitted.camera, backend=backend, cull=True)
+    # mattes have holes where clothes and background are alike; well inside the head there is none
+    covered = maps.coverage[0].cpu().numpy() > 0.5
+    alpha = np.maximum(refined(image, matte.astype(np.float32) / 255), inward(covered, *TRUSTED))
+    near = cv2.dilate(alpha, np.ones(2 * [2 * max(1, round(FREE * size)) + 1], np.uint8))
+    picture = image.astype(np.float32)
+    free = 1 - smoothstep(0.02, 0.2, near)  # a rim where the matte may be wrong gives no colours to the background
+    background = np.where(free[..., None] == 1, picture, fill(picture, free))
+    # what a soft pixel shows of the person: I = a F + (1 - a) B
+    unmixed = (picture - (1 - alpha[..., None]) * background) / np.maximum(alpha[..., None], 0.3)
+    sure = smoothstep(0.5, 0.95, alpha)
+    person = fill(np.clip(unmixed, 0, 255), sure)
+    rest = picture - (alpha[..., None] * person + (1 - alpha[..., None]) * background)
+    pixels, seen, facing = _seen(vertices, maps.depth[0], fitted)
+    at = _sampled(np.dstack([person, alpha]), pixels.cpu().numpy())
+    shown = seen.cpu().numpy()
+    person_there = smoothstep(0.3, 0.8, at[:, 3])  # where the head is drawn a little too large, the background shows
+    inside = ((pixels >= 1) & (pixels < len(image) - 1)).all(1).cpu().numpy()
+    straight = smoothstep(*STRAIGHT, facing.cpu().numpy())
+    colours = completed(at[:, :3], shown * person_there * inside * straight, fitted.head)
+    device, visible = pixels.device, 1 - smoothstep(0.05, 0.5, alpha)
+    shown, colours = (torch.from_numpy(one).to(device) for one in (shown[:, None], colours))
+    return Portrait(
+        alpha, person, background, rest, Outline.of(covered), visible, vertices, pixels, shown, facing[:, None], colours
+    )
+
+
+def _seen(vertices: Tensor, depth: Tensor, fitted: FittedHead) -> tuple[Tensor, Tensor, Tensor]:
+    """(n_d, 2) px of the vertices, (n_d,) 0..1 whether nothing hides them and they are turned to the camera, and their
+    cosines, also beyond the picture's edge."""
+    head, camera = fitted.head, fitted.camera
+    clip = camera.clip(vertices)[0]
+    z, width, height = clip[:, 3], camera.width, camera.height
+    pixels = torch.stack([(clip[:, 0] / z + 1) / 2 * width, (1 - clip[:, 1] / z) / 2 * height], 1)
+    depth = torch.where(depth > 0, depth, depth.new_tensor(99.0))
+    columns, rows = pixels[:, 0].long().clamp(0, width - 1), pixels[:, 1].long().clamp(0, height - 1)
+    seen = torch.ones_like(z)
+    # lips lie so far before the teeth that the margin for slopes would hide most of what an open mouth shows
+    mouth = torch.isin(head.regions, torch.tensor([head.REGIONS.index(name) for name in INSIDE], device=z.device))
+    for near, deep in DEPTHS:
+        reach = max(1, round(near * width / 512))
+        deep *= reach * 512 / width / near  # in a coarse picture slopes reach deeper within a pixel
+        nearest = -torch.nn.functional.max_pool2d(-depth[None, None], 2 * reach + 1, 1, reach)[0, 0]
+        hidden = smoothstep(0.7 * deep, 1.3 * deep, z - nearest[rows, columns])
+        seen *= 1 - (hidden if near == DEPTHS[0][0] else torch.where(mouth, 0, hidden))
+    seen[(pixels < 0).any(1) | (pixels[:, 0] > width) | (pixels[:, 1] > height)] = 1  # what lies there is not drawn
+    view = -torch.nn.functional.normalize(vertices[0], dim=1)
+    facing = (vertex_normals(vertices, head.dense_faces)[0] * view).sum(1)
+    return pixels, seen * smoothstep(-0.1, 0.05, facing), facing
+
+
+def _sampled(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Values (n, C) of an image (H, W, C) at (n, 2) px."""
+    at = np.float32(pixels - 0.5)
+    parts = [cv2.remap(np.ascontiguousarray(image[..., c]), at[None, :, 0], at[None, :, 1], cv2.INTER_LINEAR,
+                       borderMode=cv2.BORDER_REPLICATE)[0] for c in range(image.shape[2])]  # fmt: skip
+    return np.stack(parts, 1)

@@ -1,0 +1,58 @@
+"""What all terms share: energies of residuals, rows of derivatives, and robust losses as both see them."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Terms = dict[str, Tensor]
+
+
+def energies(residuals: Terms) -> Terms:
+    """The sum of the squares of the residuals (..., k), as a mean over the frames."""
+    return {name: value.square().sum(-1).mean() for name, value in residuals.items()}
+
+
+def add(total: Terms, more: Terms) -> None:
+    """Add the terms ``more`` to those of the same names."""
+    for name, value in more.items():
+        total[name] = total[name] + value if name in total else value
+
+
+def numbers(terms: Terms) -> dict[str, float]:
+    """The values of terms (), read from the device at once."""
+    if not terms:
+        return {}
+    return dict(zip(terms, torch.stack([x.detach() for x in terms.values()]).tolist(), strict=True))
+
+
+def rows_of(residuals: Callable[..., Terms], unknowns: int, *frames: Tensor) -> tuple[Tensor, dict[str, int]]:
+    """Gauss-Newton's rows (B, k, unknowns + 1): derivatives of the residuals by a step from where they are, and last
+    the residuals; half the squares of these are the energies. And the terms in order, with the rows that each has.
+
+    ``residuals``: of a step (unknowns,) and of what ``frames`` (B, ...) each hold for one frame.
+    """
+    sizes: dict[str, int] = {}
+
+    def flat(step: Tensor, *frame: Tensor) -> tuple[Tensor, Tensor]:
+        terms = residuals(step, *frame)
+        sizes.update({name: len(value) for name, value in terms.items()})
+        values = math.sqrt(2) * torch.cat(list(terms.values()))
+        return values, values
+
+    derive = torch.func.vmap(torch.func.jacfwd(flat, has_aux=True), (None, *(0 for _ in frames)))
+    change, values = derive(frames[0].new_zeros(unknowns), *frames)
+    return torch.cat([change, values[..., None]], -1), sizes
+
+
+def reweighted_charbonnier(residual: Tensor, scale: float) -> Tensor:
+    """The Charbonnier loss over the weight that its Gauss-Newton rows have, 1 / sqrt(r^2 + scale^2)."""
+    root = (residual.square() + scale**2).sqrt()
+    return root * (root - scale)
+
+
+def reweighted_cauchy(residual: Tensor, scale: float) -> Tensor:
+    """The Cauchy loss over the weight that its Gauss-Newton rows have, 1 / (1 + (r / scale)^2)."""
+    square = 1 + (residual / scale).square()
+    return square * square.log() * scale**2 / 2

@@ -1,0 +1,115 @@
+"""A finished store, read only: whole arrays, or parts of one where it is indexed."""
+
+import math
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import zarr
+
+from expportrait.store import direct
+
+
+class StoreError(Exception):
+    """A store is missing, unreadable or incomplete. ``path``: which, where it has to be made again."""
+
+    def __init__(self, message: str, path: Path | None = None):
+        super().__init__(message)
+        self.path = path
+
+
+class Store:
+    """A finished store, read only. Raises StoreError where it is missing or damaged."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        try:
+            self._group = zarr.open_group(self.path, mode="r", zarr_format=3)
+            self.attrs: dict[str, Any] = dict(self._group.attrs)
+        except Exception as error:  # whatever a half-deleted or foreign folder provokes in zarr
+            raise _damaged(self.path, error) from error
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._group
+
+    def names(self) -> list[str]:
+        return sorted(self._group.array_keys())
+
+    def lazy(self, name: str) -> "Lazy":
+        """The array on disk, read where it is indexed; all its chunks are there."""
+        try:
+            array = self._group[name]
+        except KeyError:
+            raise StoreError(f"{self.path} has no array {name!r}, only {', '.join(self.names())}") from None
+        except Exception as error:
+            raise _damaged(self.path, error) from error
+        try:
+            shards = math.prod(-(-n // m) for n, m in zip(array.shape, array.shards or array.chunks, strict=True))
+            # zarr reads a missing chunk, and a file that a crash left empty, as zeros
+            found = [f for f in (self.path / name).rglob("*") if f.name != "zarr.json" and f.is_file()]
+            complete = sum(f.stat().st_size > 0 for f in found) == shards
+        except Exception as error:
+            raise _damaged(self.path, error) from error
+        if not complete:
+            raise StoreError(f"{self.path} is damaged: chunks of {name!r} are missing", self.path)
+        return Lazy(self.path, array)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.lazy(name)[...]
+
+    def check(self, read: bool = False) -> Self:
+        """Look for missing chunks in every array, without reading them; with ``read``, for damaged ones as well."""
+        for name in self.names():
+            array = self.lazy(name)
+            if read:
+                array.unpack()
+        return self
+
+
+class Lazy:
+    """An array of a store, read where it is indexed: numbers, slices, as zarr has them. Raises StoreError where what is
+    read is damaged, whatever the damage provokes."""
+
+    def __init__(self, path: Path, array: zarr.Array):
+        self._path, self._array = path, array
+        self.shape, self.ndim, self.dtype, self.chunks = array.shape, array.ndim, array.dtype, array.chunks
+        self.step = (array.shards or array.chunks or (1,))[0]  # rows of a file
+        self.attrs = dict(array.attrs)
+        self._unpack = direct.unpacker(array)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def unpack(self) -> None:
+        """Read all of it, a file at a time."""
+        for start in range(0, len(self), self.step) if self.shape else ():
+            _ = self[start : start + self.step]
+        if not self.shape:
+            _ = self[()]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        try:
+            return self._array[key]
+        except IndexError:  # the caller's
+            raise
+        except Exception as error:
+            raise _damaged(self._path, error) from error
+
+    def into(self, out: np.ndarray, first: int) -> None:
+        """Rows ``first``... into ``out``, of the array's type and contiguous, as many as it has: faster than indexing
+        where they are read once; nothing of them is kept for the next read. Raises IndexError where there are fewer."""
+        if not 0 <= first <= first + len(out) <= len(self):
+            raise IndexError(f"rows {first} to {first + len(out)} of {len(self)}")
+        if self._unpack is None:
+            out[:] = self[first : first + len(out)]
+            return
+        try:
+            direct.read(self._array, self._path / self._array.basename, self._unpack, first, out)
+        except Exception as error:
+            raise _damaged(self._path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    if not path.exists():
+        return StoreError(f"{path} does not exist", path)
+    return StoreError(f"{path} is damaged: {type(error).__name__}: {error}", path)
