@@ -7,7 +7,6 @@ from torch import Tensor
 
 from expportrait.fit.displacement import Offsets
 from expportrait.fit.store import FittedHead
-from expportrait.head import JOINTS
 from expportrait.head.areas import weight
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from expportrait.settings.sections import Drive
@@ -162,7 +161,7 @@ def steered(
     else:
         made.pose[:, TURNS], made.translation = head_target(target, frame, pose, s.gain_pose)
     if s.gaze == "camera":
-        made.pose[:, [JOINTS.index(name) for name in EYES]] = into_camera(made)
+        made.pose[:, EYES] = into_camera(made)
     return made
 
 
