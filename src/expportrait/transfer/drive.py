@@ -7,7 +7,6 @@ from torch import Tensor
 
 from expportrait.fit.displacement import Offsets
 from expportrait.fit.store import FittedHead
-from expportrait.head import JOINTS
 from expportrait.head.areas import weight
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from expportrait.settings.sections import Drive
@@ -170,7 +169,7 @@ def steered(
         made.pose[:, TURNS], place = head_target(target, frame, pose, s.gain_pose)
         made.translation = place if s.max_move is None else near(place, target.translation[frame], s.max_move)
     if s.gaze == "camera":
-        made.pose[:, [JOINTS.index(name) for name in EYES]] = into_camera(made)
+        made.pose[:, EYES] = into_camera(made)
     return made
 
 
