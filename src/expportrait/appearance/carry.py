@@ -1,18 +1,21 @@
 """A portrait's colours, carried by its head's surface to other poses and expressions."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
+from expportrait.appearance import mouth
 from expportrait.appearance.body import FOLLOWS, drift, head_share
 from expportrait.appearance.outline import beyond
-from expportrait.appearance.portrait import Portrait, inward
+from expportrait.appearance.portrait import MOUTH, SCALP, Portrait, inward
 from expportrait.appearance.pyramid import fill
 from expportrait.fit.store import FittedHead
 from expportrait.head.regions import smoothstep
-from expportrait.render import Camera, render
+from expportrait.render import Camera, at_pixels, render
 
 OUTLINE = 2.0  # px of 512: how far the outline of a fitted head may be off
 TORN, BRIGHT = 6.0, 24.0  # px of the portrait, grey values: neighbours that far apart lie on two surfaces
@@ -55,8 +58,14 @@ def carried(
         maps = render(vertices, head.dense_faces, made.camera, attributes, backend=backend, cull=True)
         covered, at = maps.coverage.cpu().numpy() > 0.5, maps.attributes["at"].cpu().numpy()
         facing = -(maps.normals.cpu().numpy() * rays).sum(-1)
-        frames_of = zip(covered, at, facing, away, strict=True)
-        pairs = [_frame(shown, c, a, f, d, rim, still) for c, a, f, d in frames_of]
+        straight = np.maximum(at[..., 3], 0.02) / np.maximum(facing, 0.02)
+        known = np.where(covered, at[..., 2] * smoothstep(*STRETCH, straight), 1).astype(np.float32)
+        asked = [
+            _asked(shown, made.camera, points[None], ids, depth, turned, k, backend)
+            for points, ids, depth, turned, k in zip(vertices, maps.face_id, maps.depth, facing, known, strict=True)
+        ]
+        frames_of = zip(covered, at, known, away, asked, strict=True)
+        pairs = [_frame(shown, *one, rim, still) for one in frames_of]
         yield np.stack([one for one, _ in pairs]), np.stack([one for _, one in pairs])
 
 
@@ -68,9 +77,35 @@ def _rays(camera: Camera) -> np.ndarray:
     return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What vertices' colours do not say, of one frame."""
+
+    inside: np.ndarray  # (H, W) bool: the mouth's inside
+    shading: np.ndarray  # (P, 3): factors of its colours
+    scalp: np.ndarray  # (H, W) bool: hair or hat that the portrait shows not well or not at all
+    beside: np.ndarray  # (Q, 3): where its texture is taken from, ``scalp.lookups``
+
+
+def _asked(
+    shown: Portrait, camera: Camera, vertices: Tensor, face_id: Tensor, depth: Tensor, facing: np.ndarray,
+    known: np.ndarray, backend: str,
+) -> Asked:  # fmt: skip
+    part = torch.where(face_id >= 0, shown.parts[face_id.clamp_min(0)], 0)
+    part[(part == SCALP) & (torch.from_numpy(known).to(part.device) == 1)] = 0
+    values = at_pixels(vertices, shown.faces, camera, shown.unseen, face_id, part > 0, backend).cpu().numpy()
+    of, part = part[part > 0].cpu().numpy(), part.cpu().numpy()
+    inside, shading = part == MOUTH, np.ones((0, 3), np.float32)
+    if inside.any():
+        pixel = 1000 * float(depth.cpu().numpy()[inside].mean()) / float(camera.focal)
+        shading = mouth.shading(values[of == MOUTH, :4], inside, pixel, facing[inside])
+    return Asked(inside, shading, part == SCALP, values[of == SCALP, 4:])
+
+
 def _frame(
-    shown: Portrait, covered: np.ndarray, at: np.ndarray, facing: np.ndarray, away: float, rim: float, still: float
-) -> tuple[np.ndarray, np.ndarray]:
+    shown: Portrait, covered: np.ndarray, at: np.ndarray, known: np.ndarray, away: float, asked: Asked, rim: float,
+    still: float,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     height, width = covered.shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     here = np.dstack([columns, rows]) + 0.5
@@ -91,23 +126,39 @@ def _frame(
     sampled = cv2.remap(shown.person, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     matte = cv2.remap(shown.matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
-    straight = np.maximum(at[..., 3], 0.02) / np.maximum(facing, 0.02)
-    known = np.where(covered, at[..., 2] * smoothstep(*STRETCH, straight), 1).astype(np.float32)[..., None]
+    known = known[..., None]
     guess = np.where(covered[..., None], at[..., 4:], sampled)
     past = _beyond_picture(across, down)[..., None]
     near = known * (1 - smoothstep(*(d * width / 512 for d in PAST), past))
-    colour = near * sampled + (1 - near) * guess
     moved = cv2.magnitude(across - columns, down - rows) * (512 / width)
     edge = _edges(source, known, guess) & (cv2.dilate(moved, np.ones((3, 3), np.uint8)) > 2)
+    guess[asked.inside] *= asked.shading
+    _textured(guess, shown, asked)
+    colour = near * sampled + (1 - near) * guess
     # what the portrait showed there, it showed as person or as background; what it did not is the head's
     alpha = np.maximum(matte[..., None], inward(covered, OUTLINE, rim)[..., None] * (1 - known))
-    known *= past <= 0
+    known = known * (past <= 0)
     image = alpha * colour + (1 - alpha) * shown.background
     rest = cv2.remap(shown.rest, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     image += (1 - smoothstep(1.0, still, moved))[..., None] * rest
     seen = alpha * known + (1 - alpha) * shown.open[..., None]
     image[edge] = cv2.GaussianBlur(image, (3, 3), 0)[edge]
     return np.rint(np.clip(image, 0, 255)).astype(np.uint8), np.rint(255 * seen[..., 0]).astype(np.uint8)
+
+
+def _textured(guess: np.ndarray, shown: Portrait, asked: Asked) -> None:
+    """Put the texture of the scalp's seen side over the guessed colours (H, W, 3) of its unseen one."""
+    if not asked.scalp.any():
+        return
+    rows, columns = np.nonzero(asked.scalp)
+    part = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+    there = asked.scalp[part]
+    at = np.zeros((*there.shape, 3), np.float32)
+    at[there] = asked.beside
+    across, down = at[..., 0] - 0.5, at[..., 1] - 0.5
+    taken, share = (cv2.remap(one, across, down, cv2.INTER_LINEAR) for one in (shown.person, shown.hair))
+    share = (share * at[..., 2])[there][:, None]
+    guess[part][there] += share * (taken[there] - guess[part][there])
 
 
 def _beyond_picture(across: np.ndarray, down: np.ndarray) -> np.ndarray:

@@ -7,11 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expportrait.appearance.colours import INSIDE, completed
+from expportrait.appearance import mouth
+from expportrait.appearance.colours import completed
 from expportrait.appearance.matte import refined
 from expportrait.appearance.outline import Outline, beyond
 from expportrait.appearance.pyramid import fill
+from expportrait.appearance.scalp import ears, lookups
 from expportrait.fit.store import FittedHead
+from expportrait.head import Head
 from expportrait.head.regions import smoothstep
 from expportrait.render import render, vertex_normals
 
@@ -20,6 +23,9 @@ FREE = 6.0  # px of 512 around the person that give no colours to the background
 TRUSTED = (10.0, 20.0)  # px of 512 inside the fitted head's outline: from the matte alone to the head alone
 # cosine of the normal and the view: at the rim, where the background mixes in, colours are not taken for others
 STRAIGHT = (0.1, 0.4)
+RIM = (3.0, 10.0)  # px of 512 inside the matte: the same of the matte's rim
+MOUTH, SCALP = 1, 2  # parts of a head of which more is said than vertices' colours
+SOFT = 6.0  # px of 512, over which the scalp's texture passes over into its colours
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,10 @@ class Portrait:
     shown: Tensor  # (n_d, 1) 0..1: whether it shows there, nothing being before it
     facing: Tensor  # (n_d, 1): cosine of its normal and the direction to the camera
     colours: Tensor  # (n_d, 3) 0..255: its colour, a guess where it was not seen
+    unseen: Tensor  # (n_d, 7): what is asked of a vertex where it was not: its ``mouth.places``, its ``scalp.lookups``
+    faces: Tensor  # (n_faces, 3): of the dense mesh
+    parts: Tensor  # (n_faces,) int64: MOUTH of the mouth's inside, SCALP of hair and hat, else 0
+    hair: np.ndarray  # (H, W) float32 0..1: where the scalp shows
 
 
 def inward(covered: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -64,17 +74,34 @@ def portrait(image: np.ndarray, matte: np.ndarray, fitted: FittedHead, backend: 
     person = fill(np.clip(unmixed, 0, 255), sure)
     rest = picture - (alpha[..., None] * person + (1 - alpha[..., None]) * background)
     pixels, seen, facing = _seen(vertices, maps.depth[0], fitted)
-    at = _sampled(np.dstack([person, alpha]), pixels.cpu().numpy())
+    inner = beyond(alpha < 0.9)
+    at = _sampled(np.dstack([person, alpha, inner]), pixels.cpu().numpy())
     shown = seen.cpu().numpy()
     person_there = smoothstep(0.3, 0.8, at[:, 3])  # where the head is drawn a little too large, the background shows
     inside = ((pixels >= 1) & (pixels < len(image) - 1)).all(1).cpu().numpy()
     straight = smoothstep(*STRAIGHT, facing.cpu().numpy())
-    colours = completed(at[:, :3], shown * person_there * inside * straight, fitted.head)
+    trusted = shown * person_there * inside * straight * smoothstep(*(d * size for d in RIM), at[:, 4])
+    colours, outline = completed(at[:, :3], trusted, head), Outline.of(covered)
+    scale = float(fitted.camera.focal) / float(-vertices[0, :, 2].mean())
+    beside = lookups(head, vertices[0].cpu().numpy(), pixels.cpu().numpy(), trusted, outline, scale)
+    hair = _hair(head, maps.face_id[0].cpu().numpy(), inner > RIM[1] * size)
     device, visible = pixels.device, 1 - smoothstep(0.05, 0.5, alpha)
-    shown, colours = (torch.from_numpy(one).to(device) for one in (shown[:, None], colours))
-    return Portrait(
-        alpha, person, background, rest, Outline.of(covered), visible, vertices, pixels, shown, facing[:, None], colours
+    shown, colours, beside, inside, scalp = (
+        torch.from_numpy(one).to(device)
+        for one in (shown[:, None], colours, beside, mouth.inside(head), beside[:, 2] > 0)
     )
+    parts = MOUTH * inside[head.dense_faces].any(1) + SCALP * scalp[head.dense_faces].all(1)
+    return Portrait(
+        alpha, person, background, rest, outline, visible, vertices, pixels, shown, facing[:, None], colours,
+        torch.cat([mouth.places(head), beside], 1), head.dense_faces, parts, hair,
+    )  # fmt: skip
+
+
+def _hair(head: Head, face_id: np.ndarray, within: np.ndarray) -> np.ndarray:
+    """(H, W) 0..1: where faces ``face_id`` (H, W) are the scalp's, as far as a place is ``within`` (H, W) bool."""
+    scalp = (head.regions.cpu().numpy() == head.REGIONS.index("scalp")) & ~ears(head)
+    there = scalp[head.dense_faces.cpu().numpy()].all(1)[face_id] & (face_id >= 0) & within
+    return smoothstep(0.0, SOFT * len(face_id) / 512, beyond(~there))
 
 
 def _seen(vertices: Tensor, depth: Tensor, fitted: FittedHead) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,13 +115,13 @@ def _seen(vertices: Tensor, depth: Tensor, fitted: FittedHead) -> tuple[Tensor, 
     columns, rows = pixels[:, 0].long().clamp(0, width - 1), pixels[:, 1].long().clamp(0, height - 1)
     seen = torch.ones_like(z)
     # lips lie so far before the teeth that the margin for slopes would hide most of what an open mouth shows
-    mouth = torch.isin(head.regions, torch.tensor([head.REGIONS.index(name) for name in INSIDE], device=z.device))
+    inside = torch.isin(head.regions, torch.tensor([head.REGIONS.index(name) for name in mouth.INSIDE], device=z.device))
     for near, deep in DEPTHS:
         reach = max(1, round(near * width / 512))
         deep *= reach * 512 / width / near  # in a coarse picture slopes reach deeper within a pixel
         nearest = -torch.nn.functional.max_pool2d(-depth[None, None], 2 * reach + 1, 1, reach)[0, 0]
         hidden = smoothstep(0.7 * deep, 1.3 * deep, z - nearest[rows, columns])
-        seen *= 1 - (hidden if near == DEPTHS[0][0] else torch.where(mouth, 0, hidden))
+        seen *= 1 - (hidden if near == DEPTHS[0][0] else torch.where(inside, 0, hidden))
     seen[(pixels < 0).any(1) | (pixels[:, 0] > width) | (pixels[:, 1] > height)] = 1  # what lies there is not drawn
     view = -torch.nn.functional.normalize(vertices[0], dim=1)
     facing = (vertex_normals(vertices, head.dense_faces)[0] * view).sum(1)
