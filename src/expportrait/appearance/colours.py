@@ -5,7 +5,7 @@ from scipy import sparse
 from scipy.sparse.linalg import cg
 from scipy.spatial import cKDTree
 
-from expportrait.appearance.scalp import ears
+from expportrait.appearance.scalp import hairy
 from expportrait.head import Head
 
 UNKNOWN = {  # colours over the skin's brightness in white light, of surfaces that the portrait shows nothing of
@@ -14,8 +14,10 @@ UNKNOWN = {  # colours over the skin's brightness in white light, of surfaces th
     "mouth": (0.52, 0.22, 0.20),
     "eye": (0.86, 0.83, 0.80),
 }
+HELD = {"tongue": 0.5, "mouth": 0.5}  # how much they keep to these; teeth and eyes follow what was seen nearby
 SKIN = (1.0, 0.75, 0.62)  # skin in white light; what the portrait's has else is the light's
-APART = 0.01  # how much unseen neighbours of two regions have to be alike, beside those of one: next to nothing
+APART = 0.1  # how much unseen neighbours of two regions have to be alike, beside those of one
+ENDS = 0.01  # the same of hair or hat and the skin where it ends: next to nothing
 MIRROR = 0.004  # m: how near the other side of the template has to have a vertex
 
 
@@ -40,10 +42,10 @@ def completed(colours: np.ndarray, seen: np.ndarray, head: Head) -> np.ndarray:
     mirrored = np.minimum(mirrored, 1 - here)
     given = colours[other].astype(np.float64)
     step = here * (colours[first] - colours[second]) + mirrored * (given[first] - given[second])
-    # hair ends where skin begins, also where neither was seen, and ears are skin amid it
-    part = np.where(ears(head), len(head.REGIONS), region)
-    apart = (part[first] != part[second]) & (np.minimum(weight[first], weight[second]) < 0.5)
-    strength, number = np.where(apart, APART, 1.0), np.arange(len(edges))
+    hair = hairy(head)
+    ends = (hair[first] != hair[second]) & (np.minimum(weight[first], weight[second]) < 0.5)
+    apart = (region[first] != region[second]) & (np.maximum(weight[first], weight[second]) < 0.5)
+    strength, number = np.where(ends, ENDS, np.where(apart, APART, 1.0)), np.arange(len(edges))
     step *= strength[:, None]
     difference = sparse.csr_matrix(
         (np.r_[strength, -strength], (np.r_[number, number], edges.T.ravel())), (len(edges), n)
@@ -53,9 +55,8 @@ def completed(colours: np.ndarray, seen: np.ndarray, head: Head) -> np.ndarray:
     bright = np.percentile(skin.max(1), 75) if len(skin) else 200.0
     tint = _light(skin) if len(skin) else np.ones(3)
     for name, shade in UNKNOWN.items():
-        # held to it a little, so that what was seen nearby prevails
         chosen = (region == head.REGIONS.index(name)) & (weight < 0.05)
-        hold[chosen], goal[chosen] = (0.5 if name == "mouth" else 0.02), np.asarray(shade) * tint * bright
+        hold[chosen], goal[chosen] = HELD.get(name, 0.02), np.asarray(shade) * tint * bright
     hold = hold + 1e-7
     system, right = difference.T @ difference + sparse.diags(hold), difference.T @ step + hold[:, None] * goal
     start = np.where((seen < there)[:, None], given, goal)

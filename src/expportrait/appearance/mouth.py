@@ -19,17 +19,17 @@ INSIDE = ("teeth", "tongue", "mouth")
 WIDTHS = np.float32([[8.5, 6.5, 7.5, 7.0, 6.8, 10.2, 9.5], [5.2, 5.9, 6.8, 7.0, 7.1, 11.0, 10.5]])
 CROWNS = np.float32([[10.3, 9.0, 10.0, 8.4, 8.2, 7.6, 7.2], [8.8, 9.2, 10.2, 8.6, 8.0, 7.5, 7.0]])
 SHORT = np.float32([[0.0, 0.8, 0.1, 0.5, 0.7, 0.8, 0.8], [0.0, 0.1, 0.0, 0.4, 0.6, 0.8, 0.8]])  # mm below the edge
-GAP = 0.32, np.float32([0.52, 0.62, 0.66])  # mm, half a gap's width; what it takes of red, green, blue
+GAP = 0.3, np.float32([0.38, 0.48, 0.54])  # mm, half a gap's width; what it takes of red, green, blue
 ROUND = 0.2, np.float32([1.0, 1.1, 1.3])  # what a tooth's curve takes at its sides, and the more the bluer
-CORNER = 1.0  # mm: how high a tooth's corners lie above its edge
+CORNER = 0.8  # mm: how high a tooth's corners lie above its edge
 PAPILLA = 2.4  # mm: how far the gum reaches down between two teeth
 GUM = np.float32([0.70, 0.40, 0.42])  # over the teeth's colour
 GROOVE = 0.22, 2.5  # of the tongue's middle: what it takes, and half its width, mm
 LIT = 14.0  # mm behind the lips, to where light comes in unhindered: the front teeth
-ENTERS = 0.45  # how fast light falls behind, in heights of the opening
-THROAT = 34.0  # mm, over which the inside takes up what light there is
+ENTERS = 0.3  # how fast light falls behind, in heights of the opening
+THROAT = 38.0  # mm, over which the inside takes up what light there is
 RED = np.float32([1.0, 1.18, 1.16])  # powers: light that bounces inside a mouth is red
-SHADOW = 2.6, 1.6, 0.62  # mm: softness and length of the upper lip's shadow; how much it takes
+SHADOW = 2.4, 1.6, 0.55  # mm: softness and length of the upper lip's shadow; how much it takes
 ARC = np.radians(3.0)  # over which an arch's outer wall is taken
 
 
@@ -113,9 +113,9 @@ def _teeth(across: np.ndarray, above: np.ndarray, jaw: int, width: np.ndarray, h
     gap = np.exp(-((gap / soft) ** 2) / 2) * GAP[0] / soft
     tooth = 1 - ROUND[0] * ROUND[1] * (side**3)[:, None]
     tooth = tooth * (1 - 0.1 * smoothstep(2.0, 8.0, above))[:, None]  # towards its neck it is darker
-    tooth *= 1 - np.minimum(1.6 * gap, 1)[:, None] * GAP[1]
+    tooth *= 1 - np.minimum(1.2 * gap, 1)[:, None] * GAP[1]
     edge, slope = SHORT[jaw][number] + CORNER * side**4, 0.7 * height + 0.2
-    tooth *= (0.3 + 0.7 * smoothstep(-slope, slope, above - edge))[:, None]
+    tooth *= (0.55 + 0.45 * smoothstep(-slope, slope, above - edge))[:, None]
     neck = CROWNS[jaw][number] - PAPILLA * side**2
     share = smoothstep(-slope, slope, above - neck)[:, None]
     return (1 - share) * tooth + share * GUM * (1 - 0.15 * gap[:, None])

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from expportrait.appearance import mouth
 from expportrait.appearance.colours import completed
-from expportrait.appearance.matte import refined
+from expportrait.appearance.matte import refined, strays
 from expportrait.appearance.outline import Outline, beyond
 from expportrait.appearance.pyramid import fill
-from expportrait.appearance.scalp import ears, lookups
+from expportrait.appearance.scalp import hairy, lookups
 from expportrait.fit.store import FittedHead
 from expportrait.head import Head
 from expportrait.head.regions import smoothstep
@@ -23,7 +23,7 @@ FREE = 6.0  # px of 512 around the person that give no colours to the background
 TRUSTED = (10.0, 20.0)  # px of 512 inside the fitted head's outline: from the matte alone to the head alone
 # cosine of the normal and the view: at the rim, where the background mixes in, colours are not taken for others
 STRAIGHT = (0.1, 0.4)
-RIM = (3.0, 10.0)  # px of 512 inside the matte: the same of the matte's rim
+RIM, RIM_OF_HAIR = (1.0, 4.0), (3.0, 10.0)  # px of 512 inside the matte: the same of its own rim
 MOUTH, SCALP = 1, 2  # parts of a head of which more is said than vertices' colours
 SOFT = 6.0  # px of 512, over which the scalp's texture passes over into its colours
 
@@ -66,7 +66,8 @@ def portrait(image: np.ndarray, matte: np.ndarray, fitted: FittedHead, backend: 
     alpha = np.maximum(refined(image, matte.astype(np.float32) / 255), inward(covered, *TRUSTED))
     near = cv2.dilate(alpha, np.ones(2 * [2 * max(1, round(FREE * size)) + 1], np.uint8))
     picture = image.astype(np.float32)
-    free = 1 - smoothstep(0.02, 0.2, near)  # a rim where the matte may be wrong gives no colours to the background
+    # a rim where the matte may be wrong gives no colours to the background, nor does what looks like the person
+    free = (1 - smoothstep(0.02, 0.2, near)) * (1 - strays(image, alpha))
     background = np.where(free[..., None] == 1, picture, fill(picture, free))
     # what a soft pixel shows of the person: I = a F + (1 - a) B
     unmixed = (picture - (1 - alpha[..., None]) * background) / np.maximum(alpha[..., None], 0.3)
@@ -80,11 +81,13 @@ def portrait(image: np.ndarray, matte: np.ndarray, fitted: FittedHead, backend: 
     person_there = smoothstep(0.3, 0.8, at[:, 3])  # where the head is drawn a little too large, the background shows
     inside = ((pixels >= 1) & (pixels < len(image) - 1)).all(1).cpu().numpy()
     straight = smoothstep(*STRAIGHT, facing.cpu().numpy())
-    trusted = shown * person_there * inside * straight * smoothstep(*(d * size for d in RIM), at[:, 4])
+    trusted = shown * person_there * inside * straight
+    within = [smoothstep(*(d * size for d in rim), at[:, 4]) for rim in (RIM_OF_HAIR, RIM)]
+    trusted *= np.where(hairy(head), *within)
     colours, outline = completed(at[:, :3], trusted, head), Outline.of(covered)
     scale = float(fitted.camera.focal) / float(-vertices[0, :, 2].mean())
-    beside = lookups(head, vertices[0].cpu().numpy(), pixels.cpu().numpy(), trusted, outline, scale)
     hair = _hair(head, maps.face_id[0].cpu().numpy(), inner > RIM[1] * size)
+    beside = lookups(head, vertices[0].cpu().numpy(), pixels.cpu().numpy(), trusted, outline, hair, scale)
     device, visible = pixels.device, 1 - smoothstep(0.05, 0.5, alpha)
     shown, colours, beside, inside, scalp = (
         torch.from_numpy(one).to(device)
@@ -99,8 +102,7 @@ def portrait(image: np.ndarray, matte: np.ndarray, fitted: FittedHead, backend: 
 
 def _hair(head: Head, face_id: np.ndarray, within: np.ndarray) -> np.ndarray:
     """(H, W) 0..1: where faces ``face_id`` (H, W) are the scalp's, as far as a place is ``within`` (H, W) bool."""
-    scalp = (head.regions.cpu().numpy() == head.REGIONS.index("scalp")) & ~ears(head)
-    there = scalp[head.dense_faces.cpu().numpy()].all(1)[face_id] & (face_id >= 0) & within
+    there = hairy(head)[head.dense_faces.cpu().numpy()].all(1)[face_id] & (face_id >= 0) & within
     return smoothstep(0.0, SOFT * len(face_id) / 512, beyond(~there))
 
 
@@ -115,7 +117,9 @@ def _seen(vertices: Tensor, depth: Tensor, fitted: FittedHead) -> tuple[Tensor, 
     columns, rows = pixels[:, 0].long().clamp(0, width - 1), pixels[:, 1].long().clamp(0, height - 1)
     seen = torch.ones_like(z)
     # lips lie so far before the teeth that the margin for slopes would hide most of what an open mouth shows
-    inside = torch.isin(head.regions, torch.tensor([head.REGIONS.index(name) for name in mouth.INSIDE], device=z.device))
+    inside = torch.isin(
+        head.regions, torch.tensor([head.REGIONS.index(name) for name in mouth.INSIDE], device=z.device)
+    )
     for near, deep in DEPTHS:
         reach = max(1, round(near * width / 512))
         deep *= reach * 512 / width / near  # in a coarse picture slopes reach deeper within a pixel

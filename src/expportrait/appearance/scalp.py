@@ -6,48 +6,78 @@ surface. What is there goes on beyond the seam as its mirror image, and meets it
 """
 
 import numpy as np
+from scipy import sparse
 from scipy.spatial import cKDTree
 
 from expportrait.appearance.outline import Outline
-from expportrait.head import Head
+from expportrait.head import Head, topology
 from expportrait.points478 import EARS
 
-EAR = 0.038, 0.025, 0.003  # m: an ear's reach around its middle, that far behind its landmark; how far it sticks out
-WIDE = 40.0  # px of 512: how wide a strip of the picture is taken, there and back again
+EAR = (0.005, -0.033), (0.030, 0.025)  # m, up and forward: an ear's middle from its landmark on, and half its size
+LOBE = 0.025, 0.045  # m below an ear's landmark and behind it, from where down and forward a head's side is skin
+STRIP = 10, 4.0  # steps of that many px of 512: how wide a strip of the picture is taken at most, there and back again
+LEAST = 3  # of these steps have to show hair for a strip to be one
 NEIGHBOURS = 8  # seen vertices that say together where the seen part ends
 ENOUGH = 20  # seen vertices without which nothing is said of the scalp's texture
+SMOOTH = 12  # times a place is taken for the mean of its neighbours', so that hair is not torn from vertex to vertex
 
 
-def ears(head: Head) -> np.ndarray:
-    """(n_d,) bool: vertices of the region scalp that are an ear's, skin where the rest is hair or hat."""
-    points, reach = head.dense.template.cpu().numpy(), np.zeros(len(head.regions), bool)
+def hairy(head: Head) -> np.ndarray:
+    """(n_d,) bool: what of the region scalp is hair or hat, without the ears, and the jaws' corners below them."""
+    points = head.dense.template.cpu().numpy()
+    skin = np.zeros(len(points), bool)
     for ear in head.landmarks.template[list(EARS)].cpu().numpy():
-        outward = (points[:, 0] - ear[0]) * np.sign(ear[0])
-        reach |= (np.linalg.norm(points - ear + [0, 0, EAR[1]], axis=1) < EAR[0]) & (outward > EAR[2])
-    return reach & (head.regions.cpu().numpy() == head.REGIONS.index("scalp"))
+        side = np.sign(ear[0]) * points[:, 0] > 0
+        off = (points - ear)[:, 1:]
+        skin |= side & ((((off - EAR[0]) / EAR[1]) ** 2).sum(1) < 1)
+        skin |= side & (off[:, 0] < -LOBE[0]) & (off[:, 1] > -LOBE[1])
+    return (head.regions.cpu().numpy() == head.REGIONS.index("scalp")) & ~skin
 
 
 def lookups(
-    head: Head, points: np.ndarray, pixels: np.ndarray, trusted: np.ndarray, outline: Outline, scale: float
+    head: Head,
+    points: np.ndarray,
+    pixels: np.ndarray,
+    trusted: np.ndarray,
+    outline: Outline,
+    hair: np.ndarray,
+    scale: float,
 ) -> np.ndarray:
-    """(n_d, 3): px, x and y, of where each vertex has its hair from, and 1 where it is of the scalp, else 0.
+    """(n_d, 3): px, x and y, of where each vertex has its hair from, and 1 where it has it from somewhere, else 0.
 
     ``points`` (n_d, 3) m, ``pixels`` (n_d, 2) px: the head in the portrait; ``trusted`` (n_d,) 0..1: how surely a
-    vertex was seen; ``scale``: px that a metre is long there.
-    """
-    scalp = (head.regions.cpu().numpy() == head.REGIONS.index("scalp")) & ~ears(head)
+    vertex was seen; ``hair`` (H, W) 0..1: where the picture shows hair; ``scale``: px that a metre is long there.
+    """  # fmt: skip
+    scalp, (height, width) = hairy(head), hair.shape
+    step, most = STRIP[1] * width / 512, np.array([width - 1, height - 1])
+
+    def sampled(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+        columns, rows = at.astype(int).clip(0, most).T
+        return values[rows, columns]
+
+    inward = -sampled(outline.outward, pixels)
     sure = scalp & (trusted > 0.5)
+    shows = [sampled(hair, pixels + number * step * inward) > 0.5 for number in range(1, STRIP[0] + 1)]
+    wide = np.cumprod(shows, 0).sum(0)
+    ends = sure & (wide >= LEAST)
     found = np.concatenate([pixels, np.zeros((len(pixels), 1))], 1).astype(np.float32)
-    if sure.sum() < ENOUGH:
+    if ends.sum() < ENOUGH:
         return found
-    found[scalp, 2] = 1
-    far, near = cKDTree(points[sure]).query(points[scalp], k=NEIGHBOURS)
+    far, near = cKDTree(points[ends]).query(points[scalp], k=NEIGHBOURS)
     weight = 1 / np.maximum(far, 1e-4) ** 2
     weight /= weight.sum(1, keepdims=True)
-    seam = (weight[..., None] * pixels[sure][near]).sum(1)
-    (height, width), wide = outline.distance.shape, WIDE * outline.distance.shape[1] / 512
-    columns, rows = (seam.astype(int).clip(0, [width - 1, height - 1])).T
-    way = far[:, 0] * scale
-    way = np.abs((way + wide) % (2 * wide) - wide)  # there, and back again
-    found[scalp, :2] = np.where(sure[scalp, None], pixels[scalp], seam - outline.outward[rows, columns] * way[:, None])
+    seam = np.c_[pixels, inward, wide * step, np.zeros(len(pixels))]
+    seam[scalp] = (weight[..., None] * seam[ends][near]).sum(1)
+    seam[scalp, 5] = far[:, 0] * scale
+    seam[sure] = np.c_[pixels, inward, np.full(len(pixels), STRIP[0] * step), np.zeros(len(pixels))][sure]
+    edges = topology.edges_of(head.dense_faces.cpu().numpy())[0]
+    edges = edges[scalp[edges].all(1)]
+    beside = sparse.csr_matrix((np.ones(len(edges)), edges.T), 2 * [len(found)])
+    beside = beside + beside.T
+    count, free = np.asarray(beside.sum(1)).reshape(-1, 1), scalp & ~sure
+    for _ in range(SMOOTH):
+        seam[free] = (seam + beside @ seam)[free] / (1 + count[free])
+    start, inward, wide, way = np.split(seam, [2, 4, 5], 1)
+    way = np.abs((way + wide) % np.maximum(2 * wide, 1) - wide)  # there, and back again
+    found[scalp] = np.c_[start + inward * way, np.ones(len(way))][scalp]
     return found

@@ -79,7 +79,12 @@ def fragments(
 
 
 def at_pixels(
-    vertices: Tensor, faces: Tensor, camera: Camera, attribute: Tensor, face_id: Tensor, chosen: Tensor,
+    vertices: Tensor,
+    faces: Tensor,
+    camera: Camera,
+    attribute: Tensor,
+    face_id: Tensor,
+    chosen: Tensor,
     backend: str = "auto",
 ) -> Tensor:
     """A vertex attribute (V, C) at some pixels of rendered maps: (P, C), in the order of the pixels.
