@@ -1,6 +1,7 @@
 """What a portrait shows, worked out once: the person, the background behind, and what each vertex looks like."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -47,6 +48,11 @@ class Portrait:
     faces: Tensor  # (n_faces, 3): of the dense mesh
     parts: Tensor  # (n_faces,) int64: MOUTH of the mouth's inside, SCALP of hair and hat, else 0
     hair: np.ndarray  # (H, W) float32 0..1: where the scalp shows
+
+    @cached_property
+    def rest_and_matte(self) -> np.ndarray:
+        """(H, W, 4), which are looked up at the same places: at once that takes half the time."""
+        return np.dstack([self.rest, self.matte])
 
 
 def inward(covered: np.ndarray, low: float, high: float) -> np.ndarray:

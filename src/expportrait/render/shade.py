@@ -89,13 +89,12 @@ def at_pixels(
 ) -> Tensor:
     """A vertex attribute (V, C) at some pixels of rendered maps: (P, C), in the order of the pixels.
 
-    vertices (1, V, 3), faces (F, 3), camera and backend are those of the maps; face_id (H, W) is what they show,
-    chosen (H, W) bool says which pixels are asked, none of them empty. It costs what these pixels cost.
+    vertices (B, V, 3), faces (F, 3), camera and backend are those of the maps; face_id (B, H, W) is what they show,
+    chosen (B, H, W) bool says which pixels are asked, none of them empty. It costs what these pixels cost.
     """  # fmt: skip
-    index = chosen.reshape(-1).nonzero()[:, 0]
+    index, seen = covered(torch.where(chosen, face_id, -1), len(faces))
     snapped = choose_backend(backend, vertices.device) == "nvdiffrast"
-    seen = face_id.reshape(-1).index_select(0, index)
-    planes = FacePlanes(camera.clip(vertices), faces, seen, index, tuple(face_id.shape), snapped)
+    planes = FacePlanes(camera.clip(vertices), faces, seen, index, tuple(face_id.shape[1:]), snapped)
     return planes.interpolate(attribute).t()
 
 
