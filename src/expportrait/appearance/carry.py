@@ -24,6 +24,7 @@ PAST = (4.0, 24.0)  # px of 512 beyond the picture's edge: from its edge repeate
 REACH = (9.0, 60.0)  # px of 512 beyond the head: from moving with it to staying where the portrait has it
 WAY = 4.0  # times the head's way over which that passes at least
 BLOCK = 4  # frames rendered at once
+ASTRAY = (1.5, 5.0)  # px of 512 from where the skull has it: what a smile shows there is not what the surface takes
 KNOWN = 0.98  # what shows that well is not asked about
 STRETCH = (0.2, 0.6)  # what was seen at an angle is smeared where it turns to the viewer: unseen to seen
 
@@ -61,7 +62,7 @@ def carried(
         facing = -(maps.normals.cpu().numpy() * rays).sum(-1)
         straight = np.maximum(at[..., 3], 0.02) / np.maximum(facing, 0.02)
         known = np.where(covered, at[..., 2] * smoothstep(*STRETCH, straight), 1).astype(np.float32)
-        asked = _asked(shown, made.camera, vertices, maps, facing, known, backend)
+        asked = _asked(shown, made.camera, vertices, maps, facing, known, pixels, backend)
         frames_of = zip(covered, at, known, away, asked, strict=True)
         pairs = [_frame(shown, *one, rim, still) for one in frames_of]
         yield np.stack([one for one, _ in pairs]), np.stack([one for _, one in pairs])
@@ -83,24 +84,39 @@ class Asked:
     shading: np.ndarray  # (P, 3): factors of its colours
     scalp: np.ndarray  # (H, W) bool: hair or hat that the portrait shows not well or not at all
     beside: np.ndarray  # (Q, 3): where its texture is taken from, ``scalp.lookups``
+    skull: np.ndarray | None  # (2, 3): px of the frame to px of the portrait, as its upper teeth go; None: no smile
 
 
 def _asked(
-    shown: Portrait, camera: Camera, vertices: Tensor, maps: Maps, facing: np.ndarray, known: np.ndarray, backend: str
+    shown: Portrait,
+    camera: Camera,
+    vertices: Tensor,
+    maps: Maps,
+    facing: np.ndarray,
+    known: np.ndarray,
+    pixels: Tensor,
+    backend: str,
 ) -> list[Asked]:
-    """Of each of the B frames with these ``vertices`` (B, n_d, 3) and their maps; ``facing``, ``known`` (B, H, W)."""
+    """Of each of the B frames with these ``vertices`` (B, n_d, 3) at ``pixels`` (B, n_d, 2) and their maps; ``facing``,
+    ``known`` (B, H, W)."""  # fmt: skip
     part = torch.where(maps.face_id >= 0, shown.parts[maps.face_id.clamp_min(0)], 0)
     part = torch.where((part == SCALP) & (torch.from_numpy(known).to(part.device) > KNOWN), 0, part)
     values = at_pixels(vertices, shown.faces, camera, shown.unseen, maps.face_id, part > 0, backend).cpu().numpy()
     part, found = part.cpu().numpy(), []
     counts = np.cumsum(np.count_nonzero(part, axis=(1, 2)))[:-1]
-    for kind, of, depth, turned in zip(part, np.split(values, counts), maps.depth, facing, strict=True):
+    teeth = mouth.upper(shown.unseen)
+    front, before = pixels[:, teeth].cpu().numpy(), shown.pixels[teeth].cpu().numpy()
+    frames_of = zip(part, np.split(values, counts), maps.depth, facing, front, strict=True)
+    for kind, of, depth, turned, now in frames_of:
         inside, scalp, chosen = kind == MOUTH, kind == SCALP, kind[kind > 0]
         shading = np.ones((0, 3), np.float32)
         if inside.any():
             pixel = 1000 * float(depth.cpu().numpy()[inside].mean()) / float(camera.focal)
             shading = mouth.shading(of[chosen == MOUTH, :4], inside, pixel, turned[inside])
-        found.append(Asked(inside, shading, scalp, of[chosen == SCALP, 4:]))
+        skull = None
+        if shown.smile is not None and inside.any():
+            skull = np.linalg.lstsq(np.c_[now, np.ones(len(now))], before, rcond=None)[0].T
+        found.append(Asked(inside, shading, scalp, of[chosen == SCALP, 4:], skull))
     return found
 
 
@@ -129,6 +145,8 @@ def _frame(
     layers = cv2.remap(shown.rest_and_matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     rest, matte = layers[..., :3], layers[..., 3:]
 
+    if asked.skull is not None:
+        known = _smiling(shown, asked, source, sampled, known)
     known = known[..., None]
     guess = np.where(covered[..., None], at[..., 4:], sampled)
     past = _beyond_picture(across, down)[..., None]
@@ -146,6 +164,25 @@ def _frame(
     seen = alpha * known + (1 - alpha) * shown.open[..., None]
     image[edge] = cv2.GaussianBlur(image, (3, 3), 0)[edge]
     return np.rint(np.clip(image, 0, 255)).astype(np.uint8), np.rint(255 * seen[..., 0]).astype(np.uint8)
+
+
+def _smiling(shown: Portrait, asked: Asked, source: np.ndarray, sampled: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """A smile's own teeth, put into ``sampled`` (H, W, 3) where the skull has them now; what is known with them.
+
+    The fitted head does not know an upper tooth from a tongue behind it. So what the portrait shows of a mouth that is
+    hardly open goes with the skull, and where the surface would take it elsewhere, it shows nothing.
+    """
+    rows, columns = np.nonzero(asked.inside)
+    at = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], 1) @ asked.skull.T - 0.5
+    across, down = (np.float32(one)[None] for one in at.T)
+    own, picture = (cv2.remap(one, across, down, cv2.INTER_LINEAR)[0] for one in (shown.smile, shown.person))
+    apart = np.linalg.norm(source[asked.inside] - at, axis=1) * (512 / known.shape[1])
+    here = known[asked.inside] * (1 - smoothstep(*ASTRAY, apart))
+    known = known.copy()
+    known[asked.inside] = both = np.maximum(own, here)
+    share = (own / np.maximum(both, 1e-6))[:, None]
+    sampled[asked.inside] += share * (picture - sampled[asked.inside])
+    return known
 
 
 def _textured(guess: np.ndarray, shown: Portrait, asked: Asked) -> None:

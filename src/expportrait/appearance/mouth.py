@@ -30,6 +30,10 @@ ENTERS = 0.3  # how fast light falls behind, in heights of the opening
 THROAT = 38.0  # mm, over which the inside takes up what light there is
 RED = np.float32([1.0, 1.18, 1.16])  # powers: light that bounces inside a mouth is red
 SHADOW = 2.4, 1.6, 0.55  # mm: softness and length of the upper lip's shadow; how much it takes
+AJAR, SHOWN = 14.0, 40.0  # mm, mean height of a mouth that is open more than a smile; mm² of teeth that make one
+BESIDE = 2.0  # mm around the fitted mouth, where its teeth may show
+LIGHT, REDNESS = (0.6, 0.85), (0.6, 1.0)  # over the skin's, in CIELAB: from no tooth to a tooth, and back
+FRONT = 12.0  # mm behind the front teeth, which an affine map takes along
 ARC = np.radians(3.0)  # over which an arch's outer wall is taken
 
 
@@ -77,6 +81,30 @@ def _along(points: np.ndarray) -> np.ndarray:
     walls = np.stack([outer * np.sin(steps), outer * np.cos(steps)], 1)
     length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(walls, axis=0), axis=1))]
     return np.interp(angle, steps, length - np.interp(0, steps, length))
+
+
+def smile(picture: np.ndarray, mouth: np.ndarray, skin: np.ndarray, pixel: float) -> np.ndarray | None:
+    """(H, W) float32 0..1: the upper teeth in a picture (H, W, 3) u8 RGB, None where it shows next to none.
+
+    ``mouth`` (H, W) bool: where the fitted head shows its mouth's inside; ``skin`` (n, 3) 0..255: colours of the face;
+    ``pixel``: mm that one is wide there. What is about as light as the skin and less red is a tooth, and an upper one
+    as long as the mouth is hardly open: a smile shows hardly any other.
+    """
+    columns = mouth.sum(0)
+    if not columns.any() or not len(skin) or pixel * columns[columns > 0].mean() > AJAR:
+        return None
+    reach = 2 * max(1, round(BESIDE / pixel)) + 1
+    near = cv2.dilate(np.uint8(mouth), np.ones((reach, reach), np.uint8))
+    lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    light, red, _ = np.median(cv2.cvtColor(skin[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0], 0)
+    teeth = smoothstep(*LIGHT, lab[..., 0] / max(light, 1)) * (1 - smoothstep(*REDNESS, lab[..., 1] / max(red, 1)))
+    teeth = cv2.GaussianBlur(teeth * near, (0, 0), 0.7).astype(np.float32)
+    return teeth if (teeth > 0.5).sum() * pixel**2 > SHOWN else None
+
+
+def upper(places: Tensor) -> Tensor:
+    """(n_d,) bool: the front of the upper teeth, which are the skull's."""
+    return (places[:, 3] == 1) & (places[:, 2] < LIT + FRONT)
 
 
 def shading(at: np.ndarray, mouth: np.ndarray, pixel: float, facing: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ FREE = 6.0  # px of 512 around the person that give no colours to the background
 TRUSTED = (10.0, 20.0)  # px of 512 inside the fitted head's outline: from the matte alone to the head alone
 # cosine of the normal and the view: at the rim, where the background mixes in, colours are not taken for others
 STRAIGHT = (0.1, 0.4)
-RIM, RIM_OF_HAIR = (1.0, 4.0), (3.0, 10.0)  # px of 512 inside the matte: the same of its own rim
+RIM, RIM_OF_HAIR = (1.0, 4.0), (1.5, 5.0)  # px of 512 inside the matte: the same of its own rim
 MOUTH, SCALP = 1, 2  # parts of a head of which more is said than vertices' colours
 SOFT = 6.0  # px of 512, over which the scalp's texture passes over into its colours
 
@@ -48,6 +48,7 @@ class Portrait:
     faces: Tensor  # (n_faces, 3): of the dense mesh
     parts: Tensor  # (n_faces,) int64: MOUTH of the mouth's inside, SCALP of hair and hat, else 0
     hair: np.ndarray  # (H, W) float32 0..1: where the scalp shows
+    smile: np.ndarray | None  # (H, W) float32 0..1: its upper teeth, None where it shows none or its mouth is open
 
     @cached_property
     def rest_and_matte(self) -> np.ndarray:
@@ -99,10 +100,14 @@ def portrait(image: np.ndarray, matte: np.ndarray, fitted: FittedHead, backend: 
         torch.from_numpy(one).to(device)
         for one in (shown[:, None], colours, beside, mouth.inside(head), beside[:, 2] > 0)
     )
+    places = mouth.places(head)
     parts = MOUTH * inside[head.dense_faces].any(1) + SCALP * scalp[head.dense_faces].all(1)
+    of_mouth = parts[maps.face_id[0].clamp_min(0)].cpu().numpy() == MOUTH
+    skin = at[(trusted > 0.5) & (head.regions.cpu().numpy() == head.REGIONS.index("face")), :3]
+    smile = mouth.smile(image, of_mouth & covered, skin, 1000 / scale) if (places[:, 3] == 1).any() else None
     return Portrait(
         alpha, person, background, rest, outline, visible, vertices, pixels, shown, facing[:, None], colours,
-        torch.cat([mouth.places(head), beside], 1), head.dense_faces, parts, hair,
+        torch.cat([places, beside], 1), head.dense_faces, parts, hair, smile,
     )  # fmt: skip
 
 
