@@ -1,8 +1,8 @@
 """What the inside of a mouth looks like where the portrait does not show it, pixel by pixel.
 
-The head's teeth are two plain bands along the dental arches. Single teeth, gums, and the light that comes in between the
-lips are drawn over them by where a pixel lies: how far along the arch, how high above the biting edge, how far behind
-the lips. Widths and heights are means of adults' permanent teeth (Wheeler's Dental Anatomy), rounded.
+The head's teeth are two plain bands along the dental arches. Single teeth, gums, and the light that comes in between
+the lips are drawn over them by where a pixel lies: how far along the arch, how high above the biting edge, how far
+behind the lips. Widths and heights are means of adults' permanent teeth (Wheeler's Dental Anatomy), rounded.
 """
 
 import cv2
@@ -31,6 +31,7 @@ THROAT = 38.0  # mm, over which the inside takes up what light there is
 RED = np.float32([1.0, 1.18, 1.16])  # powers: light that bounces inside a mouth is red
 SHADOW = 2.4, 1.6, 0.55  # mm: softness and length of the upper lip's shadow; how much it takes
 AJAR, SHOWN = 14.0, 40.0  # mm, mean height of a mouth that is open more than a smile; mm² of teeth that make one
+APART = 2.5  # mm: gum and gaps as narrow belong to the teeth between which they lie
 BESIDE = 2.0  # mm around the fitted mouth, where its teeth may show
 LIGHT, REDNESS = (0.6, 0.85), (0.6, 1.0)  # over the skin's, in CIELAB: from no tooth to a tooth, and back
 FRONT = 12.0  # mm behind the front teeth, which an affine map takes along
@@ -98,7 +99,9 @@ def smile(picture: np.ndarray, mouth: np.ndarray, skin: np.ndarray, pixel: float
     lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     light, red, _ = np.median(cv2.cvtColor(skin[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0], 0)
     teeth = smoothstep(*LIGHT, lab[..., 0] / max(light, 1)) * (1 - smoothstep(*REDNESS, lab[..., 1] / max(red, 1)))
-    teeth = cv2.GaussianBlur(teeth * near, (0, 0), 0.7).astype(np.float32)
+    between = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, 2 * [2 * max(1, round(APART / pixel)) + 1])
+    teeth = cv2.morphologyEx(np.float32(teeth * near), cv2.MORPH_CLOSE, between)
+    teeth = cv2.GaussianBlur(teeth, (0, 0), 0.7)
     return teeth if (teeth > 0.5).sum() * pixel**2 > SHOWN else None
 
 

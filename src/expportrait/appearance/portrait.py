@@ -12,10 +12,9 @@ from expportrait.appearance import mouth
 from expportrait.appearance.colours import completed
 from expportrait.appearance.matte import refined, strays
 from expportrait.appearance.outline import Outline, beyond
-from expportrait.appearance.pyramid import fill
+from expportrait.appearance.pyramid import fill, spread
 from expportrait.appearance.scalp import hairy, lookups
 from expportrait.fit.store import FittedHead
-from expportrait.head import Head
 from expportrait.head.regions import smoothstep
 from expportrait.render import render, vertex_normals
 
@@ -24,7 +23,7 @@ FREE = 6.0  # px of 512 around the person that give no colours to the background
 TRUSTED = (10.0, 20.0)  # px of 512 inside the fitted head's outline: from the matte alone to the head alone
 # cosine of the normal and the view: at the rim, where the background mixes in, colours are not taken for others
 STRAIGHT = (0.1, 0.4)
-RIM, RIM_OF_HAIR = (1.0, 4.0), (1.5, 5.0)  # px of 512 inside the matte: the same of its own rim
+RIM, RIM_OF_HAIR = (0.0, 1.5), (1.5, 5.0)  # px of 512 inside the matte: the same of its own rim
 MOUTH, SCALP = 1, 2  # parts of a head of which more is said than vertices' colours
 SOFT = 6.0  # px of 512, over which the scalp's texture passes over into its colours
 
@@ -65,56 +64,56 @@ def inward(covered: np.ndarray, low: float, high: float) -> np.ndarray:
 @torch.no_grad()
 def portrait(image: np.ndarray, matte: np.ndarray, fitted: FittedHead, backend: str = "auto") -> Portrait:
     """``image`` (H, W, 3) u8 RGB, ``matte`` (H, W) u8 of head and shoulders, ``fitted``: the head in it, T = 1."""
-    head, size = fitted.head, len(image) / 512
+    head, size, device = fitted.head, len(image) / 512, fitted.static.device
     vertices = fitted.vertices(slice(0, 1))
     maps = render(vertices, head.dense_faces, fitted.camera, backend=backend, cull=True)
+    covered, face_id = maps.coverage[0].cpu().numpy() > 0.5, maps.face_id[0].cpu().numpy()
     # mattes have holes where clothes and background are alike; well inside the head there is none
-    covered = maps.coverage[0].cpu().numpy() > 0.5
     alpha = np.maximum(refined(image, matte.astype(np.float32) / 255), inward(covered, *TRUSTED))
-    near = cv2.dilate(alpha, np.ones(2 * [2 * max(1, round(FREE * size)) + 1], np.uint8))
-    picture = image.astype(np.float32)
-    # a rim where the matte may be wrong gives no colours to the background, nor does what looks like the person
-    free = (1 - smoothstep(0.02, 0.2, near)) * (1 - strays(image, alpha))
-    background = np.where(free[..., None] == 1, picture, fill(picture, free))
-    # what a soft pixel shows of the person: I = a F + (1 - a) B
-    unmixed = (picture - (1 - alpha[..., None]) * background) / np.maximum(alpha[..., None], 0.3)
-    sure = smoothstep(0.5, 0.95, alpha)
-    person = fill(np.clip(unmixed, 0, 255), sure)
-    rest = picture - (alpha[..., None] * person + (1 - alpha[..., None]) * background)
+    person, background, rest = _layers(image, alpha)
+
     pixels, seen, facing = _seen(vertices, maps.depth[0], fitted)
-    inner = beyond(alpha < 0.9)
-    at = _sampled(np.dstack([person, alpha, inner]), pixels.cpu().numpy())
-    shown = seen.cpu().numpy()
-    person_there = smoothstep(0.3, 0.8, at[:, 3])  # where the head is drawn a little too large, the background shows
-    inside = ((pixels >= 1) & (pixels < len(image) - 1)).all(1).cpu().numpy()
-    straight = smoothstep(*STRAIGHT, facing.cpu().numpy())
-    trusted = shown * person_there * inside * straight
-    within = [smoothstep(*(d * size for d in rim), at[:, 4]) for rim in (RIM_OF_HAIR, RIM)]
-    trusted *= np.where(hairy(head), *within)
-    colours, outline = completed(at[:, :3], trusted, head), Outline.of(covered)
+    places, at_pixels = mouth.places(head), pixels.cpu().numpy()
     scale = float(fitted.camera.focal) / float(-vertices[0, :, 2].mean())
-    hair = _hair(head, maps.face_id[0].cpu().numpy(), inner > RIM[1] * size)
-    beside = lookups(head, vertices[0].cpu().numpy(), pixels.cpu().numpy(), trusted, outline, hair, scale)
-    device, visible = pixels.device, 1 - smoothstep(0.05, 0.5, alpha)
-    shown, colours, beside, inside, scalp = (
-        torch.from_numpy(one).to(device)
-        for one in (shown[:, None], colours, beside, mouth.inside(head), beside[:, 2] > 0)
-    )
-    places = mouth.places(head)
-    parts = MOUTH * inside[head.dense_faces].any(1) + SCALP * scalp[head.dense_faces].all(1)
-    of_mouth = parts[maps.face_id[0].clamp_min(0)].cpu().numpy() == MOUTH
-    skin = at[(trusted > 0.5) & (head.regions.cpu().numpy() == head.REGIONS.index("face")), :3]
-    smile = mouth.smile(image, of_mouth & covered, skin, 1000 / scale) if (places[:, 3] == 1).any() else None
+    inside, hairs, outline, inner = mouth.inside(head), hairy(head), Outline.of(covered), beyond(alpha < 0.9)
+    at, shown = _sampled(np.dstack([person, alpha, inner]), at_pixels), seen.cpu().numpy()
+    person_there = smoothstep(0.3, 0.8, at[:, 3])  # where the head is drawn a little too large, the background shows
+    drawn = ((at_pixels >= 1) & (at_pixels < len(image) - 1)).all(1)
+    trusted = shown * person_there * drawn * smoothstep(*STRAIGHT, facing.cpu().numpy())
+    of_hair, of_skin = (smoothstep(*(d * size for d in rim), at[:, 4]) for rim in (RIM_OF_HAIR, RIM))
+    trusted *= np.where(hairs, of_hair, of_skin)
+
+    faces, smile, teeth = head.dense_faces.cpu().numpy(), None, mouth.upper(places).cpu().numpy()
+    if teeth.any():
+        skin = at[(trusted > 0.5) & (head.regions.cpu().numpy() == head.REGIONS.index("face")), :3]
+        smile = mouth.smile(image, inside[faces].any(1)[face_id] & covered, skin, 1000 / scale)
+    if smile is not None:  # what the fit takes for a tongue is teeth
+        trusted = np.where(inside, teeth * trusted * _sampled(smile[..., None], at_pixels)[:, 0], trusted)
+    colours = completed(at[:, :3], trusted, head)
+    shows = hairs[faces].all(1)[face_id] & covered & (inner > RIM_OF_HAIR[1] * size)
+    hair = smoothstep(0.0, SOFT * size, beyond(~shows))
+    beside = lookups(head, vertices[0].cpu().numpy(), at_pixels, trusted, outline, hair, scale)
+    parts = MOUTH * inside[faces].any(1) + SCALP * (beside[:, 2] > 0)[faces].all(1)
+    visible = 1 - smoothstep(0.05, 0.5, alpha)
+    colours, beside, parts = (torch.from_numpy(one).to(device) for one in (colours, beside, parts))
     return Portrait(
-        alpha, person, background, rest, outline, visible, vertices, pixels, shown, facing[:, None], colours,
+        alpha, person, background, rest, outline, visible, vertices, pixels, seen[:, None], facing[:, None], colours,
         torch.cat([places, beside], 1), head.dense_faces, parts, hair, smile,
     )  # fmt: skip
 
 
-def _hair(head: Head, face_id: np.ndarray, within: np.ndarray) -> np.ndarray:
-    """(H, W) 0..1: where faces ``face_id`` (H, W) are the scalp's, as far as a place is ``within`` (H, W) bool."""
-    there = hairy(head)[head.dense_faces.cpu().numpy()].all(1)[face_id] & (face_id >= 0) & within
-    return smoothstep(0.0, SOFT * len(face_id) / 512, beyond(~there))
+def _layers(image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(H, W, 3) float32 each of a picture (H, W, 3) u8 in which a person is by ``alpha`` (H, W): the person's colours,
+    the background's, and what the one over the other lacks to be the picture."""
+    near = cv2.dilate(alpha, np.ones(2 * [2 * max(1, round(FREE * len(image) / 512)) + 1], np.uint8))
+    picture, alpha = image.astype(np.float32), alpha[..., None]
+    # a rim where the matte may be wrong gives no colours to the background, nor does what looks like the person
+    free = (1 - smoothstep(0.02, 0.2, near)) * (1 - strays(image, alpha[..., 0]))
+    background = np.where(free[..., None] == 1, picture, spread(picture, free))
+    # what a soft pixel shows of the person: I = a F + (1 - a) B
+    unmixed = (picture - (1 - alpha) * background) / np.maximum(alpha, 0.3)
+    person = fill(np.clip(unmixed, 0, 255), smoothstep(0.5, 0.95, alpha[..., 0]))
+    return person, background, picture - (alpha * person + (1 - alpha) * background)
 
 
 def _seen(vertices: Tensor, depth: Tensor, fitted: FittedHead) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,8 +14,9 @@ from expportrait.head import Head, topology
 from expportrait.points478 import EARS
 
 EAR = (0.005, -0.033), (0.030, 0.025)  # m, up and forward: an ear's middle from its landmark on, and half its size
-LOBE = 0.025, 0.045  # m below an ear's landmark and behind it, from where down and forward a head's side is skin
+LOBE = 0.0, 0.045  # m below an ear's landmark and behind it, from where down and forward a head's side is skin
 STRIP = 10, 4.0  # steps of that many px of 512: how wide a strip of the picture is taken at most, there and back again
+SLOW = 20.0  # px of 512 beyond the seam, up to where it goes on more slowly: what was seen edge on is not far from it
 LEAST = 3  # of these steps have to show hair for a strip to be one
 NEIGHBOURS = 8  # seen vertices that say together where the seen part ends
 ENOUGH = 20  # seen vertices without which nothing is said of the scalp's texture
@@ -78,6 +79,7 @@ def lookups(
     for _ in range(SMOOTH):
         seam[free] = (seam + beside @ seam)[free] / (1 + count[free])
     start, inward, wide, way = np.split(seam, [2, 4, 5], 1)
+    way = way**2 / (way + SLOW * width / 512)
     way = np.abs((way + wide) % np.maximum(2 * wide, 1) - wide)  # there, and back again
     found[scalp] = np.c_[start + inward * way, np.ones(len(way))][scalp]
     return found
