@@ -154,7 +154,8 @@ def _frame(
     moved = cv2.magnitude(across - columns, down - rows) * (512 / width)
     edge = _edges(across, down, known, guess) & (cv2.dilate(moved, np.ones((3, 3), np.uint8)) > 2)
     guess[asked.inside] *= asked.shading
-    _textured(guess, shown, asked)
+    if len(asked.beside):
+        _textured(guess, known, shown, asked)
     colour = guess + near * (sampled - guess)
     # what the portrait showed there, it showed as person or as background; what it did not is the head's
     alpha = np.maximum(matte, inward(covered, OUTLINE, rim)[..., None] * (1 - known))
@@ -185,10 +186,9 @@ def _smiling(shown: Portrait, asked: Asked, source: np.ndarray, sampled: np.ndar
     return known
 
 
-def _textured(guess: np.ndarray, shown: Portrait, asked: Asked) -> None:
-    """Put the texture of the scalp's seen side over the guessed colours (H, W, 3) of its unseen one."""
-    if not len(asked.beside):
-        return
+def _textured(guess: np.ndarray, known: np.ndarray, shown: Portrait, asked: Asked) -> None:
+    """Put the texture of the scalp's seen side over the guessed colours (H, W, 3) of its unseen one, as far as that is
+    not ``known`` (H, W, 1)."""
     rows, columns = (np.flatnonzero(asked.scalp.any(axis)) for axis in (1, 0))
     part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     there, guess = asked.scalp[part], guess[part]
@@ -196,7 +196,7 @@ def _textured(guess: np.ndarray, shown: Portrait, asked: Asked) -> None:
     at[there] = asked.beside
     across, down, weight = cv2.split(at)
     taken, share = (cv2.remap(one, across - 0.5, down - 0.5, cv2.INTER_LINEAR) for one in (shown.person, shown.hair))
-    guess += (share * weight)[..., None] * (taken - guess)
+    guess += (1 - known[part]) * (share * weight)[..., None] * (taken - guess)
 
 
 def _beyond_picture(across: np.ndarray, down: np.ndarray) -> np.ndarray:
