@@ -7,7 +7,7 @@ from numpy.testing import assert_array_equal
 from expportrait.appearance.carry import carried
 from expportrait.appearance.colours import completed
 from expportrait.appearance.portrait import portrait
-from expportrait.appearance.scalp import hairy
+from expportrait.appearance.scalp import hairy, skinlike
 from expportrait.head import REGIONS, Head
 from expportrait.render import render
 from tests.appearance.test_carry import fitted, painted, turned
@@ -66,3 +66,10 @@ def test_the_side_that_turns_into_view_has_the_texture_of_the_seen(fitted, yaw):
     green = picture[hidden].astype(float)
     assert green[:, 1].std() > 15, "a plain band"
     assert (green[:, 1] > green[:, 0]).mean() > 0.95, "skin"
+
+
+def test_a_high_forehead_is_no_hair_and_hair_of_skins_colour_is():
+    blond = np.float32([215, 165, 120])
+    assert_array_equal(skinlike(np.stack([SKIN + 8, HAIR, HAIR + 20]), HAIR[None], SKIN[None]), [True, False, False])
+    assert_array_equal(skinlike(np.stack([SKIN + 30, blond]), blond[None], SKIN[None]), [False, False])
+    assert not skinlike(SKIN[None], HAIR[:0].reshape(0, 3), SKIN[None]).any()

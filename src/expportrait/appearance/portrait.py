@@ -13,7 +13,7 @@ from expportrait.appearance.colours import completed
 from expportrait.appearance.matte import refined, strays
 from expportrait.appearance.outline import Outline, beyond
 from expportrait.appearance.pyramid import fill, spread
-from expportrait.appearance.scalp import hairy, lookups
+from expportrait.appearance.scalp import hairy, lookups, skinlike
 from expportrait.fit.store import FittedHead
 from expportrait.head.regions import smoothstep
 from expportrait.render import render, vertex_normals
@@ -84,13 +84,15 @@ def portrait(image: np.ndarray, matte: np.ndarray, fitted: FittedHead, backend: 
     trusted *= np.where(hairs, of_hair, of_skin)
 
     faces, smile, teeth = head.dense_faces.cpu().numpy(), None, mouth.upper(places).cpu().numpy()
+    skin = at[(trusted > 0.5) & (head.regions.cpu().numpy() == head.REGIONS.index("face")), :3]
+    of_hair = at[(trusted > 0.5) & hairs, :3]
+    trusted *= ~(hairs & skinlike(at[:, :3], of_hair, skin))
     if teeth.any():
-        skin = at[(trusted > 0.5) & (head.regions.cpu().numpy() == head.REGIONS.index("face")), :3]
         smile = mouth.smile(image, inside[faces].any(1)[face_id] & covered, skin, 1000 / scale)
     if smile is not None:  # what the fit takes for a tongue is teeth
         trusted = np.where(inside, teeth * trusted * _sampled(smile[..., None], at_pixels)[:, 0], trusted)
     colours = completed(at[:, :3], trusted, head)
-    shows = hairs[faces].all(1)[face_id] & covered & (inner > RIM_OF_HAIR[1] * size)
+    shows = hairs[faces].all(1)[face_id] & covered & (inner > RIM_OF_HAIR[1] * size) & ~skinlike(person, of_hair, skin)
     hair = smoothstep(0.0, SOFT * size, beyond(~shows))
     beside = lookups(head, vertices[0].cpu().numpy(), at_pixels, trusted, outline, hair, scale)
     parts = MOUTH * inside[faces].any(1) + SCALP * (beside[:, 2] > 0)[faces].all(1)

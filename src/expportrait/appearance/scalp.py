@@ -5,6 +5,7 @@ where its hair is taken from: as far inside the seen part, square to the head's 
 surface. What is there goes on beyond the seam as its mirror image, and meets it without an edge.
 """
 
+import cv2
 import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
@@ -18,6 +19,7 @@ LOBE = 0.0, 0.045  # m below an ear's landmark and behind it, from where down an
 STRIP = 10, 4.0  # steps of that many px of 512: how wide a strip of the picture is taken at most, there and back again
 SLOW = 20.0  # px of 512 beyond the seam, up to where it goes on more slowly: what was seen edge on is not far from it
 LEAST = 3  # of these steps have to show hair for a strip to be one
+ALIKE = 24.0, 0.6  # CIELAB: colours that near to skin are skin; or that much of what lies between skin and hair
 NEIGHBOURS = 8  # seen vertices that say together where the seen part ends
 ENOUGH = 20  # seen vertices without which nothing is said of the scalp's texture
 SMOOTH = 12  # times a place is taken for the mean of its neighbours', so that hair is not torn from vertex to vertex
@@ -33,6 +35,21 @@ def hairy(head: Head) -> np.ndarray:
         skin |= side & ((((off - EAR[0]) / EAR[1]) ** 2).sum(1) < 1)
         skin |= side & (off[:, 0] < -LOBE[0]) & (off[:, 1] > -LOBE[1])
     return (head.regions.cpu().numpy() == head.REGIONS.index("scalp")) & ~skin
+
+
+def skinlike(colours: np.ndarray, hair: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """(...,) bool: which colours (..., 3) 0..255 are of ``skin`` (n, 3) rather than of ``hair`` (m, 3), as those of a
+    high forehead that the head has under its hair. Where hair and skin are alike, none is."""
+    if not len(hair) or not len(skin):
+        return np.zeros(colours.shape[:-1], bool)
+    values, hair, skin = (_lab(one) for one in (colours, np.median(hair, 0), np.median(skin, 0)))
+    return np.linalg.norm(values - skin, axis=-1) < min(ALIKE[0], ALIKE[1] * np.linalg.norm(hair - skin))
+
+
+def _lab(colours: np.ndarray) -> np.ndarray:
+    """CIELAB of colours (..., 3) 0..255 RGB."""
+    flat = np.float32(colours).reshape(1, -1, 3) / 255
+    return cv2.cvtColor(flat, cv2.COLOR_RGB2LAB).reshape(np.shape(colours))
 
 
 def lookups(
