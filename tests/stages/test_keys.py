@@ -37,8 +37,8 @@ DEFAULT_KEYS = {
     "generator all": "79b1e1d8489dec1df38a09a05a5da259",
     "reenact bob__bob": "4ef296e56909ed2124e2069e77e8ab01",
     "reenact bob__ann": "573d9032cb02f98f0f43f7797ccf7444",
-    "evaluate bob__bob": "9b3f10eaf76e546e78b44d06da75997b",
-    "evaluate bob__ann": "999e3d9e260c53cf4021224f7395d74d",
+    "evaluate bob__bob": "2485ef43b9da3edebab0ad50f61b1444",
+    "evaluate bob__ann": "2ae506ca99ac624b2fe084869d58bc34",
 }
 OTHER_KEYS = {
     "crop bob": "af101ba4d87a6f979229535a5f3cd5e0",
@@ -50,14 +50,14 @@ OTHER_KEYS = {
     "drive bob__ann": "a84ce95675c9d1d9d784ca3486db4fc1",
     "generator all": "613b4916844314952d3dafebe719c7d2",
     "reenact bob__ann": "e89e616ec74f13f5a402901f89fbfcab",
-    "evaluate bob__bob": "d054101f2aa1cad3575cc2e38bc5cf2f",
-    "evaluate bob__ann": "3ce55d534f90373d1b983656f46988a1",
+    "evaluate bob__bob": "f5d86c511618a5bfeeff69c8dc992bd7",
+    "evaluate bob__ann": "b52d8dd8707a5360acc569e8d0517bec",
 }
 CLIP_KEYS = {
     "drive bob__bob": "16f4bc59c2eba508661b41e65c521f52",
     "drive bob__ann": "3d722a71be57c8e716f94b35b93ad664",
     "reenact bob__ann": "e995241b1f22577a3225884fbea57712",
-    "evaluate bob__ann": "c0daa167d0e99bc357fbc56b47ce609d",
+    "evaluate bob__ann": "f7e76b8cc5ab3fbd255e4819aef639cc",
 }
 FROM_CLIP = {"drive": {"target_proxy": "clip", "reference": 2}}
 
