@@ -238,7 +238,7 @@ def generator_batch(frames: int, size: int) -> object:
 
     return Batch(
         torch.randn(1, *grid), torch.randn(1, *grid), torch.rand(1), control(frames), torch.rand(1, 3, size, size),
-        control(1), torch.randn(1, 16, 1, *grid[2:]), torch.ones(1, 2), ["noise"], [0],
+        control(1), torch.randn(1, 16, 1, *grid[2:]), {}, torch.ones(1, 2), ["noise"], [0],
     ).to(DEVICE)  # fmt: skip
 
 

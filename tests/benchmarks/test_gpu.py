@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import gpu, gpu_tables, launches
+from expportrait.generator.train import flow_losses
 
 
 def run(monkeypatch, part: str, out) -> dict:
@@ -43,3 +44,8 @@ def test_the_floor_of_a_step_is_the_arithmetic_of_the_transformer(tokens, tflop,
 
 def test_slope_and_offset_of_two_lengths():
     assert launches.per_frame((25, 100), (350, 1100)) == {"per_frame": 11, "slope": 10, "offset": 100}
+
+
+def test_the_generators_batch_is_one_that_it_can_be_trained_on():
+    losses = flow_losses(gpu.generator_model(tiny=True), gpu.generator_batch(5, 32).to("cpu"), "velocity")
+    assert losses.shape == (1,) and losses.isfinite().all()

@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from expportrait.engine.training import Course, descend, read_log
+from expportrait.engine.average import Average
+from expportrait.engine.training import Course, descend, read_log, trainable
 from expportrait.errors import UserError
 from expportrait.rng import random_generator
 
@@ -46,6 +47,13 @@ def run(work, **changes):
     return model, descend(course(model, **changes), model, optimizer, work)
 
 
+def averaged(work, **changes):
+    model, optimizer = fresh()
+    average = Average(trainable(model), 0.9)
+    rows = descend(course(model, **changes), model, optimizer, work, average=average)
+    return model, average.values, rows
+
+
 def told(rows):
     return [(row["step"], row["loss"], row["off"], row["gradient"]) for row in rows]
 
@@ -64,6 +72,10 @@ def poison(folder, *files):
         weights = load_file(folder / "weights.safetensors")
         weights["weight"][0, 1] = math.nan
         save_file(weights, folder / "weights.safetensors")
+    if "average" in files:
+        values = load_file(folder / "average.safetensors")
+        values["weight"][0, 1] = math.nan
+        save_file(values, folder / "average.safetensors")
     if "optimizer" in files:
         state = torch.load(folder / "optimizer.pt", weights_only=True)
         state["state"][0]["exp_avg_sq"][0, 0] = math.inf
@@ -126,6 +138,31 @@ def test_a_newest_checkpoint_that_is_not_finite_is_passed_over(tmp_path, files, 
     assert same(again, whole) and told(rows) == told(expected)
     text = capsys.readouterr().err
     assert "step-8 holds numbers that are not finite" in text and "goes on from step 6 of 8" in text
+
+
+def test_an_average_goes_on_from_the_checkpoint_as_if_unbroken_and_leaves_the_training_as_it_is(tmp_path):
+    whole, values, rows = averaged(tmp_path / "whole")
+    with pytest.raises(UserError, match="diverged at step 3"):
+        averaged(tmp_path, wrong=lost_loss)
+    again, resumed, _ = averaged(tmp_path)
+    assert all(torch.equal(values[name], resumed[name]) for name in values)
+    assert same(again, whole) and not torch.equal(values["weight"], whole.weight)
+    plain, expected = run(tmp_path / "plain")
+    assert same(whole, plain) and told(rows) == told(expected)
+    assert not [*(tmp_path / "plain").rglob("average*")]
+
+
+@pytest.mark.parametrize("how", ["poisoned", "lost"])
+def test_a_checkpoint_whose_average_is_no_good_is_passed_over(tmp_path, how, capsys):
+    _, values, _ = averaged(tmp_path)
+    newest = tmp_path / "checkpoints" / "step-8"
+    if how == "lost":
+        (newest / "average.safetensors").unlink()
+    else:
+        poison(newest, "average")
+    _, again, _ = averaged(tmp_path)
+    assert all(torch.equal(values[name], again[name]) for name in values)
+    assert "goes on from step 6 of 8" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_was_passed_over_does_not_outlive_those_that_are_whole(tmp_path):

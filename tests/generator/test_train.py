@@ -146,6 +146,30 @@ def test_a_run_in_parts_is_the_unbroken_run(windows, tmp_path):
     assert sorted(path.name for path in (tmp_path / "parts" / "checkpoints").iterdir()) == ["step-4", "step-6"]
 
 
+def test_training_ends_with_the_average_of_its_weights(windows, tmp_path):
+    settings = generator(ema=0.5)
+    model = train(fresh(), windows, settings, tmp_path, "cpu")
+    last = load_file(tmp_path / "checkpoints" / "step-6" / "weights.safetensors")
+    averaged = load_file(tmp_path / "checkpoints" / "step-6" / "average.safetensors")
+    found = dict(model.named_parameters())
+    assert all(torch.equal(value, found[name]) for name, value in averaged.items()) and {*found} == {*averaged}
+    assert not all(torch.equal(value, found[name]) for name, value in last.items())
+    again = train(fresh(), windows, settings, tmp_path, "cpu")  # nothing is left to be done
+    assert same(again, model)
+    off = train(fresh(), windows, generator(ema=0), tmp_path / "off", "cpu")
+    assert all(torch.equal(value, last[name]) for name, value in off.named_parameters())
+
+
+def test_with_low_rank_updates_only_what_is_trained_is_averaged(windows, tmp_path):
+    config = ModelConfig("tiny", time=4, space=4, latent_channels=16, control_channels=4, reference="conv",
+                         prediction="x0")  # fmt: skip
+    model = build(config, None, lora_rank=2)
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    train(model, windows, generator(steps=2), tmp_path, "cpu")
+    averaged = load_file(tmp_path / "checkpoints" / "step-2" / "average.safetensors")
+    assert {*averaged} == trained and len(trained) < len([*model.parameters()])
+
+
 def test_mixed_precision_changes_little(windows, tmp_path):
     losses = {}
     for precision in ("no", "bf16"):

@@ -34,11 +34,11 @@ DEFAULT_KEYS = {
     "drive/targets bob": "15b8520446238b9c845b31d01f81f0d7",
     "drive bob__bob": "bb238dd794c534b7550d6abe7ee59d61",
     "drive bob__ann": "4e3685fc82e5807ccf847f5fb084a278",
-    "generator all": "79b1e1d8489dec1df38a09a05a5da259",
-    "reenact bob__bob": "4ef296e56909ed2124e2069e77e8ab01",
-    "reenact bob__ann": "573d9032cb02f98f0f43f7797ccf7444",
-    "evaluate bob__bob": "2485ef43b9da3edebab0ad50f61b1444",
-    "evaluate bob__ann": "2ae506ca99ac624b2fe084869d58bc34",
+    "generator all": "ae4ce0244351c6c814da5cb76df1d236",
+    "reenact bob__bob": "ff237e0a0e2da03fe443baf32c5f19c5",
+    "reenact bob__ann": "b34b796a1ed9e6c0e4019e080d9ab071",
+    "evaluate bob__bob": "c40a6963f9cdd6cd34499f50e376a04a",
+    "evaluate bob__ann": "a193675728cfb7977d404e0a5a5cf662",
 }
 OTHER_KEYS = {
     "crop bob": "af101ba4d87a6f979229535a5f3cd5e0",
@@ -48,16 +48,16 @@ OTHER_KEYS = {
     "transfer all": "88d52cb13fcecd9d389aef2d06fc21e1",
     "drive/targets bob": "b3b450143cfadf2548b3c32cf2e7b86b",
     "drive bob__ann": "a84ce95675c9d1d9d784ca3486db4fc1",
-    "generator all": "613b4916844314952d3dafebe719c7d2",
-    "reenact bob__ann": "e89e616ec74f13f5a402901f89fbfcab",
-    "evaluate bob__bob": "f5d86c511618a5bfeeff69c8dc992bd7",
-    "evaluate bob__ann": "b52d8dd8707a5360acc569e8d0517bec",
+    "generator all": "ae2e8e50351974eb70723b255cd505d4",
+    "reenact bob__ann": "0499980c563619b19f37feaa99a37b71",
+    "evaluate bob__bob": "8c14330c2471c1103685c77daa54a7c6",
+    "evaluate bob__ann": "a7e69510c89e27732f12be419b7fc9d7",
 }
 CLIP_KEYS = {
     "drive bob__bob": "16f4bc59c2eba508661b41e65c521f52",
     "drive bob__ann": "3d722a71be57c8e716f94b35b93ad664",
-    "reenact bob__ann": "e995241b1f22577a3225884fbea57712",
-    "evaluate bob__ann": "f7e76b8cc5ab3fbd255e4819aef639cc",
+    "reenact bob__ann": "d66177b69d92a8d021d570632a6e8cec",
+    "evaluate bob__ann": "905305e9d13fc0176c91b0c34731f61a",
 }
 FROM_CLIP = {"drive": {"target_proxy": "clip", "reference": 2}}
 
@@ -103,7 +103,7 @@ def test_the_former_tracker_enters_keys_as_it_did(config):
 OWN = {
     "reference": "3", "offsets": "copy", "pose": "relative", "anchor": "mean", "expression": "relative",
     "gaze": "camera", "hold": "pose", "smooth": "0.1", "gain_expression": "0.5", "gain_mouth": "0", "gain_eyes": "2",
-    "gain_lids": "0", "gain_brows": "1.5", "gain_jaw": "0.8", "gain_gaze": "0", "gain_pose": "0.5",
+    "gain_lids": "0", "max_move": "0.02", "gain_brows": "1.5", "gain_jaw": "0.8", "gain_gaze": "0", "gain_pose": "0.5",
 }  # fmt: skip
 
 

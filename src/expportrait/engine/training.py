@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from expportrait.engine.average import Average
 from expportrait.engine.costs import billed
 from expportrait.engine.heartbeat import Heartbeat
 from expportrait.engine.models import LOG_FILE
@@ -59,17 +60,18 @@ class Course:
 
 
 def descend(
-    course: Course, model: nn.Module, optimizer: torch.optim.Optimizer, work: Path, beat: Heartbeat | None = None
-) -> Rows:
+    course: Course, model: nn.Module, optimizer: torch.optim.Optimizer, work: Path, beat: Heartbeat | None = None,
+    average: Average | None = None,
+) -> Rows:  # fmt: skip
     """Train ``model`` in place; returns the log, a row a step: ``step``, the losses, ``gradient`` (its norm over all
     processes, before clipping), ``learning_rate``, ``seconds``, and the part of them spent ``waiting`` for data.
 
     ``work`` keeps checkpoints and the log, from which a run that was killed goes on as if it had not been; ``beat`` is
-    told of each step. Raises UserError where losses or gradient are not finite, before the weights are changed, and
-    where the weights are not, before they are written.
+    told of each step, ``average`` of what it made of the weights. Raises UserError where losses or gradient are not
+    finite, before the weights are changed, and where the weights are not, before they are written.
     """
     checkpoints = Checkpoints(work / "checkpoints", course.keep, course.name)
-    first = checkpoints.load(model, optimizer)
+    first = checkpoints.load(model, optimizer, average)
     rows = [row for row in read_log(work / LOG_FILE) if row["step"] < first]
     if first:
         say(f"{course.name}: goes on from step {first} of {course.steps}")
@@ -89,6 +91,8 @@ def descend(
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
+            if average is not None:
+                average.follow(step)
             seconds = time.perf_counter() - clock
             clock += seconds
             rows.append({"step": step, **values, "learning_rate": rate, "seconds": seconds, "waiting": waiting})
@@ -103,7 +107,7 @@ def descend(
                 if not finite(model, optimizer):
                     raise _diverged(course.name, step, "it made weights that are not finite")
                 if course.main:
-                    checkpoints.save(step + 1, model, optimizer)
+                    checkpoints.save(step + 1, model, optimizer, average)
     return rows
 
 
@@ -139,8 +143,9 @@ def finite(model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
     return _finite(trainable(model), optimizer.state_dict())
 
 
-def _finite(weights: dict[str, Tensor], state: dict[str, Any]) -> bool:
-    kept = (value for moments in state["state"].values() for value in moments.values() if isinstance(value, Tensor))
+def _finite(weights: dict[str, Tensor], state: dict[str, Any] | None = None) -> bool:
+    of_each = state["state"].values() if state else ()
+    kept = (value for moments in of_each for value in moments.values() if isinstance(value, Tensor))
     return all(bool(torch.isfinite(value).all()) for value in (*weights.values(), *kept))
 
 
@@ -155,13 +160,17 @@ class Checkpoints:
     def steps(self) -> list[int]:
         return sorted(int(path.name[5:]) for path in self.folder.glob("step-*") if path.name[5:].isdigit())
 
-    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(
+        self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+    ) -> None:
         """Those of later steps, which ``load`` has passed over, go: they must not outlive the whole ones."""
         for leftover in self.folder.glob(".*.tmp*"):  # only one process writes here
             shutil.rmtree(leftover, ignore_errors=True)
         with new_folder(self.folder / f"step-{step}") as made:
             weights = {name: value.detach().contiguous() for name, value in trainable(model).items()}
             save_file(weights, made / "weights.safetensors")
+            if average is not None:
+                save_file(average.values, made / "average.safetensors")
             torch.save(optimizer.state_dict(), made / "optimizer.pt")
             for file in made.iterdir():
                 with file.open("rb") as written:
@@ -170,23 +179,26 @@ class Checkpoints:
         for other in {*steps} - {*[n for n in steps if n <= step][-self.keep :]}:
             shutil.rmtree(self.folder / f"step-{other}", ignore_errors=True)
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None) -> int:
         """Restore the newest checkpoint that is whole and finite; returns the number of steps done, 0 where there is
         none."""
         for step in reversed(self.steps()):
             folder = self.folder / f"step-{step}"
             try:
                 weights = load_file(folder / "weights.safetensors")
+                averaged = load_file(folder / "average.safetensors") if average is not None else {}
                 state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
             except (OSError, EOFError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
                 say(f"{self.name}: {folder} is damaged ({type(error).__name__}), and is passed over")
                 continue
-            if not _finite(weights, state):
+            if not (_finite(weights, state) and _finite(averaged)):
                 say(f"{self.name}: {folder} holds numbers that are not finite, and is passed over")
                 continue
             with torch.no_grad():
                 for name, value in trainable(model).items():
                     value.copy_(weights[name])
+                for name, value in averaged.items():
+                    average.values[name].copy_(value)
             optimizer.load_state_dict(state)
             return step
         return 0

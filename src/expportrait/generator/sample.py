@@ -16,19 +16,35 @@ from expportrait.generator.model import PortraitTransformer
 from expportrait.rng import random_generator
 
 Carried = Callable[[slice], tuple[np.ndarray, np.ndarray]]
+LEVELS = 127.5  # of 255 in a unit of a picture in -1..1
+NOISE = 20.0  # levels: a smaller change of what the portrait showed is rather the model's noise
+MOVED = 12.0  # levels between the carried portrait and the portrait, of a head that has moved by some pixels
 
 
-def detail_of(codec: Codec, pixels: Tensor, seen: np.ndarray, latents: Tensor, made: Tensor) -> Tensor:
+def detail_of(codec: Codec, pixels: Tensor, seen: np.ndarray, latents: Tensor, made: Tensor, image: Tensor) -> Tensor:
     """(1, 3, T, H, W): what ``made`` lacks to be the carried portrait's own pixels with the model's change of them,
-    smooth over the width of a latent, where the portrait was seen; 0 where it was not.
+    smooth over the width of a latent and as far as it is ``believed``, where the portrait was seen; 0 where it was not.
 
     ``pixels`` (1, 3, T, H, W) in -1..1: the carried portrait; ``latents``: the same through the codec; ``seen``
-    (T, H, W) u8; ``made``: what the model made of it, decoded. The codec's own loss goes, and the edges of its blocks.
+    (T, H, W) u8; ``made``: what the model made of it, decoded; ``image`` (3, H, W): the portrait. The codec's own loss
+    goes, and the edges of its blocks.
     """
     change, width = made - codec.decode(latents), codec.space // 2 * 2 + 1
     for _ in range(2):
         change = avg_pool3d(change, (1, width, width), 1, (0, width // 2, width // 2), count_include_pad=False)
+    change = change * believed(change, pixels - image[:, None])
     return (pixels + change - made) * (torch.from_numpy(seen).to(pixels.device)[None, None] / 255)
+
+
+def believed(change: Tensor, motion: Tensor) -> Tensor:
+    """(1, 1, T, H, W) 0 to 1: the share of ``change`` (1, 3, T, H, W) that is worth its errors.
+
+    Little of what is small, which in the face is most of it; and little in frames whose carried portrait is nearly the
+    portrait still, since a picture of it is better than any made one. ``motion`` (1, 3, T, H, W): the difference.
+    """
+    size = (change.square().mean(1, keepdim=True) * LEVELS**2) ** 2
+    moved = motion.square().mean((1, 3, 4), keepdim=True) * LEVELS**2
+    return size / (size + NOISE**4) * moved / (moved + MOVED**2)
 
 
 @dataclass(frozen=True)
@@ -100,7 +116,7 @@ def generate(
         noise = torch.randn(shape, generator=random_generator(seed, "sample", start)).to(device)
         video = codec.decode(sampler.latents(model, noise, given))
         if carried is not None and detail:
-            video = video + detail * detail_of(codec, pixels, seen, given.appearance, video)
+            video = video + detail * detail_of(codec, pixels, seen, given.appearance, video, image)
         video = video[0].float().permute(1, 2, 3, 0).cpu().numpy()
         sums, weights, done = sums + video * weight, weights + weight, following - start
         yield np.rint((np.clip(sums[:done] / weights[:done], -1, 1) + 1) * 127.5).astype(np.uint8)

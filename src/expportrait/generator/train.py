@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from expportrait.engine.average import Average
 from expportrait.engine.heartbeat import Heartbeat
 from expportrait.engine.training import Course, descend, trainable
 from expportrait.errors import UserError
@@ -86,8 +87,9 @@ def train(
     device: str,
     beat: Heartbeat | None = None,
 ) -> PortraitTransformer:
-    """Train ``model`` in place. ``work`` keeps checkpoints and ``loss.csv``, from which a run that was killed goes on,
-    whatever the number of processes; ``beat`` is told of each step.
+    """Train ``model`` in place; where ``ema`` is not 0 it ends with the average of its weights. ``work`` keeps
+    checkpoints and ``loss.csv``, from which a run that was killed goes on, whatever the number of processes; ``beat``
+    is told of each step.
 
     Raises UserError where the batch does not divide, and where loss, gradient or weights are no longer finite.
     """
@@ -98,6 +100,7 @@ def train(
     choose_checkpointing(model, s.checkpointing)
     optimizer = torch.optim.AdamW(trainable(model).values(), betas=(0.9, 0.99), weight_decay=s.weight_decay, fused=True)
     wrapped = accelerator.prepare_model(model.train().to(accelerator.device))
+    average = Average(trainable(model), s.ema) if s.ema else None
 
     def make(step: int, number: int) -> Batch:
         first = (accelerator.process_index * rounds + number) * s.micro
@@ -114,7 +117,9 @@ def train(
         main=accelerator.is_main_process, alone=partial(accelerator.no_sync, wrapped),
         mean=partial(accelerator.reduce, reduction="mean"),
     )  # fmt: skip
-    descend(course, model, optimizer, work, beat)
+    descend(course, model, optimizer, work, beat, average)
+    if average is not None:
+        average.put()
     return model.eval()
 
 

@@ -419,6 +419,12 @@ class Generator(Section):
     warmup: int = Field(100, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema: float = Field(
+        0.999,
+        ge=0,
+        lt=1,
+        description="share of the weights' moving average that a step keeps; 0: the last step's weights",
+    )
     precision: Literal["no", "bf16"] = Field("bf16", description="bf16: mixed precision, for GPUs; no: float32")
     checkpointing: Literal["none", "full", "selective"] = Field(
         "selective", description="recompute activations; selective keeps what attention gave"

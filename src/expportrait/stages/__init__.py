@@ -95,11 +95,11 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("appearance", 3, ("appearance", "drive", "head"),
           ("drive/targets", "drive", "proxy", "transfer", "crop", "geometry"), kind="pair", parents_by_row=_carrying,
           media=(".mp4", ".side.mp4")),
-    Stage("generator", 1, ("generator",), ("latents", "control", "carry"), kind="model", weights="generator.base",
+    Stage("generator", 2, ("generator",), ("latents", "control", "carry"), kind="model", weights="generator.base",
           parents_by_row=_training,
           unkeyed=("generator.base", "generator.micro", "generator.save_every", "generator.keep",
                    "generator.checkpointing", "generator.attention")),
-    Stage("reenact", 1, ("latents", "reenact", "generator"), ("drive", "crop", "appearance", "generator"), kind="pair",
+    Stage("reenact", 2, ("latents", "reenact", "generator"), ("drive", "crop", "appearance", "generator"), kind="pair",
           parents_by_row=_reenacting, only=("generator.maps",), unkeyed=("generator",),
           media=(".mp4", ".side.mp4")),
     # it asks the section drive alone whether a pair's motion is its driver's
