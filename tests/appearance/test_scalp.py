@@ -33,7 +33,7 @@ def test_ears_and_the_jaws_corners_are_no_hair(head):
 def test_unseen_scalp_holds_no_colour_of_skin(head):
     hair = hairy(head)
     truth = np.where(hair[:, None], HAIR, SKIN)
-    seen = (head.dense.template[:, 2].numpy() > 0.06).astype(np.float32)
+    seen = (head.dense.template[:, 2].numpy() > 0.03).astype(np.float32)  # ears too, skin amid the region scalp
     found = completed(np.where(seen[:, None] > 0, truth, 128), seen, head)
     hidden = hair & (seen == 0)
     assert hidden.sum() > 200 and hair[seen > 0].sum() > 50
