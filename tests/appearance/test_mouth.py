@@ -164,3 +164,15 @@ def test_shut_and_wide_open_mouths_are_no_smiles(near):
     image, mask = plain(wide)
     image[np.isfinite(opened(near, *plain(near), jaw=0.5)[1][..., 3])] = (235, 228, 215)
     assert portrait(image, mask, wide).smile is None
+
+
+def test_teeth_as_red_as_the_skin_leave_no_gap_among_the_others():
+    skin = np.tile(np.uint8([150, 115, 105]), (200, 1)).astype(np.float32)
+    picture, mouth_ = np.full((60, 120, 3), (150, 115, 105), np.uint8), np.zeros((60, 120), bool)
+    mouth_[20:36, 20:100] = True
+    picture[mouth_] = (160, 150, 140)
+    picture[21:35, 50:58] = (150, 108, 100)  # one of them in a light of its own
+    picture[20:36, 92:100] = (40, 25, 25)  # the corner is dark
+    teeth = mouth.smile(picture, mouth_, skin, 0.7)
+    assert teeth is not None and teeth[23:33, 26:86].min() > 0.9
+    assert teeth[24:32, 95:99].max() < 0.2

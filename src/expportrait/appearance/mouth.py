@@ -33,7 +33,8 @@ SHADOW = 2.4, 1.6, 0.55  # mm: softness and length of the upper lip's shadow; ho
 AJAR, SHOWN = 14.0, 40.0  # mm, mean height of a mouth that is open more than a smile; mm² of teeth that make one
 APART = 2.5  # mm: gum and gaps as narrow belong to the teeth between which they lie
 BESIDE = 2.0  # mm around the fitted mouth, where its teeth may show
-LIGHT, REDNESS = (0.6, 0.85), (0.6, 1.0)  # over the skin's, in CIELAB: from no tooth to a tooth, and back
+LIGHT, REDNESS = (0.6, 0.85), (1.0, 1.4)  # over the skin's, in CIELAB: from no tooth to a tooth, and back
+DIM = (0.5, 0.65)  # between two teeth, light enough for one
 FRONT = 12.0  # mm behind the front teeth, which an affine map takes along
 ARC = np.radians(3.0)  # over which an arch's outer wall is taken
 
@@ -101,6 +102,10 @@ def smile(picture: np.ndarray, mouth: np.ndarray, skin: np.ndarray, pixel: float
     teeth = smoothstep(*LIGHT, lab[..., 0] / max(light, 1)) * (1 - smoothstep(*REDNESS, lab[..., 1] / max(red, 1)))
     between = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, 2 * [2 * max(1, round(APART / pixel)) + 1])
     teeth = cv2.morphologyEx(np.float32(teeth * near), cv2.MORPH_CLOSE, between)
+    sure = np.argwhere(teeth > 0.5)[:, ::-1].astype(np.int32)
+    if len(sure):  # between teeth are teeth, however red the light or the picture makes one
+        hull = cv2.fillConvexPoly(np.zeros_like(near), cv2.convexHull(sure), 1)
+        teeth = np.maximum(teeth, hull * mouth * smoothstep(*DIM, lab[..., 0] / max(light, 1)))
     teeth = cv2.GaussianBlur(teeth, (0, 0), 0.7)
     return teeth if (teeth > 0.5).sum() * pixel**2 > SHOWN else None
 
