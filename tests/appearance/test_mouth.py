@@ -171,7 +171,7 @@ def test_teeth_as_red_as_the_skin_leave_no_gap_among_the_others():
     picture, mouth_ = np.full((60, 120, 3), (150, 115, 105), np.uint8), np.zeros((60, 120), bool)
     mouth_[20:36, 20:100] = True
     picture[mouth_] = (160, 150, 140)
-    picture[21:35, 50:58] = (150, 108, 100)  # one of them in a light of its own
+    picture[21:35, 42:60] = (150, 108, 100)  # one of them in a light of its own
     picture[20:36, 78:100] = (40, 25, 25)  # the corner is dark
     teeth = mouth.smile(picture, mouth_, skin, 0.7)
     assert teeth is not None and teeth[23:33, 26:72].min() > 0.9
