@@ -85,8 +85,8 @@ class NeMo(Layout):
         others = sorted({one.facts["latents"]["codec"] for one in made} - {"wan"})
         if not others:
             return []
-        return [f"The latents are of the codec {', '.join(others)}, which no published model knows; `latents.codec: wan` "
-                "makes Wan's."]  # fmt: skip
+        told = f"The latents are of the codec {', '.join(others)}, which no published model knows"
+        return [f"{told}; `latents.codec: wan` makes Wan's."]
 
 
 def _entry(out: Path, made: Made, where: Mapping[str, Any]) -> dict[str, Any]:

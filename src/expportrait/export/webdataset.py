@@ -162,8 +162,8 @@ class _Checked:
 
 
 def _lost(out: Path, made: Made, name: str) -> MachineFault:
-    """Forget the clip, so that the next run makes it anew."""
+    """Forget clip and shard, so that the next run makes them anew."""
     (out / HOME / "clips" / f"{made.sample.clip}.json").unlink(missing_ok=True)
-    return MachineFault(
-        f"{out}: {name} of the shard {made.sample.place} has changed since it was made; run the export again"
-    )
+    (out / _record(made.sample.place)).unlink(missing_ok=True)
+    told = f"{out}: {name} of the shard {made.sample.place} has changed since it was made"
+    return MachineFault(f"{told}; run the export again: it makes the shard anew")
