@@ -106,10 +106,11 @@ def test_a_shard_that_has_changed_is_not_taken_over(tmp_path):
 def test_kill_nine_at_three_moments_then_the_same_bytes(name, tmp_path):
     rows = tuple((f"k{n}", f"p{n}", "train", "CC0-1.0", "", "") for n in range(6))
     make_run(tmp_path, rows=rows)
-    hand_over(tmp_path, name, tmp_path / "whole")
+    hand_over(tmp_path, name, tmp_path / "whole", parts=("frames", "mask"))
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "expportrait", "export", name, "--out", str(out), "--settings", "{}",
-               "--manifest", str(tmp_path / "my.csv"), "--results", str(tmp_path / "results")]  # fmt: skip
+    command = [sys.executable, "-m", "expportrait", "export", name, "--out", str(out), "--settings", "{}"]
+    command += ["--manifest", str(tmp_path / "my.csv"), "--results", str(tmp_path / "results")]
+    command += ["--part", "frames", "--part", "mask"]
     for clips, later in ((0, 0.02), (2, 0.05), (4, 0.01)):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         until = time.monotonic() + 60
@@ -121,7 +122,7 @@ def test_kill_nine_at_three_moments_then_the_same_bytes(name, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not (out / "SHA256SUMS").exists()  # it was killed before its end
-    hand_over(tmp_path, name, out)
+    hand_over(tmp_path, name, out, parts=("frames", "mask"))
     assert content(out) == content(tmp_path / "whole")
     assert not list((out / ".export" / "making").iterdir())
 

@@ -105,13 +105,14 @@ def export(config: Config, layout: "Layout", out: Path, options: "Options", dry_
     told += [f"  without {name}: {count:,} clips" for name, count in sorted(plan.without.items())]
     if not plan.samples:
         raise UserError("\n".join(["nothing to hand over:", *told]))
-    todo = list(run.todo(plan, layout, out))
+    before = run.made_before(plan, layout, out)
+    todo = [sample for sample in plan.samples if sample.clip not in before]
     if dry_run:
         takes = estimate(todo, layout, config.results)
         return [*told, f"to be made: {len(todo):,} clips, {takes.frames:,.0f} frames, {takes.hours:.2f} h; about "
                        f"{takes.size / 1e9:.2f} GB, {takes.seconds / 60:.0f} min of one core (estimated)"]  # fmt: skip
     removed = run.remove_unwanted(plan, out)
-    made = run.make_all(plan, layout, config.results, out, options)
+    made = run.make_all(plan, layout, config.results, out, options, before)
     sums = layout.finish(out, made)
     sums |= dict.fromkeys(card.write_card(out, layout, made, plan, rows, config, options), "")
     run.write_sums(out, sums)

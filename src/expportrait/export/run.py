@@ -5,7 +5,6 @@ with the same bytes. What is recorded and no longer wanted is removed.
 """
 
 import shutil
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -34,31 +33,34 @@ def open_export(out: Path, layout: Layout) -> None:
         raise UserError(f"{out} is an export of the layout {about.get('layout')}; name another folder by --out")
 
 
-def is_made(out: Path, sample: Sample, layout: Layout) -> dict[str, Any] | None:
-    """The clip's record, where its files are there as its stores have them now."""
-    record = read_record(out / RECORDS / f"{sample.clip}.json")
-    fits = record and (record["key"], record["place"]) == (sample.key, sample.place)
-    return record if fits and layout.there(out, record) else None
+def made_before(plan: Plan, layout: Layout, out: Path) -> dict[str, dict[str, Any]]:
+    """Clip -> its record, of those whose files are there as their stores have them now. No store is opened."""
+    found = {}
+    for sample in plan.samples:
+        record = read_record(out / RECORDS / f"{sample.clip}.json")
+        fits = record and (record["key"], record["place"]) == (sample.key, sample.place)
+        if fits and layout.there(out, record):
+            found[sample.clip] = record
+    return found
 
 
-def make_all(plan: Plan, layout: Layout, results: Path, out: Path, options: Options) -> list[Made]:
-    """All samples of the plan, those made that are not there. Raises StoreError where a store is damaged."""
+def make_all(
+    plan: Plan, layout: Layout, results: Path, out: Path, options: Options, before: dict[str, dict[str, Any]]
+) -> list[Made]:
+    """All samples of the plan, those made that are not there ``before``. Raises StoreError where a store is damaged."""
     write_json(out / HOME / "about.json", {"layout": layout.name})
     made: list[Made] = []
     bar = iter(progress(plan.samples, len(plan.samples), "export"))
     for _, samples in groupby(plan.samples, key=lambda sample: sample.place):
-        of = [_made(next(bar), layout, results, out, options) for _ in samples]
+        of = []
+        for _ in samples:
+            sample = next(bar)
+            record = before.get(sample.clip) or _make(sample, layout, results, out, options)
+            of.append(Made(sample, record["files"], record["facts"]))
         layout.place_done(out, of)
         made += of
     next(bar, None)
     return made
-
-
-def _made(sample: Sample, layout: Layout, results: Path, out: Path, options: Options) -> Made:
-    record = is_made(out, sample, layout)
-    if record is None:
-        record = _make(sample, layout, results, out, options)
-    return Made(sample, record["files"], record["facts"])
 
 
 def _make(sample: Sample, layout: Layout, results: Path, out: Path, options: Options) -> dict[str, Any]:
@@ -127,8 +129,3 @@ def write_sums(out: Path, sums: dict[str, str]) -> None:
 def bytes_of(out: Path, sums: dict[str, str]) -> int:
     """Of all files that the export holds."""
     return sum(size(out / file) for file in sums)
-
-
-def todo(plan: Plan, layout: Layout, out: Path) -> Iterator[Sample]:
-    """The samples that are still to be made."""
-    return (sample for sample in plan.samples if is_made(out, sample, layout) is None)

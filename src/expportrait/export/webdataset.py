@@ -36,16 +36,24 @@ class WebDataset(Layout):
         "webdataset package itself."
     )
 
+    def __init__(self) -> None:
+        self._shards: dict[str, Any] = {}  # as they were before this run
+
     def file(self, sample: "Sample", name: str) -> str:
         return f"{SPOOL}/{sample.clip}/{name}"
 
     def there(self, out: Path, record: Mapping[str, Any]) -> bool:
         if super().there(out, record):
             return True
-        shard = read_record(out / _record(record["place"]))
-        if not shard or size(out / f"{record['place']}.tar") != shard["bytes"]:
-            return False
-        return shard["clips"].get(record["clip"]) == record["key"]
+        return self._before(out, record["place"]).get(record["clip"]) == record["key"]
+
+    def _before(self, out: Path, place: str) -> dict[str, str]:
+        """Clip -> key, of a shard that is whole."""
+        if place not in self._shards:
+            shard = read_record(out / _record(place))
+            whole = shard and size(out / f"{place}.tar") == shard["bytes"]
+            self._shards[place] = shard["clips"] if whole else {}
+        return self._shards[place]
 
     def place_done(self, out: Path, made: Sequence[Made]) -> None:
         _shard(out, made[0].sample.place, made)
