@@ -56,6 +56,12 @@ def test_leaks_and_missing_papers_are_said(tmp_path):
     assert "1 person probably under several names, 1 of them in several splits" in text
 
 
+def test_figures_are_told_whatever_is_handed_over(finished, tmp_path):
+    hand_over(finished, "nemo", tmp_path / "out")
+    _, text = card(tmp_path / "out")
+    assert "| landmark error, inter-ocular distances | 2 |" in text
+
+
 def test_the_rows_come_along(finished, tmp_path):
     hand_over(finished, "videox-fun", tmp_path / "out")
     with (tmp_path / "out" / "manifest.csv").open(newline="") as file:

@@ -78,6 +78,24 @@ def test_a_changed_store_is_handed_over_anew(tmp_path, counted):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
+def test_new_papers_and_figures_make_tables_not_films(name, tmp_path, counted):
+    from expportrait.engine.record import read_index, write_index
+
+    make_run(tmp_path, rows=ROWS[:2])
+    hand_over(tmp_path, name, tmp_path / "out", parts=("frames",))
+    make_run(tmp_path, rows=(ROWS[0], (*ROWS[1][:3], "MIT", "https://example.org/new", "")))
+    file = tmp_path / "results" / "proxy" / "d-0000.json"
+    found = read_index(file)
+    write_index(file, found | {"b": type(found["b"])("ok", "another")})
+    counted.clear()
+    hand_over(tmp_path, name, tmp_path / "out", parts=("frames",))
+    assert not counted
+    hand_over(tmp_path, name, tmp_path / "anew", parts=("frames",))
+    assert content(tmp_path / "out") == content(tmp_path / "anew")
+    assert b"MIT" in content(tmp_path / "out")["manifest.csv"]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_a_file_that_is_gone_is_made_again(name, finished, tmp_path):
     hand_over(finished, name, tmp_path / "out")
     before = content(tmp_path / "out")
@@ -168,8 +186,9 @@ def test_each_array_is_unpacked_once_and_copied_ones_never(finished, tmp_path, m
 
 
 def test_dry_run_writes_nothing(finished, tmp_path):
-    (*_, line) = hand_over(finished, "folder", tmp_path / "out", dry_run=True)
-    assert line.startswith("to be made: 2 clips, 40 frames") and "GB" in line and "min of one core" in line
+    *_, count, line = hand_over(finished, "folder", tmp_path / "out", dry_run=True)
+    assert count.startswith("to be made: 2 clips, 40 frames")
+    assert line.startswith("about 0.00 GB and ") and line.endswith(" s of one core, estimated")
     assert not (tmp_path / "out").exists()
 
 

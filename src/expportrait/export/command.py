@@ -109,8 +109,10 @@ def export(config: Config, layout: "Layout", out: Path, options: "Options", dry_
     todo = [sample for sample in plan.samples if sample.clip not in before]
     if dry_run:
         takes = estimate(todo, layout, config.results)
-        return [*told, f"to be made: {len(todo):,} clips, {takes.frames:,.0f} frames, {takes.hours:.2f} h; about "
-                       f"{takes.size / 1e9:.2f} GB, {takes.seconds / 60:.0f} min of one core (estimated)"]  # fmt: skip
+        told.append(f"to be made: {len(todo):,} clips, {takes.frames:,.0f} frames, {takes.hours:.2f} h")
+        size, time = takes.size / 1e9, takes.seconds
+        took = f"{time:.0f} s" if time < 120 else f"{time / 60:.0f} min" if time < 7200 else f"{time / 3600:.1f} h"
+        return [*told, f"about {size:.2f} GB and {took} of one core, estimated"]
     removed = run.remove_unwanted(plan, out)
     made = run.make_all(plan, layout, config.results, out, options, before)
     sums = layout.finish(out, made)

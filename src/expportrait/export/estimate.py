@@ -10,8 +10,8 @@ import numpy as np
 from expportrait.export.layout import Layout
 from expportrait.export.parts import PARTS, there
 from expportrait.export.plan import Sample
-from expportrait.export.run import store_of
-from expportrait.store import Lazy, Store
+from expportrait.export.run import stores_of
+from expportrait.store import Lazy
 
 LOOKED_AT = 64  # clips, spread over all
 # Measured on the demo's clips, 512 px, at --crf 12 (docs/export.md): bytes for a byte of the store's array, and seconds
@@ -40,7 +40,7 @@ def estimate(samples: Sequence[Sample], layout: Layout, results: Path) -> Estima
 
 
 def _of(sample: Sample, results: Path) -> tuple[float, float, float, float]:
-    stores = {stage: Store(store_of(results, stage, sample)) for stage in sample.keys}
+    stores = stores_of(results, sample)
     count = stores["crop"].lazy("frames").shape[0]
     bytes_ = seconds = 0.0
     for part in (PARTS[name] for name in sample.parts):

@@ -18,6 +18,7 @@ from expportrait.manifest.pairs import DATASET, pair_name
 from expportrait.report.run import MISSING, read_run
 from expportrait.settings.config import Config
 
+TOLD = ("landmarks", "geometry", "proxy")  # stages whose figures are told, whatever is handed over
 VERSION = 1  # bump when equal stores give other files
 
 
@@ -35,8 +36,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Sample:
-    """A clip to be handed over. ``place``: its split and shard. ``keys``: of the stores that it is made from, by stage.
-    ``parts``: names. ``key`` changes with whatever changes its media."""
+    """A clip to be handed over. ``place``: its split and shard. ``keys``: by stage, of the stores that it is made from,
+    and that figures of it are from. ``parts``: names. ``key`` changes with whatever changes its media."""
 
     row: Row
     place: str
@@ -63,7 +64,7 @@ def make_plan(rows: list[Row], config: Config, layout: Layout, options: Options)
     """Raises UserError for a part, a split or a column that is not there."""
     wanted = _wanted_parts(layout, options)
     needed = {PARTS[name].stage: name for name in (*options.parts, *layout.needs)}
-    stages = dict.fromkeys(("crop", *(PARTS[name].stage for name in wanted)))
+    stages = dict.fromkeys(("crop", *TOLD, *(PARTS[name].stage for name in wanted)))
     tests = _tests(rows, options.only)
     members = shards(rows, config.shards)
     clip_stages = tuple(stage for stage in stages if stage != "appearance")
@@ -96,7 +97,8 @@ def _sample(
     made = {"layout": layout.name, "parts": parts, "crf": options.crf}
     if layout.papers_inside:
         made |= {"text": text, "row": {**row.extra, "person": row.person}}
-    key = content_key("export", VERSION, made, keys)
+    of = {"crop", *(PARTS[name].stage for name in parts)} | ({"landmarks"} if "reference" in parts else set())
+    key = content_key("export", VERSION, made, {stage: value for stage, value in keys.items() if stage in of})
     return Sample(row, place, keys, parts, key, text)
 
 

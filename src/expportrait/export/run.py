@@ -56,6 +56,8 @@ def make_all(
         for _ in samples:
             sample = next(bar)
             record = before.get(sample.clip) or _make(sample, layout, results, out, options)
+            if record["keys"] != sample.keys:  # another store has other figures; the files are as they should be
+                record = _recorded(out, sample, record["files"], stores_of(results, sample))
             of.append(Made(sample, record["files"], record["facts"]))
         layout.place_done(out, of)
         made += of
@@ -64,8 +66,7 @@ def make_all(
 
 
 def _make(sample: Sample, layout: Layout, results: Path, out: Path, options: Options) -> dict[str, Any]:
-    file = out / RECORDS / f"{sample.clip}.json"
-    stores = {stage: Store(store_of(results, stage, sample)) for stage in sample.keys}
+    stores = stores_of(results, sample)
     crop = stores["crop"]
     times = crop["timestamps"].tolist() if "timestamps" in crop else ()
     with writing(out), new_folder(out / HOME / "making" / sample.clip) as folder:
@@ -73,14 +74,23 @@ def _make(sample: Sample, layout: Layout, results: Path, out: Path, options: Opt
         names = layout.make(sample, making)
         files = {name: _put(out, folder / name, layout.file(sample, name)) for name in names}
     shutil.rmtree(out / HOME / "making" / sample.clip, ignore_errors=True)
-    old = read_record(file) or {"files": {}}
+    old = read_record(out / RECORDS / f"{sample.clip}.json") or {"files": {}}
     for stale in {of["file"] for of in old["files"].values()} - {of["file"] for of in files.values()}:
         (out / stale).unlink(missing_ok=True)
-    record = {"clip": sample.clip, "key": sample.key, "place": sample.place, "files": files}
+    return _recorded(out, sample, files, stores)
+
+
+def _recorded(out: Path, sample: Sample, files: dict[str, Any], stores: dict[str, Store]) -> dict[str, Any]:
+    file = out / RECORDS / f"{sample.clip}.json"
+    record = {"clip": sample.clip, "key": sample.key, "keys": dict(sample.keys), "place": sample.place, "files": files}
     record["facts"] = facts.read(stores, out)
     write_json(file, record)
     # sorted in the file: as a later run reads it, so that both write the same tables
     return read_record(file) or record
+
+
+def stores_of(results: Path, sample: Sample) -> dict[str, Store]:
+    return {stage: Store(store_of(results, stage, sample)) for stage in sample.keys}
 
 
 def store_of(results: Path, stage: str, sample: Sample) -> Path:
