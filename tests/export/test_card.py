@@ -4,15 +4,16 @@ import csv
 
 import cv2
 import numpy as np
-import yaml
+from huggingface_hub import DatasetCard
 
 from tests.export.conftest import hand_over
 from tests.export.make import make_run
 
 
 def card(out):
-    head, _, text = (out / "README.md").read_text("utf-8").removeprefix("---\n").partition("\n---\n")
-    return yaml.safe_load(head), text
+    """Head and text, by the reader of a hub's own package."""
+    found = DatasetCard((out / "README.md").read_text("utf-8"))
+    return found.data.to_dict(), found.text
 
 
 def test_people_hours_papers_and_how_to_make_it_again(finished, tmp_path):
