@@ -7,6 +7,8 @@ from expportrait.export import films
 from expportrait.render.picture import normals_to_rgb
 from expportrait.store import Store, StoreError, decode_normals
 from expportrait.video.rates import Clock
+from tests.export.conftest import hand_over
+from tests.export.make import make_run
 
 
 def frames_of(path, form):
@@ -31,6 +33,13 @@ def test_copied_packets_show_the_stores_own_values_to_every_reader(geometry, tmp
     assert np.array_equal(capture.read()[1][..., 0], expected[0])
 
 
+def test_a_clip_of_one_chunk_is_copied_too(tmp_path):
+    make_run(tmp_path, frames=7, rows=(("b", "bob", "train", "", "", ""),))
+    array = Store(tmp_path / "results" / "geometry" / "b.zarr").lazy("mask")
+    assert films.copied(array, tmp_path / "film.mp4", Clock(25))
+    assert np.array_equal(frames_of(tmp_path / "film.mp4", "gray"), array[...])
+
+
 def test_uneven_times_are_kept(geometry, tmp_path):
     array, times = geometry.lazy("mask"), np.arange(20) / 25 + 0.013 * (np.arange(20) % 2)
     assert films.copied(array, tmp_path / "film.mp4", Clock(25, times))
@@ -47,8 +56,6 @@ def test_colours_and_maps_packed_without_losses_are_not_copied(finished, tmp_pat
 
 
 def test_a_damaged_packet_is_no_film(finished, tmp_path):
-    from tests.export.make import make_run
-
     make_run(tmp_path, rows=(("b", "bob", "train", "", "", ""),))
     folder = tmp_path / "results" / "geometry" / "b.zarr" / "mask" / "c"
     file = next(file for file in folder.rglob("*") if file.is_file())
@@ -71,8 +78,6 @@ def test_exact_maps_come_back(kind, tmp_path):
 
 
 def test_films_of_colours_and_normals_are_near_their_stores(finished, tmp_path):
-    from tests.export.conftest import hand_over
-
     hand_over(finished, "folder", tmp_path / "out", parts=("frames", "control"))
     clip = tmp_path / "out" / "train" / "d-0000" / "b"
     frames = Store(finished / "results" / "crop" / "b.zarr")["frames"]

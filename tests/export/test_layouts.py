@@ -14,9 +14,11 @@ import pandas
 import pytest
 import torch
 
-from expportrait.store import Store
+from expportrait.engine.record import Outcome, write_index
+from expportrait.manifest.pairs import pair_name
+from expportrait.store import Store, StoreWriter
 from tests.export.conftest import content, hand_over
-from tests.export.make import FRAMES, SIZE
+from tests.export.make import FRAMES, SIZE, make_run
 
 
 def count(data) -> tuple[int, int, int]:
@@ -60,14 +62,26 @@ def test_videox_fun_by_its_documented_fields(finished, tmp_path):
 
 
 def test_a_single_frame_is_an_image(tmp_path):
-    from tests.export.make import make_run
-
     make_run(tmp_path, frames=1, rows=(("p", "pat", "train", "", "", ""),))
     hand_over(tmp_path, "videox-fun", tmp_path / "out")
     (entry,) = json.loads((tmp_path / "out" / "metadata.json").read_text())
     assert entry["type"] == "image"
     assert entry["file_path"].endswith(".png") and entry["control_file_path"].endswith(".png")
     assert (tmp_path / "out" / entry["file_path"]).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_appearance_of_a_clip_is_that_of_its_pair_with_itself(tmp_path):
+    make_run(tmp_path, rows=(("b__b", "bob", "train", "", "", ""), ("c", "cy", "train", "", "", "")))
+    crop, pair = Store(tmp_path / "results" / "crop" / "b__b.zarr"), pair_name("b__b", "b__b")
+    with StoreWriter(tmp_path / "results" / "appearance" / f"{pair}.zarr", {"key": "own"}) as out:
+        out.array("appearance", crop["frames"][:, ::-1])
+        out.array("seen", crop["frames"][..., 0])
+    index = {pair: Outcome("ok", "own"), pair_name("c", "b__b"): Outcome("ok", "other")}
+    write_index(tmp_path / "results" / "appearance" / "pairs-0000.json", index)
+    hand_over(tmp_path, "videox-fun", tmp_path / "out")
+    own, other = json.loads((tmp_path / "out" / "metadata.json").read_text())
+    assert count(tmp_path / "out" / own["appearance_path"]) == (FRAMES, SIZE, SIZE)
+    assert "appearance_path" not in other
 
 
 def test_diffsynth_by_its_documented_columns(finished, tmp_path):
