@@ -1,1 +1,0 @@
-"""The video diffusion transformer driven by control maps: codec, model, training, sampling (paper, section 3.3)."""

@@ -1,1 +1,0 @@
-"""From data sets' own annotation files and the user's videos to manifest rows. Nothing is ever downloaded."""

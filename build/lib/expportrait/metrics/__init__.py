@@ -1,1 +1,0 @@
-"""What `evaluate` measures: image quality, motion, perceptual distance, identity; and the paper's own rows."""

@@ -1,1 +1,0 @@
-"""Looking at a run: what is done, what a run would do, one clip's story; trying again, and tidying up."""
