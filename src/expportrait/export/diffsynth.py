@@ -13,7 +13,7 @@ from expportrait.export.layout import Layout, Made, as_csv, by_split, columns_of
 from expportrait.export.videox_fun import table
 
 if TYPE_CHECKING:
-    from expportrait.export.plan import Sample
+    from expportrait.export.layout import Sample
 
 NAMES = {"frames": "video", "control": "control_video", "reference": "reference_image"}
 

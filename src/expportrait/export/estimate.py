@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from expportrait.export.layout import Layout
+from expportrait.export.layout import Layout, Sample
 from expportrait.export.parts import PARTS, there
-from expportrait.export.plan import Sample
 from expportrait.export.run import stores_of
 from expportrait.store import Lazy
 

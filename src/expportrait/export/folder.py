@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from expportrait.export.layout import Layout, Made, as_csv, as_json, by_split, columns_of, of_files, papers, write
 
 if TYPE_CHECKING:
-    from expportrait.export.plan import Sample
+    from expportrait.export.layout import Sample
 
 FIGURES = ("frames", "fps", "width", "height")
 

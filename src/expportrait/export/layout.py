@@ -10,12 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 from expportrait.files import replace_file
 from expportrait.machine import writing
+from expportrait.manifest.clips import Row
 
 if TYPE_CHECKING:
     from expportrait.export.parts import Making
-    from expportrait.export.plan import Sample
 
 HOME = ".export"  # folder of what the export itself remembers
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A clip to be handed over. ``place``: its split and shard. ``keys``: by stage, of the stores that it is made from,
+    and that figures of it are from. ``parts``: names. ``key`` changes with whatever changes its media."""
+
+    row: Row
+    place: str
+    keys: Mapping[str, str]
+    parts: tuple[str, ...]
+    key: str
+    text: str
+
+    @property
+    def clip(self) -> str:
+        return self.row.clip
 
 
 @dataclass(frozen=True)
@@ -23,7 +40,7 @@ class Made:
     """A sample whose files are there. ``files``: by the name that the part gave (``frames.mp4``), path in the export,
     bytes and sha256. ``facts``: of the stores, as ``facts.read`` has them."""
 
-    sample: "Sample"
+    sample: Sample
     files: Mapping[str, Mapping[str, Any]]
     facts: Mapping[str, Any]
 
@@ -44,11 +61,11 @@ class Layout:
     choice = True  # of parts
     about = ""
 
-    def file(self, sample: "Sample", name: str) -> str:
+    def file(self, sample: Sample, name: str) -> str:
         """Where the file that a part calls ``name`` goes, relative to the export."""
         raise NotImplementedError
 
-    def make(self, sample: "Sample", making: "Making") -> list[str]:
+    def make(self, sample: Sample, making: "Making") -> list[str]:
         """Write the sample's files into ``making.folder``; their names."""
         from expportrait.export.parts import PARTS, there
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from expportrait.export.layout import Layout, Made, as_json, by_place, of_files, write
 
 if TYPE_CHECKING:
+    from expportrait.export.layout import Sample
     from expportrait.export.parts import Making
-    from expportrait.export.plan import Sample
 
 TEXT_WIDTH = 4096  # of Wan's text encoder
 

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from expportrait.engine.keys import content_key
 from expportrait.engine.record import NOT_NEEDED, Outcome, read_index, state
 from expportrait.errors import UserError
-from expportrait.export.layout import Layout
+from expportrait.export.layout import Layout, Sample
 from expportrait.export.parts import PARTS
 from expportrait.manifest.clips import COLUMNS, Row, shards
 from expportrait.manifest.pairs import DATASET, pair_name
@@ -32,23 +32,6 @@ class Options:
     parts: tuple[str, ...] = ()
     text: str = "A portrait video of one person."
     crf: int = 12
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A clip to be handed over. ``place``: its split and shard. ``keys``: by stage, of the stores that it is made from,
-    and that figures of it are from. ``parts``: names. ``key`` changes with whatever changes its media."""
-
-    row: Row
-    place: str
-    keys: Mapping[str, str]
-    parts: tuple[str, ...]
-    key: str
-    text: str
-
-    @property
-    def clip(self) -> str:
-        return self.row.clip
 
 
 @dataclass

@@ -12,9 +12,9 @@ from typing import Any
 from expportrait.engine.record import read_record, write_json
 from expportrait.errors import UserError
 from expportrait.export import facts
-from expportrait.export.layout import HOME, Layout, Made, size
+from expportrait.export.layout import HOME, Layout, Made, Sample, size
 from expportrait.export.parts import Making
-from expportrait.export.plan import Options, Plan, Sample
+from expportrait.export.plan import Options, Plan
 from expportrait.files import new_folder, replace_file, sha256
 from expportrait.machine import writing
 from expportrait.manifest.pairs import pair_name

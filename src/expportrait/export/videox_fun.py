@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from expportrait.export.layout import Layout, Made, as_json, by_split, columns_of, of_files, write
 
 if TYPE_CHECKING:
-    from expportrait.export.plan import Sample
+    from expportrait.export.layout import Sample
 
 
 class VideoXFun(Layout):

@@ -22,7 +22,7 @@ from expportrait.files import beside, sha256
 from expportrait.machine import writing
 
 if TYPE_CHECKING:
-    from expportrait.export.plan import Sample
+    from expportrait.export.layout import Sample
 
 SPOOL, SHARDS = f"{HOME}/spool", f"{HOME}/shards"
 BLOCK = 1 << 20
