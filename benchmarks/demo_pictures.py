@@ -1,11 +1,14 @@
 """The documentation's pictures of the second half, from a finished demo.
 
 ``python benchmarks/demo_pictures.py RESULTS [--out docs/images]`` writes latents.jpg, carry.jpg, appearance.jpg,
-generator.png and reenact.jpg.
+generator.png, reenact.jpg, and with ``--animate`` animate.jpg and animate_whole.jpg too, for which it runs the README's
+lines, on the demo's clips and on the whole public-domain pictures.
 """
 
 import csv
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -16,9 +19,11 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from expportrait.demo.portrait import SOURCES
 from expportrait.generator.codec import LinearCodec, resize, to_tensor
 from expportrait.show.panels import marked
 from expportrait.store import Store
+from expportrait.video.reader import open_source
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -94,6 +99,38 @@ def reenact_picture(results: Path) -> list[list[np.ndarray]]:
     return rows
 
 
+def animated(folder: Path, portrait: Path, driver: Path, *options: str) -> np.ndarray:
+    """A film of ``expportrait animate``, (T, H, W, 3) u8."""
+    command = [sys.executable, "-m", "expportrait", "animate", "--portrait", portrait, "--driver", driver]
+    subprocess.run([*command, "--out", folder / "film.mp4", "--results", folder / "kept", *options], check=True)
+    return np.stack([frame for _, frame in open_source(folder / "film.mp4").frames()])
+
+
+def animate_picture(results: Path, clips: Path, folder: Path) -> list[list[np.ndarray]]:
+    """The driver's frames; below, a row each: portrait and preview, portrait and generated frames."""
+    portrait, driver, shown = clips / "hopper-talk.mp4", clips / "astronaut-smile.mp4", [4, 14, 30, 44]
+    own, driving = (np.stack([frame for _, frame in open_source(clip).frames()]) for clip in (portrait, driver))
+    generator = ("--generator", str(results / "generator"), "--expression", "1.3")
+    films = [animated(folder, portrait, driver, *options)[shown] for options in ((), generator)]
+    return [[np.full_like(own[0], 255), *driving[shown]], *([own[0], *film] for film in films)]
+
+
+def whole_picture(results: Path, clips: Path, folder: Path) -> np.ndarray:
+    """Both public-domain pictures as they are, and frames of their films: preview, then generated."""
+    rows = []
+    for name, picture, driver in (("hopper", SOURCES["hopper"].read(), "astronaut-smile"),
+                                  ("astronaut", SOURCES["astronaut"].read(), "hopper-talk")):  # fmt: skip
+        file = folder / f"{name}.png"
+        cv2.imwrite(str(file), picture[..., ::-1])
+        generator = ("--generator", str(results / "generator"))
+        films = [animated(folder, file, clips / f"{driver}.mp4", *options) for options in ((), generator)]
+        row = [picture, films[0][14], films[0][30], films[1][14], films[1][30]]
+        rows.append(
+            np.hstack([cv2.resize(image[:512, :512], (320, 320), interpolation=cv2.INTER_AREA) for image in row])
+        )
+    return np.vstack(rows)
+
+
 def loss_picture(log: Path, path: Path) -> None:
     with log.open(newline="") as file:
         loss = np.array([float(row["loss"]) for row in csv.DictReader(file)])
@@ -107,7 +144,13 @@ def loss_picture(log: Path, path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def main(results: Path, out: Path = Path("docs/images")) -> None:
+def main(results: Path, out: Path = Path("docs/images"), animate: bool = False) -> None:
+    if animate:
+        with tempfile.TemporaryDirectory() as name:
+            clips = results.parent / "data" / "demo"
+            written(out / "animate.jpg", animate_picture(results, clips, Path(name)))
+            picture = whole_picture(results, clips, Path(name))
+            cv2.imwrite(str(out / "animate_whole.jpg"), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
     about = Store(results / "latents/hopper-talk.zarr").attrs
     codec = LinearCodec(*(about["codec"][name] for name in ("channels", "time", "space")))
     written(out / "latents.jpg", latents_picture(results, codec, about["size"]))

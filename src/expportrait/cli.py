@@ -13,6 +13,7 @@ from expportrait.animate.command import animate
 from expportrait.doctor.command import doctor
 from expportrait.engine.stage import Stage
 from expportrait.errors import MachineFault, StageBroken, UserError
+from expportrait.export.command import app as exporting
 from expportrait.importers.commands import app as importing
 from expportrait.launch import first_to_say, launch
 from expportrait.manifest.clips import read_manifest, shards
@@ -292,6 +293,7 @@ for _name in ("info", "check", "export", "bust", "convert"):
     head.command(_name)(getattr(head_commands, _name))
 
 app.add_typer(importing, name="import")
+app.add_typer(exporting, name="export")
 app.command("fetch-weights")(fetch_weights)
 app.command("animate")(animate)
 app.command("people")(people)

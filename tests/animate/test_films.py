@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from types import SimpleNamespace
 
 import av
@@ -16,7 +17,9 @@ from expportrait.settings.config import Demo
 from expportrait.stages import with_code
 from expportrait.video.mark import read_mark
 from expportrait.video.reader import open_source
+from tests.animate.made import untrained
 from tests.test_cli import run
+from tests.video import talk
 
 QUICK = """\
 crop: {size: 256}
@@ -39,15 +42,14 @@ def folder(tmp_path_factory):
 def asked(folder):
     """Runs the command there: its exit status or sentence, what it printed, and the log of the stages."""
 
-    def asked(*options, portrait=("grace.png",)):
+    def asked(*options, portrait=("grace.png",), driver=("smile.mp4", SECONDS)):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             named = [word for file in portrait for word in ("--portrait", file)]
             log = folder / "results" / "animate" / "logs" / "animate.log"
             before = len(log.read_text()) if log.exists() else 0
-            code = run(
-                "animate", *named, "--driver", "smile.mp4", "--end", SECONDS, "--settings", "quick.yaml", *options
-            )
+            given = ("--driver", driver[0], "--end", driver[1], "--settings", "quick.yaml")
+            code = run("animate", *named, *given, *options)
             return SimpleNamespace(code=code, log=log.read_text()[before:] if log.exists() else "")
 
     return asked
@@ -88,6 +90,40 @@ def test_a_gain_is_all_that_is_made_anew_and_one_of_1_is_none(first, asked, fold
     hat = np.s_[:, 30:90, 200:330]
     shakes = [np.abs(np.diff(one[hat].astype(int), axis=0)).mean() for one in (film, moved)]
     assert shakes[0] < shakes[1] / 3, "a held pose holds the hat"
+
+
+def test_the_films_sound_is_the_drivers_and_in_time(first, asked, folder):
+    frames = [frame for _, frame in open_source(folder / "smile.mp4").frames()]
+    times = talk.even(Fraction(30000, 1001), 24)
+    talk.source(folder / "beep.mp4", times, 9)
+    with av.open(str(folder / "beep.mp4")) as beep, av.open(str(folder / "talks.mp4"), "w") as talks:
+        sound, heard = beep.streams.audio[0], None
+        shown = talks.add_stream("libx264", rate=Fraction(30000, 1001), options={"crf": "14"})
+        shown.height, shown.width, shown.pix_fmt = 256, 256, "yuv420p"
+        heard = talks.add_stream_from_template(sound)
+        for frame in frames[:24]:
+            talks.mux(shown.encode(av.VideoFrame.from_ndarray(frame).reformat(format="yuv420p")))
+        talks.mux(shown.encode(None))
+        for packet in beep.demux(sound):
+            if packet.dts is not None:
+                packet.stream = heard
+                talks.mux(packet)
+    made = asked("--out", "talked.mp4", driver=("talks.mp4", "0.75"))
+    assert made.code in (0, None)
+    film = talk.look(folder / "talked.mp4")
+    assert abs(film.beep - times[9]) < 1 / 60
+    np.testing.assert_allclose(film.times, times[: len(film.times)], atol=1e-4)
+
+
+def test_a_generator_is_used_as_it_was_trained_and_sharper_than_it_sees(first, asked, folder):
+    made = asked("--out", "generated.mp4", "--generator", str(untrained(folder / "trained")))
+    assert made.code in (0, None)
+    done = {line.split()[0] for line in made.log.splitlines() if "done in" in line}
+    assert done == {"reenact"}, "the appearance is the preview's"
+    film, preview = pictures(folder / "generated.mp4"), pictures(folder / "first.mp4")
+    assert film.shape == preview.shape and "by a trained generator" in read_mark(folder / "generated.mp4").words
+    # it changes nothing, at half of the crop's size: what is finer has to come from the preview
+    assert cv2.PSNR(film, preview) > 36
 
 
 def test_a_portrait_that_cannot_be_used_does_not_cost_the_others(first, asked, folder, capsys):

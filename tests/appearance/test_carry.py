@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -132,3 +133,15 @@ def test_frames_are_made_in_blocks(fitted):
     frames = clip(fitted, [0.0] * 6)
     lengths = [len(picture) for picture, _ in carried(portrait(*painted(fitted), fitted), frames)]
     assert lengths == [carry.BLOCK, 6 - carry.BLOCK]
+
+
+def test_where_the_person_stood_the_background_holds_no_colour_of_the_person(fitted):
+    """Neither of it nor of what the matte leaves out beside it."""
+    mask = painted(fitted)[1]
+    person = cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 0
+    rows = np.mgrid[:SIZE, :SIZE][0]
+    away = cv2.distanceTransform(np.uint8(~person), cv2.DIST_L2, 5)
+    beside = (away > 4) & (away < 9) & (rows % 40 < 12)
+    image = np.where((person | beside)[..., None], np.uint8([200, 30, 30]), np.uint8([30, 60, 200]))
+    background = portrait(image, mask, fitted).background
+    assert background[person, 0].max() < 60 and background[person, 2].min() > 170

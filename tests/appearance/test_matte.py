@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from expportrait.appearance.matte import refined
+from expportrait.appearance.matte import refined, strays
 
 SIZE = 256
 HEAD = np.hypot(*(np.mgrid[:SIZE, :SIZE] - SIZE / 2)) < 80
@@ -54,3 +54,14 @@ def test_where_colours_say_nothing_the_matte_stays():
     for constant in (0.0, 1.0):
         whole = np.full((SIZE, SIZE), constant, np.float32)
         assert_allclose(refined(grey, whole), whole)
+
+
+def test_what_a_matte_leaves_out_beside_a_person_is_found_by_its_colours():
+    """A wisp that is the person's gives no colour to the background."""
+    wisp = np.zeros_like(HEAD)
+    wisp[110:140, 210:217] = True
+    image = picture()
+    image[wisp] = (150, 100, 70)
+    found = strays(image, soft(HEAD, 1.0))
+    assert found[112:138, 212:215].mean() > 0.8
+    assert found[~cv2.dilate(np.uint8(wisp | HEAD), np.ones((5, 5))).astype(bool)].mean() < 0.02

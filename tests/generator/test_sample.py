@@ -112,7 +112,7 @@ def test_untrained_x0_models_copy_the_reference():
     assert np.abs(video.astype(int) - 128).max() <= 1  # the reference of `play` is grey
 
 
-def carried_play(detail, seen=255, change=0.0, still=False):
+def carried_play(detail, seen=255, covered=255, change=0.0, still=False):
     """A film of the carried portrait, noise of full sharpness, by a model that gives it back, or brighter; the portrait
     is black, and has so moved far, or the film shows nothing else."""
     coarse, size, frames = LinearCodec(24, 4, 4), 16, 9
@@ -129,7 +129,8 @@ def carried_play(detail, seen=255, change=0.0, still=False):
         return torch.zeros(4, frames, size, size)[:, wanted]
 
     def carried(wanted):
-        return moved[wanted], np.full((frames, size, size), seen, np.uint8)[wanted]
+        shares = (np.full((frames, size, size), share, np.uint8)[wanted] for share in (seen, covered))
+        return moved[wanted], *shares
 
     given = portrait, torch.zeros(4, size, size), 0
     blocks = generate(Changed(), coarse, TWO_STEPS, frames, 5, 2, control, *given, carried, detail)
@@ -152,11 +153,12 @@ def test_the_models_change_comes_on_top_of_the_portraits_own_pixels():
     assert np.ptp(added) <= 2 and 0.95 < added.mean() / (0.5 * 127.5) <= 1
 
 
-def test_small_changes_are_noise_where_the_portrait_was_seen_and_nowhere_else():
+@pytest.mark.parametrize("shares", [{"seen": 0}, {"covered": 0}])
+def test_small_changes_are_noise_where_the_portrait_showed_the_head_and_nowhere_else(shares):
     brighter, moved = carried_play(1, change=0.06)
     assert np.abs(brighter - moved).max() <= 1
-    unseen = carried_play(1, seen=0, change=0.06)[0] - carried_play(1, seen=0)[0]
-    assert unseen.mean() == pytest.approx(0.06 * 127.5, abs=0.5)
+    elsewhere = carried_play(1, **shares, change=0.06)[0] - carried_play(1, **shares)[0]
+    assert elsewhere.mean() == pytest.approx(0.06 * 127.5, abs=0.5)
 
 
 def test_a_portrait_that_has_not_moved_is_not_changed():

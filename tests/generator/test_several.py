@@ -5,6 +5,8 @@ import shutil
 import signal
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from expportrait.engine.training import read_log
 from expportrait.errors import UserError
@@ -46,6 +48,10 @@ def work(results):
     return found
 
 
+def averaged(results):
+    return load_file(work(results) / "checkpoints" / f"step-{STEPS}" / "average.safetensors")
+
+
 @pytest.fixture(scope="module")
 def whole(prepared, tmp_path_factory):
     """Trained on one process, all windows of a step at once."""
@@ -81,6 +87,7 @@ def test_killed_on_two_processes_it_goes_on_on_one(whole, killed, tmp_path, caps
     run_stage(tmp_path / "results", micro=4)
     assert f"goes on from step 4 of {STEPS}" in capsys.readouterr().err
     same(log(tmp_path / "results" / "generator" / "model"), log(whole / "model"))
+    torch.testing.assert_close(averaged(tmp_path / "results"), averaged(whole.parent), atol=1e-3, rtol=0)
     keys = [json.loads((home / "index.json").read_text())["key"] for home in (whole, tmp_path / "results/generator")]
     assert keys[0] == keys[1]
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from expportrait.render import Camera, fragments, render, vertex_normals
+from expportrait.render import Camera, at_pixels, fragments, render, vertex_normals
 from expportrait.render.primitives import bumpy_head, sphere
 
 CENTRE, RADIUS = torch.tensor([0.02, -0.03, -1.0], dtype=torch.float64), 0.1
@@ -240,3 +240,15 @@ def test_torch_backend_on_cuda_equals_cpu():
     assert (on_cpu.coverage == on_gpu.coverage.cpu()).float().mean() > 0.9999
     assert ((on_cpu.normals - on_gpu.normals.cpu()).abs().amax(-1) < 1e-3).float().mean() > 0.999
     assert ((on_cpu.depth - on_gpu.depth.cpu()).abs() < 1e-5).float().mean() > 0.999
+
+
+def test_an_attribute_at_some_pixels_is_what_the_whole_map_has_there():
+    vertices, faces = head(12)
+    batch = torch.stack([vertices, vertices + torch.tensor([0.05, 0.02, 0.1])])
+    camera, region = Camera(280.0, 30.0, 34.0, 60, 64), torch.rand(len(vertices), 4)
+    maps = render(batch, faces, camera, {"region": region}, cull=True)
+    chosen = (maps.face_id >= 0) & (torch.rand(maps.face_id.shape) < 0.3)
+    found = at_pixels(batch, faces, camera, region, maps.face_id, chosen)
+    torch.testing.assert_close(found, maps.attributes["region"][chosen], atol=1e-5, rtol=0)
+    nothing = at_pixels(batch, faces, camera, region, maps.face_id, chosen & False)
+    assert nothing.shape == (0, 4)

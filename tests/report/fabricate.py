@@ -140,14 +140,15 @@ def pair(target: str, driver: str) -> Row:
 
 
 def make_pair(
-    results: Path, target: str, driver: str, stages: tuple[str, ...] = PER_PAIR, fps: float = 25.0, seen: int = 255
-) -> None:
-    """The stores of a pair of clips from ``make_clip``, up to the last of ``stages``. The generator turns the driver
-    upside down."""
-    name = f"{target}__{driver}"
+    results: Path, target: str, driver: str, stages: tuple[str, ...] = PER_PAIR, fps: float = 25.0, seen: int = 255,
+    name: str = "", **drive: object,
+) -> None:  # fmt: skip
+    """The stores of a pair of clips from ``make_clip``, up to the last of ``stages``, by its ``name``, with further
+    settings of the section ``drive``. The generator turns the driver upside down."""
+    name = name or f"{target}__{driver}"
     control, crop = (Store(results / stage / f"{driver}.zarr") for stage in ("control", "crop"))
     about = {"target": target, "driver": driver, "reference": 0}
-    settings = {"drive": {"offsets": "transfer", "target_proxy": "image", "pose": "absolute"}}
+    settings = {"drive": {"offsets": "transfer", "target_proxy": "image", "pose": "absolute"} | drive}
     with StoreWriter(results / "drive" / f"{name}.zarr", {"key": f"drive-{name}", "settings": settings}) as out:
         out.array("normals", control["normals"])
         out.array("coverage", control["coverage"])

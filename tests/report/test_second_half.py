@@ -13,7 +13,7 @@ import pytest
 
 from expportrait.engine.record import Outcome, write_json
 from expportrait.manifest.clips import shards
-from expportrait.manifest.pairs import pair_shards
+from expportrait.manifest.pairs import pair_row, pair_shards
 from expportrait.metrics import published
 from expportrait.metrics.pair import COPY, NO_TRUTH, RUN
 from expportrait.metrics.table import summary
@@ -155,6 +155,20 @@ def test_the_page_opens_with_films_of_all_panels(stores, html):
     reference, driver, _, appearance, seen, generated = rows.swapaxes(0, 1)
     assert np.abs(reference - reference[0]).mean() < 1 < np.abs(driver - driver[0]).mean()  # the reference stands still
     assert all(np.abs(one - driver).mean() < 3 for one in (appearance, seen, generated[:, ::-1]))
+
+
+def test_a_pair_with_columns_of_its_own_says_so_and_is_not_made_with_other_settings(copy):
+    own = {"gain_mouth": 0.5, "hold": ["pose"]}
+    calm = pair_row(row("full"), row("second"), "calm", {"pose_from": "full"}, own)
+    make_pair(copy, "full", "second", name="calm", **own)
+    index_pairs(copy, pair_shards([*PAIRS, calm], {}), OUTCOMES)
+    shown = card(report(copy, pairs=[*PAIRS, calm]), "calm")
+    told = plain(shown)
+    assert "pair full driven by second" in told and "pose from full" in told
+    assert "controls gain_mouth 0.5, hold pose" in told and "drive.gain_mouth" not in told
+    elsewhere = card(report(copy, pairs=[*PAIRS, pair_row(row("full"), row("second"), "calm")]), "calm")
+    assert "drive.gain_mouth" in plain(elsewhere), "this run's row says nothing of it"
+    assert "controls" not in plain(card(report(copy), "full__second"))
 
 
 def test_unseen_parts_are_magenta(copy):

@@ -37,8 +37,8 @@ DEFAULT_KEYS = {
     "generator all": "ae4ce0244351c6c814da5cb76df1d236",
     "reenact bob__bob": "ff237e0a0e2da03fe443baf32c5f19c5",
     "reenact bob__ann": "b34b796a1ed9e6c0e4019e080d9ab071",
-    "evaluate bob__bob": "0e7ffefc50d2b36e21cca606c27a90e2",
-    "evaluate bob__ann": "1ca935194954532cdd9e2f2bd4989d50",
+    "evaluate bob__bob": "c40a6963f9cdd6cd34499f50e376a04a",
+    "evaluate bob__ann": "a193675728cfb7977d404e0a5a5cf662",
 }
 OTHER_KEYS = {
     "crop bob": "af101ba4d87a6f979229535a5f3cd5e0",
@@ -50,14 +50,14 @@ OTHER_KEYS = {
     "drive bob__ann": "a84ce95675c9d1d9d784ca3486db4fc1",
     "generator all": "ae2e8e50351974eb70723b255cd505d4",
     "reenact bob__ann": "0499980c563619b19f37feaa99a37b71",
-    "evaluate bob__bob": "905befba6d30e3396ace7dbb8cbebca9",
-    "evaluate bob__ann": "5fa8b839b11e017ab0795a2ab9ed8653",
+    "evaluate bob__bob": "8c14330c2471c1103685c77daa54a7c6",
+    "evaluate bob__ann": "a7e69510c89e27732f12be419b7fc9d7",
 }
 CLIP_KEYS = {
     "drive bob__bob": "16f4bc59c2eba508661b41e65c521f52",
     "drive bob__ann": "3d722a71be57c8e716f94b35b93ad664",
     "reenact bob__ann": "d66177b69d92a8d021d570632a6e8cec",
-    "evaluate bob__ann": "84735eb81e1aca51d32c00d302e513d3",
+    "evaluate bob__ann": "905305e9d13fc0176c91b0c34731f61a",
 }
 FROM_CLIP = {"drive": {"target_proxy": "clip", "reference": 2}}
 
@@ -103,7 +103,7 @@ def test_the_former_tracker_enters_keys_as_it_did(config):
 OWN = {
     "reference": "3", "offsets": "copy", "pose": "relative", "anchor": "mean", "expression": "relative",
     "gaze": "camera", "hold": "pose", "smooth": "0.1", "gain_expression": "0.5", "gain_mouth": "0", "gain_eyes": "2",
-    "gain_lids": "0", "gain_brows": "1.5", "gain_jaw": "0.8", "gain_gaze": "0", "gain_pose": "0.5",
+    "gain_lids": "0", "max_move": "0.02", "gain_brows": "1.5", "gain_jaw": "0.8", "gain_gaze": "0", "gain_pose": "0.5",
 }  # fmt: skip
 
 

@@ -8,7 +8,6 @@ import torch
 from expportrait.fit.store import load_proxy
 from expportrait.head import JOINTS
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle
-from expportrait.points478 import LEFT_IRIS, RIGHT_IRIS
 from expportrait.settings.sections import Drive
 from expportrait.store import Store
 from expportrait.transfer.drive import driven, facing_of, steered
@@ -136,12 +135,9 @@ def misses(made):
     """(T, 2) degrees between where the eyes look and the camera."""
     head, eyes = made.head, [JOINTS.index("left_eye"), JOINTS.index("right_eye")]
     bones = head.transforms(made.shape, made.expression, axis_angle_to_matrix(made.pose), made.translation)[:, eyes]
-    zero = torch.zeros_like(made.expression[:1])
-    rest = head.joints(made.shape, zero)[0, eyes]
-    ahead = head.landmarks.canonical(made.shape, zero)[0, [LEFT_IRIS[0], RIGHT_IRIS[0]]] - rest
     joint = head.joints(made.shape, made.expression)[:, eyes]
     centre = (bones[..., :3] @ joint[..., None] + bones[..., 3:])[..., 0]
-    looks = (bones[..., :3] @ ahead[..., None])[..., 0]
+    looks = bones[..., 2]  # at rest eyes look along z
     across, along = torch.linalg.cross(looks, -centre).norm(dim=-1), (looks * -centre).sum(-1)
     return torch.rad2deg(torch.atan2(across, along))
 
@@ -149,3 +145,14 @@ def misses(made):
 def test_a_held_expression_may_still_look_into_the_camera(ann, bob):
     made = steer(ann, bob, False, hold=["expression"], gaze="camera")
     assert misses(made).max() < 0.05 and torch.equal(made.expression[0], ann.expression[FRAME])
+
+
+def test_a_neck_that_may_move_little_moves_that_little_the_same_way(ann, bob):
+    far = replace(bob, translation=bob.translation + torch.linspace(0, 0.2, bob.frames)[:, None])
+    free, near = steer(ann, far).translation, steer(ann, far, max_move=0.02).translation
+    here = ann.translation[FRAME]
+    way, less = free - here, near - here
+    assert way.norm(dim=1).max() > 0.05 and less.norm(dim=1).max() < 0.02001
+    assert torch.nn.functional.cosine_similarity(way, less, dim=1)[way.norm(dim=1) > 1e-4].min() > 0.999
+    assert torch.allclose(steer(ann, far, max_move=100).translation, free, atol=1e-4)
+    assert degrees(facing_of(steer(ann, far, max_move=0.02)), facing_of(steer(ann, far))).max() < 0.01

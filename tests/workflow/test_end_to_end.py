@@ -140,7 +140,7 @@ def test_the_generator_follows_the_control_maps_it_is_given(results, config):
         to_tensor(truth[:1])[0, :, 0],
         control_maps(own, slice(0, 1), size, maps, "reference_")[:, 0],
         config.reenact.seed,
-        lambda wanted: (moved.lazy("appearance")[wanted], moved.lazy("seen")[wanted]),
+        lambda wanted: (moved.lazy("appearance")[wanted], moved.lazy("seen")[wanted], other.lazy("coverage")[wanted]),
         config.reenact.detail,
     )
     driven_wrongly = np.concatenate([*blocks])

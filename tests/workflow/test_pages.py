@@ -13,6 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from expportrait.stages import STAGES
+from tests.animate.made import untrained
 from tests.report.fabricate import make_clip
 from tests.video.make import scene, video
 from tests.workflow.project import ROOT, Project
@@ -21,9 +22,31 @@ PAGES = ("README.md", "docs/workflow.md")
 NOT_RUN = re.compile(r"make test(-\w+)?|.*[─│].*")  # what runs these tests; the picture of the pipeline
 # A line as it stands on the page, its comment left out: what is put for what before it is run. ALL stands for the line.
 ALL = ".+"
+ANIMATE = (
+    "expportrait animate --portrait data/demo/hopper-talk.mp4 --driver data/demo/astronaut-smile.mp4 --out film.mp4"
+)
+QUICK = " ".join(
+    f"--set {name}"
+    for name in (
+        "crop.size=256",
+        "crop.min_face=10",
+        "proxy.rigid_steps=20",
+        "proxy.landmark_steps=20",
+        "proxy.coarse_passes=1",
+    )
+)
 RUNS = {
     "make demo": {"make": "make -n"},
     "source .venv/bin/activate": {},
+    ANIMATE: {
+        "data/demo/hopper-talk.mp4": "videos/anna.mp4",
+        "data/demo/astronaut-smile.mp4": f"videos/anna.mp4 {QUICK}",
+    },
+    f"{ANIMATE} --generator results/generator --expression 1.3": {
+        "data/demo/hopper-talk.mp4": "videos/anna.mp4",
+        "data/demo/astronaut-smile.mp4": f"videos/anna.mp4 {QUICK}",
+        "results/generator": "trained",
+    },
     "expportrait import folder /videos --out my.csv": {"/videos": "videos"},
     "echo 'geometry: {estimator: embedded}' > my.yaml": {},
     "snakemake --config manifest=my.csv results=/data/run1 --until control": {"/data": "data", "control": "control -n"},
@@ -122,6 +145,7 @@ def checkout(finished, tmp_path_factory):
     checkout.stand_in("kubectl.py", "kubectl")
     checkout.stand_in("slurm.py", "sbatch", "srun", "squeue", "sacct", "sacctmgr")
     make_clip(checkout.folder / "made" / "run1", "anna", frames=2)
+    untrained(checkout.folder / "trained")
     return checkout
 
 

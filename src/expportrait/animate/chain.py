@@ -68,8 +68,9 @@ class Chain:
         """Fit the heads of videos. Raises UserError where one of them cannot be used."""
         for stage in (*FITTED, "proxy"):
             with whole.part(f"{stage} of the driver"):
-                for why in _failures(self.bring(stage, rows)).values():
-                    raise UserError(why)
+                for clip, why in _failures(self.bring(stage, rows)).items():
+                    path = next(str(row.path) for row in rows if row.clip == clip)
+                    raise UserError(why if path in why else f"{path}: {why}")
 
     def pairs(self, rows: list[Row], whole: Whole) -> tuple[dict[str, str], dict[tuple[str, str], str | None]]:
         """Make what the films are made of; returns pair -> why there is none, of those that failed, and

@@ -12,6 +12,7 @@ from expportrait.settings.config import Config
 from expportrait.settings.files import read_yaml
 
 RESULTS = Path("results/animate")
+NECK = 0.02  # m that the neck may be stretched by, where the body stays
 
 
 class Held(StrEnum):
@@ -120,7 +121,9 @@ def animate(
     layers = [("config.yaml", read_yaml(Path("config.yaml")))] if Path("config.yaml").exists() else []
     layers += [("--generator", models.sampled(trained["generator"][1]))] if generator else []
     layers += [(str(settings), read_yaml(settings))] if settings else []
-    body = {"appearance": {"body_follows": False}} if paste_back else {}  # what goes on beyond the crop stays, too
+    body: dict[str, Any] = {}
+    if paste_back:  # what goes on beyond the crop stays, so the body does, and the head stays on its neck
+        given["max_move"], body = NECK, {"appearance": {"body_follows": False}}
     config = without_files(layered(layers, sets, {"results": str(results), "drive": given} | body))
     asked = Asked(
         read_portraits(portrait, frame, face), driver, out, start, end,

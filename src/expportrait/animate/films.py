@@ -79,7 +79,8 @@ def films(asked: Asked) -> None:
     ):
         rows = _portraits(asked, chain, failed)
         by_clip = {row.clip: portrait for portrait, row in rows.items()}
-        failed |= {by_clip[clip]: why for clip, why in chain.portraits([*rows.values()], whole).items()}
+        for clip, why in chain.portraits([*rows.values()], whole).items():
+            failed[by_clip[clip]] = _named(why, by_clip[clip], rows[by_clip[clip]])
         rows = {portrait: row for portrait, row in rows.items() if portrait not in failed}
         if not rows:
             raise UserError("; ".join(failed.values()))
@@ -88,7 +89,7 @@ def films(asked: Asked) -> None:
         pairs = {portrait: chain.pair(row, drivers["driver"], others) for portrait, row in rows.items()}
         by_pair = {pair.clip: portrait for portrait, pair in pairs.items()}
         without, keys = chain.pairs([*pairs.values()], whole)
-        failed |= {by_pair[pair]: why for pair, why in without.items()}
+        failed |= {by_pair[pair]: _named(why, by_pair[pair], rows[by_pair[pair]]) for pair, why in without.items()}
         made = []
         with whole.part("film"):
             for portrait in (one for one in pairs if one not in failed):
@@ -101,6 +102,12 @@ def films(asked: Asked) -> None:
     if failed:
         raise UserError(f"{len(failed)} of {len(asked.portraits)} films could not be made: {'; '.join(failed.values())}"
                         if made else "; ".join(failed.values()))  # fmt: skip
+
+
+def _named(why: str, portrait: Portrait, row: Row) -> str:
+    """Why there is no film, with the portrait's name as the user knows it."""
+    why = why.replace(str(row.path), str(portrait))
+    return why if str(portrait) in why else f"{portrait}: {why}"
 
 
 def _check_out(asked: Asked) -> None:

@@ -5,19 +5,19 @@ from scipy import sparse
 from scipy.sparse.linalg import cg
 from scipy.spatial import cKDTree
 
+from expportrait.appearance.scalp import hairy
 from expportrait.head import Head
-from expportrait.head.regions import smoothstep
 
 UNKNOWN = {  # colours over the skin's brightness in white light, of surfaces that the portrait shows nothing of
     "teeth": (1.05, 0.97, 0.87),
-    "tongue": (0.85, 0.40, 0.38),
-    "mouth": (0.48, 0.22, 0.20),
+    "tongue": (0.74, 0.33, 0.32),
+    "mouth": (0.52, 0.22, 0.20),
     "eye": (0.86, 0.83, 0.80),
 }
-INSIDE = ("teeth", "tongue", "mouth")
-DARK = (0.018, 0.08), 0.5  # m behind the lips: from full light to what is left of it there
+HELD = {"tongue": 0.5, "mouth": 0.5}  # how much they keep to these; teeth and eyes follow what was seen nearby
 SKIN = (1.0, 0.75, 0.62)  # skin in white light; what the portrait's has else is the light's
 APART = 0.1  # how much unseen neighbours of two regions have to be alike, beside those of one
+ENDS = 0.01  # the same of hair or hat and the skin where it ends: next to nothing
 MIRROR = 0.004  # m: how near the other side of the template has to have a vertex
 
 
@@ -42,9 +42,10 @@ def completed(colours: np.ndarray, seen: np.ndarray, head: Head) -> np.ndarray:
     mirrored = np.minimum(mirrored, 1 - here)
     given = colours[other].astype(np.float64)
     step = here * (colours[first] - colours[second]) + mirrored * (given[first] - given[second])
-    # hair ends where skin begins, also where neither was seen
+    hair = hairy(head)
+    ends = (hair[first] != hair[second]) & (np.minimum(weight[first], weight[second]) < 0.5)
     apart = (region[first] != region[second]) & (np.maximum(weight[first], weight[second]) < 0.5)
-    strength, number = np.where(apart, APART, 1.0), np.arange(len(edges))
+    strength, number = np.where(ends, ENDS, np.where(apart, APART, 1.0)), np.arange(len(edges))
     step *= strength[:, None]
     difference = sparse.csr_matrix(
         (np.r_[strength, -strength], (np.r_[number, number], edges.T.ravel())), (len(edges), n)
@@ -53,14 +54,10 @@ def completed(colours: np.ndarray, seen: np.ndarray, head: Head) -> np.ndarray:
     skin = colours[(seen > 0.5) & (region == head.REGIONS.index("face"))]
     bright = np.percentile(skin.max(1), 75) if len(skin) else 200.0
     tint = _light(skin) if len(skin) else np.ones(3)
-    behind = template[region == head.REGIONS.index("lips"), 2].max() - template[:, 2]
-    light = 1 - (1 - DARK[1]) * smoothstep(*DARK[0], behind)
     for name, shade in UNKNOWN.items():
-        # held to it a little, so that what was seen nearby prevails
         chosen = (region == head.REGIONS.index(name)) & (weight < 0.05)
-        lit = light[chosen, None] if name in INSIDE else 1.0
-        hold[chosen], goal[chosen] = (0.5 if name == "mouth" else 0.02), np.asarray(shade) * tint * bright * lit
-    hold = hold + 1e-6
+        hold[chosen], goal[chosen] = HELD.get(name, 0.02), np.asarray(shade) * tint * bright
+    hold = hold + 1e-7
     system, right = difference.T @ difference + sparse.diags(hold), difference.T @ step + hold[:, None] * goal
     start = np.where((seen < there)[:, None], given, goal)
     scale = sparse.diags(1 / system.diagonal())

@@ -9,6 +9,7 @@ from expportrait.head.regions import smoothstep
 
 BAND = 14.0  # px of 512 to either side of a matte's rim, where it may be wrong
 NEAR = 6.0  # px of 512 that count as much as one unit of CIELAB between a pixel and a sample
+STRAY = 24.0  # px of 512 beside the person, where what looks like it may be of it
 SAMPLES, NEIGHBOURS = 8000, 6  # of person and of background each
 PRIOR = 0.3  # what the matte counts, where colours count at most 1
 AGAINST = (0.15, 0.4)  # how far colours and matte differ where the matte gives way
@@ -26,9 +27,7 @@ def refined(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:
     band, person = BAND * size, matte > 0.5
     inside = beyond(~person) - beyond(person)
     unsure = np.abs(inside) < band
-    lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    rows, columns = np.mgrid[: len(matte), : matte.shape[1]].astype(np.float32) / (NEAR * size)
-    features = np.dstack([lab, columns, rows])
+    features = _features(picture, size)
     sides = [(inside >= band) & (inside < 4 * band), (inside <= -band) & (inside > -4 * band)]
     if not (unsure.any() and all(side.any() for side in sides)):
         return matte
@@ -41,6 +40,34 @@ def refined(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:
     against = np.abs(cv2.GaussianBlur(better - matte, (0, 0), 2 * size))  # over some pixels, not by how soft a rim is
     share = smoothstep(*AGAINST, against)
     return share * better + (1 - share) * matte
+
+
+def strays(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:
+    """(H, W) float32 0..1: what beside a person looks like it, and not like the background farther out.
+
+    Wisps of hair, a hat's rim or a shadow that the matte (H, W) float32 leaves out, of a picture (H, W, 3) u8 RGB.
+    """
+    size = matte.shape[1] / 512
+    reach, person = STRAY * size, matte > 0.5
+    out = beyond(person)
+    beside = ~person & (out <= reach)
+    sides = person & (beyond(~person) < 2 * reach), (out > reach) & (out < 3 * reach)
+    found = np.zeros_like(matte)
+    if beside.any() and all(side.any() for side in sides):
+        features = _features(picture, size)
+        person_like, behind_like = (_distance(features[beside], features[side]) for side in sides)
+        # the person is nearer, which says nothing: only how near its colours come does
+        score = (behind_like - person_like) / (behind_like + person_like + 2)
+        found[beside] = smoothstep(0.0, 0.3, score)
+        found = cv2.GaussianBlur(found, (0, 0), size)
+    return found
+
+
+def _features(picture: np.ndarray, size: float) -> np.ndarray:
+    """(H, W, 5): CIELAB and place, of a picture (H, W, 3) u8 RGB that is ``size`` times 512 px wide."""
+    lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    rows, columns = np.mgrid[: len(picture), : picture.shape[1]].astype(np.float32) / (NEAR * size)
+    return np.dstack([lab, columns, rows])
 
 
 def _distance(features: np.ndarray, samples: np.ndarray) -> np.ndarray:

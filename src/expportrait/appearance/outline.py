@@ -12,6 +12,7 @@ SMOOTH = 5.0  # px of 512: over which the outline's direction is taken
 ALONG = 6.0  # px of 512: over which what an outline is moved by is averaged
 RIM = 2.0  # px of 512: what counts as the outline
 WIDE = 24.0  # px of 512: over which it is asked whether anything is moved
+COARSE = 4  # times smaller is what is averaged over so much
 SMALL = (0.5, 1.5)  # px of 512 that outlines differ by: from fits of one head that are not alike to a head that turned
 MOST = 64.0  # px of 512: farther than that nothing is moved
 PASSES = 3
@@ -53,9 +54,10 @@ class Outline:
         change *= np.minimum(1, MOST / np.maximum(length, 1e-6))
         at = np.zeros((*rim.shape, 4), np.float32)
         at[rim] = np.hstack([change, length, np.ones_like(length)])
-        along, wide = (
-            cv2.GaussianBlur(at[..., first:], (0, 0), sigma * size / 2) for first, sigma in ((0, ALONG), (2, WIDE))
-        )
+        along = cv2.GaussianBlur(at, (0, 0), ALONG * size / 2)
+        small = cv2.resize(at[..., 2:], None, fx=1 / COARSE, fy=1 / COARSE, interpolation=cv2.INTER_AREA)
+        small = cv2.GaussianBlur(small, (0, 0), WIDE * size / 2 / COARSE)
+        wide = cv2.resize(small, rim.shape[::-1], interpolation=cv2.INTER_LINEAR)
         change = along[..., :2] / np.maximum(along[..., 3:], 1e-6)
         counts = smoothstep(*SMALL, wide[..., :1] / np.maximum(wide[..., 1:], 1e-6))
         values = fill(np.dstack([flow + change, counts]), rim.astype(np.float32))

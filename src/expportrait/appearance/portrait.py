@@ -1,16 +1,19 @@
 """What a portrait shows, worked out once: the person, the background behind, and what each vertex looks like."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from expportrait.appearance.colours import INSIDE, completed
-from expportrait.appearance.matte import refined
+from expportrait.appearance import mouth
+from expportrait.appearance.colours import completed
+from expportrait.appearance.matte import refined, strays
 from expportrait.appearance.outline import Outline, beyond
-from expportrait.appearance.pyramid import fill
+from expportrait.appearance.pyramid import fill, spread
+from expportrait.appearance.scalp import hairy, lookups, skinlike
 from expportrait.fit.store import FittedHead
 from expportrait.head.regions import smoothstep
 from expportrait.render import render, vertex_normals
@@ -20,6 +23,9 @@ FREE = 6.0  # px of 512 around the person that give no colours to the background
 TRUSTED = (10.0, 20.0)  # px of 512 inside the fitted head's outline: from the matte alone to the head alone
 # cosine of the normal and the view: at the rim, where the background mixes in, colours are not taken for others
 STRAIGHT = (0.1, 0.4)
+RIM, RIM_OF_HAIR = (0.0, 1.5), (1.5, 5.0)  # px of 512 inside the matte: the same of its own rim
+MOUTH, SCALP = 1, 2  # parts of a head of which more is said than vertices' colours
+SOFT = 6.0  # px of 512, over which the scalp's texture passes over into its colours
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,16 @@ class Portrait:
     shown: Tensor  # (n_d, 1) 0..1: whether it shows there, nothing being before it
     facing: Tensor  # (n_d, 1): cosine of its normal and the direction to the camera
     colours: Tensor  # (n_d, 3) 0..255: its colour, a guess where it was not seen
+    unseen: Tensor  # (n_d, 7): what is asked of a vertex where it was not: its ``mouth.places``, its ``scalp.lookups``
+    faces: Tensor  # (n_faces, 3): of the dense mesh
+    parts: Tensor  # (n_faces,) int64: MOUTH of the mouth's inside, SCALP of hair and hat, else 0
+    hair: np.ndarray  # (H, W) float32 0..1: where the scalp shows
+    smile: np.ndarray | None  # (H, W) float32 0..1: its upper teeth, None where it shows none or its mouth is open
+
+    @cached_property
+    def rest_and_matte(self) -> np.ndarray:
+        """(H, W, 4), which are looked up at the same places: at once that takes half the time."""
+        return np.dstack([self.rest, self.matte])
 
 
 def inward(covered: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -48,33 +64,58 @@ def inward(covered: np.ndarray, low: float, high: float) -> np.ndarray:
 @torch.no_grad()
 def portrait(image: np.ndarray, matte: np.ndarray, fitted: FittedHead, backend: str = "auto") -> Portrait:
     """``image`` (H, W, 3) u8 RGB, ``matte`` (H, W) u8 of head and shoulders, ``fitted``: the head in it, T = 1."""
-    head, size = fitted.head, len(image) / 512
+    head, size, device = fitted.head, len(image) / 512, fitted.static.device
     vertices = fitted.vertices(slice(0, 1))
     maps = render(vertices, head.dense_faces, fitted.camera, backend=backend, cull=True)
+    covered, face_id = maps.coverage[0].cpu().numpy() > 0.5, maps.face_id[0].cpu().numpy()
     # mattes have holes where clothes and background are alike; well inside the head there is none
-    covered = maps.coverage[0].cpu().numpy() > 0.5
     alpha = np.maximum(refined(image, matte.astype(np.float32) / 255), inward(covered, *TRUSTED))
-    near = cv2.dilate(alpha, np.ones(2 * [2 * max(1, round(FREE * size)) + 1], np.uint8))
-    picture = image.astype(np.float32)
-    free = 1 - smoothstep(0.02, 0.2, near)  # a rim where the matte may be wrong gives no colours to the background
-    background = np.where(free[..., None] == 1, picture, fill(picture, free))
-    # what a soft pixel shows of the person: I = a F + (1 - a) B
-    unmixed = (picture - (1 - alpha[..., None]) * background) / np.maximum(alpha[..., None], 0.3)
-    sure = smoothstep(0.5, 0.95, alpha)
-    person = fill(np.clip(unmixed, 0, 255), sure)
-    rest = picture - (alpha[..., None] * person + (1 - alpha[..., None]) * background)
+    person, background, rest = _layers(image, alpha)
+
     pixels, seen, facing = _seen(vertices, maps.depth[0], fitted)
-    at = _sampled(np.dstack([person, alpha]), pixels.cpu().numpy())
-    shown = seen.cpu().numpy()
+    places, at_pixels = mouth.places(head), pixels.cpu().numpy()
+    scale = float(fitted.camera.focal) / float(-vertices[0, :, 2].mean())
+    inside, hairs, outline, inner = mouth.inside(head), hairy(head), Outline.of(covered), beyond(alpha < 0.9)
+    at, shown = _sampled(np.dstack([person, alpha, inner]), at_pixels), seen.cpu().numpy()
     person_there = smoothstep(0.3, 0.8, at[:, 3])  # where the head is drawn a little too large, the background shows
-    inside = ((pixels >= 1) & (pixels < len(image) - 1)).all(1).cpu().numpy()
-    straight = smoothstep(*STRAIGHT, facing.cpu().numpy())
-    colours = completed(at[:, :3], shown * person_there * inside * straight, fitted.head)
-    device, visible = pixels.device, 1 - smoothstep(0.05, 0.5, alpha)
-    shown, colours = (torch.from_numpy(one).to(device) for one in (shown[:, None], colours))
+    drawn = ((at_pixels >= 1) & (at_pixels < len(image) - 1)).all(1)
+    trusted = shown * person_there * drawn * smoothstep(*STRAIGHT, facing.cpu().numpy())
+    of_hair, of_skin = (smoothstep(*(d * size for d in rim), at[:, 4]) for rim in (RIM_OF_HAIR, RIM))
+    trusted *= np.where(hairs, of_hair, of_skin)
+
+    faces, smile, teeth = head.dense_faces.cpu().numpy(), None, mouth.upper(places).cpu().numpy()
+    skin = at[(trusted > 0.5) & (head.regions.cpu().numpy() == head.REGIONS.index("face")), :3]
+    of_hair = at[(trusted > 0.5) & hairs, :3]
+    trusted *= ~(hairs & skinlike(at[:, :3], of_hair, skin))
+    if teeth.any():
+        smile = mouth.smile(image, inside[faces].any(1)[face_id] & covered, skin, 1000 / scale)
+    if smile is not None:  # what the fit takes for a tongue is teeth
+        trusted = np.where(inside, teeth * trusted * _sampled(smile[..., None], at_pixels)[:, 0], trusted)
+    colours = completed(at[:, :3], trusted, head)
+    shows = hairs[faces].all(1)[face_id] & covered & (inner > RIM_OF_HAIR[1] * size) & ~skinlike(person, of_hair, skin)
+    hair = smoothstep(0.0, SOFT * size, beyond(~shows))
+    beside = lookups(head, vertices[0].cpu().numpy(), at_pixels, trusted, outline, hair, scale)
+    parts = MOUTH * inside[faces].any(1) + SCALP * (beside[:, 2] > 0)[faces].all(1)
+    visible = 1 - smoothstep(0.05, 0.5, alpha)
+    colours, beside, parts = (torch.from_numpy(one).to(device) for one in (colours, beside, parts))
     return Portrait(
-        alpha, person, background, rest, Outline.of(covered), visible, vertices, pixels, shown, facing[:, None], colours
-    )
+        alpha, person, background, rest, outline, visible, vertices, pixels, seen[:, None], facing[:, None], colours,
+        torch.cat([places, beside], 1), head.dense_faces, parts, hair, smile,
+    )  # fmt: skip
+
+
+def _layers(image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(H, W, 3) float32 each of a picture (H, W, 3) u8 in which a person is by ``alpha`` (H, W): the person's colours,
+    the background's, and what the one over the other lacks to be the picture."""
+    near = cv2.dilate(alpha, np.ones(2 * [2 * max(1, round(FREE * len(image) / 512)) + 1], np.uint8))
+    picture, alpha = image.astype(np.float32), alpha[..., None]
+    # a rim where the matte may be wrong gives no colours to the background, nor does what looks like the person
+    free = (1 - smoothstep(0.02, 0.2, near)) * (1 - strays(image, alpha[..., 0]))
+    background = np.where(free[..., None] == 1, picture, spread(picture, free))
+    # what a soft pixel shows of the person: I = a F + (1 - a) B
+    unmixed = (picture - (1 - alpha) * background) / np.maximum(alpha, 0.3)
+    person = fill(np.clip(unmixed, 0, 255), smoothstep(0.5, 0.95, alpha[..., 0]))
+    return person, background, picture - (alpha * person + (1 - alpha) * background)
 
 
 def _seen(vertices: Tensor, depth: Tensor, fitted: FittedHead) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,13 +129,15 @@ def _seen(vertices: Tensor, depth: Tensor, fitted: FittedHead) -> tuple[Tensor, 
     columns, rows = pixels[:, 0].long().clamp(0, width - 1), pixels[:, 1].long().clamp(0, height - 1)
     seen = torch.ones_like(z)
     # lips lie so far before the teeth that the margin for slopes would hide most of what an open mouth shows
-    mouth = torch.isin(head.regions, torch.tensor([head.REGIONS.index(name) for name in INSIDE], device=z.device))
+    inside = torch.isin(
+        head.regions, torch.tensor([head.REGIONS.index(name) for name in mouth.INSIDE], device=z.device)
+    )
     for near, deep in DEPTHS:
         reach = max(1, round(near * width / 512))
         deep *= reach * 512 / width / near  # in a coarse picture slopes reach deeper within a pixel
         nearest = -torch.nn.functional.max_pool2d(-depth[None, None], 2 * reach + 1, 1, reach)[0, 0]
         hidden = smoothstep(0.7 * deep, 1.3 * deep, z - nearest[rows, columns])
-        seen *= 1 - (hidden if near == DEPTHS[0][0] else torch.where(mouth, 0, hidden))
+        seen *= 1 - (hidden if near == DEPTHS[0][0] else torch.where(inside, 0, hidden))
     seen[(pixels < 0).any(1) | (pixels[:, 0] > width) | (pixels[:, 1] > height)] = 1  # what lies there is not drawn
     view = -torch.nn.functional.normalize(vertices[0], dim=1)
     facing = (vertex_normals(vertices, head.dense_faces)[0] * view).sum(1)

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+SOFTER = (3.0, 8.0, 20.0)  # px of 512: steps in which what is spread is smoothed
+
 
 def fill(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """``values`` (H, W, C) float32 with the unknown made from the nearest known.
@@ -23,3 +25,27 @@ def fill(values: np.ndarray, known: np.ndarray) -> np.ndarray:
         above = cv2.resize(found, level.shape[1::-1], interpolation=cv2.INTER_LINEAR).reshape(*level.shape[:2], -1)
         found = level[..., :-1] + (1 - level[..., -1:]) * above
     return found
+
+
+def spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """As ``fill``, but each place goes on as the known nearest to it, the more smoothly the farther it is.
+
+    A large hole between two surfaces, such as a flag and the sky on both sides of a head, has both in it, and not the
+    mean of the two.
+    """
+    sure = known > 0.99
+    if not sure.any():
+        return fill(values, known)
+    distance, label = cv2.distanceTransformWithLabels(
+        np.uint8(~sure), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    places = np.zeros(label.max() + 1, np.int64)
+    places[label[sure]] = np.flatnonzero(sure)
+    calm = fill(values, known)  # without the grain of single pixels
+    found = calm.reshape(-1, calm.shape[-1])[places[label]].astype(np.float32)
+    out, size = found, values.shape[1] / 512
+    for sigma in SOFTER:
+        smooth = cv2.GaussianBlur(out, (0, 0), sigma * size).reshape(found.shape)
+        share = np.clip(distance / (2 * sigma * size), 0, 1)[..., None]
+        out = out + share * (smooth - out)
+    return out

@@ -15,36 +15,40 @@ from expportrait.generator.encoders import Condition
 from expportrait.generator.model import PortraitTransformer
 from expportrait.rng import random_generator
 
-Carried = Callable[[slice], tuple[np.ndarray, np.ndarray]]
+Carried = Callable[[slice], tuple[np.ndarray, np.ndarray, np.ndarray]]
 LEVELS = 127.5  # of 255 in a unit of a picture in -1..1
-NOISE = 20.0  # levels: a smaller change of what the portrait showed is rather the model's noise
+NOISE = 20.0  # levels: a smaller change of the head that the portrait showed is rather the model's noise
 MOVED = 12.0  # levels between the carried portrait and the portrait, of a head that has moved by some pixels
 
 
-def detail_of(codec: Codec, pixels: Tensor, seen: np.ndarray, latents: Tensor, made: Tensor, image: Tensor) -> Tensor:
+def detail_of(
+    codec: Codec, pixels: Tensor, seen: Tensor, covered: Tensor, latents: Tensor, made: Tensor, image: Tensor
+) -> Tensor:
     """(1, 3, T, H, W): what ``made`` lacks to be the carried portrait's own pixels with the model's change of them,
     smooth over the width of a latent and as far as it is ``believed``, where the portrait was seen; 0 where it was not.
 
-    ``pixels`` (1, 3, T, H, W) in -1..1: the carried portrait; ``latents``: the same through the codec; ``seen``
-    (T, H, W) u8; ``made``: what the model made of it, decoded; ``image`` (3, H, W): the portrait. The codec's own loss
-    goes, and the edges of its blocks.
+    ``pixels`` (1, 3, T, H, W) in -1..1: the carried portrait; ``latents``: the same through the codec; ``seen`` and
+    ``covered`` (1, 1, T, H, W) 0 to 1: what of it the portrait showed, where the driven head is; ``made``: what the
+    model made of it, decoded; ``image`` (3, H, W): the portrait. The codec's own loss goes, and the edges of its
+    blocks.
     """
     change, width = made - codec.decode(latents), codec.space // 2 * 2 + 1
     for _ in range(2):
         change = avg_pool3d(change, (1, width, width), 1, (0, width // 2, width // 2), count_include_pad=False)
-    change = change * believed(change, pixels - image[:, None])
-    return (pixels + change - made) * (torch.from_numpy(seen).to(pixels.device)[None, None] / 255)
+    change = change * believed(change, covered, pixels - image[:, None])
+    return (pixels + change - made) * seen
 
 
-def believed(change: Tensor, motion: Tensor) -> Tensor:
+def believed(change: Tensor, covered: Tensor, motion: Tensor) -> Tensor:
     """(1, 1, T, H, W) 0 to 1: the share of ``change`` (1, 3, T, H, W) that is worth its errors.
 
-    Little of what is small, which in the face is most of it; and little in frames whose carried portrait is nearly the
-    portrait still, since a picture of it is better than any made one. ``motion`` (1, 3, T, H, W): the difference.
+    Little of what is small on the driven head (``covered``), which in the face is most of it; and little in frames
+    whose carried portrait is nearly the portrait still, since a picture of it is better than any made one. ``motion``
+    (1, 3, T, H, W): the difference.
     """
     size = (change.square().mean(1, keepdim=True) * LEVELS**2) ** 2
     moved = motion.square().mean((1, 3, 4), keepdim=True) * LEVELS**2
-    return size / (size + NOISE**4) * moved / (moved + MOVED**2)
+    return (1 - covered * NOISE**4 / (size + NOISE**4)) * moved / (moved + MOVED**2)
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,9 @@ def generate(
     """Blocks of finished frames (n, H, W, 3) u8, together ``frames`` of them.
 
     ``control(slice)`` gives control maps (C, n, H, W); ``image``: (3, H, W) reference in -1..1; ``image_control`` its
-    maps (C, H, W); ``carried(slice)``: the portrait carried to these frames, (n, H, W, 3) u8 RGB of any size, and what
-    of it was seen, (n, H, W) u8, for models that want it; ``detail``: how much of ``detail_of`` is added. Windows
-    overlap by ``overlap`` frames, over which they cross-fade with triangular weights.
+    maps (C, H, W); ``carried(slice)``: the portrait carried to these frames, (n, H, W, 3) u8 RGB of any size, what of
+    it was seen and where the driven head is, (n, H, W) u8, for models that want it; ``detail``: how much of
+    ``detail_of`` is added. Windows overlap by ``overlap`` frames, over which they cross-fade with triangular weights.
     """
     device = next(model.parameters()).device
     starts = window_starts(frames, window, window - overlap)
@@ -109,14 +113,16 @@ def generate(
             maps = torch.cat([maps, maps[:, -1:].expand(-1, missing, -1, -1)], 1)
         given = Condition(maps[None].to(device), image[None], image_control[None], image_latent, one, one)
         if carried is not None:
-            moved, seen = (np.concatenate([part, part[-1:].repeat(missing, 0)]) for part in carried(span))
-            pixels, seen = to_tensor(resize(moved, image.shape[-1])).to(device), resize(seen, image.shape[-1])
+            parts = (np.concatenate([part, part[-1:].repeat(missing, 0)]) for part in carried(span))
+            moved, seen, covered = (resize(part, image.shape[-1]) for part in parts)
+            pixels = to_tensor(moved).to(device)
             given.appearance = codec.encode(pixels)
             given.seen = seen_on_grid(resize(seen, image_latent.shape[-1]), codec.time)[None].to(device)
         noise = torch.randn(shape, generator=random_generator(seed, "sample", start)).to(device)
         video = codec.decode(sampler.latents(model, noise, given))
         if carried is not None and detail:
-            video = video + detail * detail_of(codec, pixels, seen, given.appearance, video, image)
+            shares = (torch.from_numpy(part)[None, None].to(device) / 255 for part in (seen, covered))
+            video = video + detail * detail_of(codec, pixels, *shares, given.appearance, video, image)
         video = video[0].float().permute(1, 2, 3, 0).cpu().numpy()
         sums, weights, done = sums + video * weight, weights + weight, following - start
         yield np.rint((np.clip(sums[:done] / weights[:done], -1, 1) + 1) * 127.5).astype(np.uint8)

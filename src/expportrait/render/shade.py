@@ -78,6 +78,26 @@ def fragments(
     return found
 
 
+def at_pixels(
+    vertices: Tensor,
+    faces: Tensor,
+    camera: Camera,
+    attribute: Tensor,
+    face_id: Tensor,
+    chosen: Tensor,
+    backend: str = "auto",
+) -> Tensor:
+    """A vertex attribute (V, C) at some pixels of rendered maps: (P, C), in the order of the pixels.
+
+    vertices (B, V, 3), faces (F, 3), camera and backend are those of the maps; face_id (B, H, W) is what they show,
+    chosen (B, H, W) bool says which pixels are asked, none of them empty. It costs what these pixels cost.
+    """  # fmt: skip
+    index, seen = covered(torch.where(chosen, face_id, -1), len(faces))
+    snapped = choose_backend(backend, vertices.device) == "nvdiffrast"
+    planes = FacePlanes(camera.clip(vertices), faces, seen, index, tuple(face_id.shape[1:]), snapped)
+    return planes.interpolate(attribute).t()
+
+
 def _fragments(
     vertices: Tensor, faces: Tensor, camera: Camera, backend: str, cull: bool
 ) -> tuple[Fragments, Tensor, Tensor]:

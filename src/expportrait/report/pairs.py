@@ -26,11 +26,12 @@ def make_pair(pair: Row, results: Path, keys: dict[str, str], media: Path, setti
         length = f"{count} frames, {count / fps:.1f} s at {fps:.4g} fps" if count > 1 else "one frame"
         card = recorded(Card(), made.stores.values())
         target, driver = names["target"], names["driver"]
-        card.title = f"{target} driven by {'itself' if target == driver else driver}"
-        if pair.clip != pair_name(target, driver):
-            card.title = f"{pair.clip}: {card.title}"
+        who = f"{target} driven by {'itself' if target == driver else driver}"
+        own_name = pair.clip != pair_name(target, driver)
+        card.title = f"{pair.clip}: {who}" if own_name else who
         card.video = film([*made.panels], made.at, count, fps, count // 2, folder, settings, made.mark)
         card.facts = [
+            *([("pair", who)] if own_name else []),
             ("reference", f"frame {made.stores['drive'].attrs['reference']} of the target"),
             ("length", length),
         ]

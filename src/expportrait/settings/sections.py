@@ -318,6 +318,12 @@ class Drive(Section):
     hold: list[Literal["pose", "expression"]] = Field(
         [], description="what stays as it is in the portrait: head pose, or expression with jaw and eyes"
     )
+    max_move: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="m that the neck may move from the portrait's place, softly; empty: as far as the driver's does",
+    )
     smooth: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="s, sigma of the Gaussian over the driver's motion; 0: none"
     )

@@ -84,7 +84,7 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("proxy", PROXY, ("proxy", "head"), ("crop", "landmarks", "geometry")),
     Stage("control", 2, ("control", "head"), ("proxy",), overlaps=True),
     Stage("latents", 4, ("latents",), ("crop",), overlaps=True),
-    Stage("carry", 1, ("carry", "latents", "appearance", "head"), ("crop", "geometry", "proxy"), when=_by_portrait),
+    Stage("carry", 2, ("carry", "latents", "appearance", "head"), ("crop", "geometry", "proxy"), when=_by_portrait),
     Stage("transfer", 1, ("transfer", "head"), ("proxy",), kind="model", tested=True,
           unkeyed=("head", "transfer.save_every")),
     # the heads of the targets, each from one frame, which is all that matters of the section drive
@@ -92,7 +92,7 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
           parents_by_row=_looking_at, when=_from_image, only=("drive.reference",)),
     Stage("drive", DRIVE, ("drive", "control", "head"), ("drive/targets", "proxy", "crop", "transfer"),
           kind="pair", parents_by_row=_driving),
-    Stage("appearance", 2, ("appearance", "drive", "head"),
+    Stage("appearance", 3, ("appearance", "drive", "head"),
           ("drive/targets", "drive", "proxy", "transfer", "crop", "geometry"), kind="pair", parents_by_row=_carrying,
           media=(".mp4", ".side.mp4")),
     Stage("generator", 2, ("generator",), ("latents", "control", "carry"), kind="model", weights="generator.base",

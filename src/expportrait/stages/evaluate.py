@@ -104,7 +104,7 @@ def described(pair: Row, drive: Drive) -> dict[str, str]:
 
 def steered_by(pair: Row, drive: Drive) -> list[str]:
     """Which columns and settings give a pair another motion than its driver's, or another amount of it."""
-    changed = [name for name in drive.distinct() if name in ("hold", "gaze") or name.startswith("gain_")]
+    changed = [name for name in drive.distinct() if name in ("hold", "gaze", "max_move") or name.startswith("gain_")]
     return [*(name for name in FROM if name in pair.extra), *changed]
 
 

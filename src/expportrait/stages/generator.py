@@ -65,8 +65,8 @@ def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
         model = gather(model, made_by(empty=True), main)
     if not main:
         return made.index
-    about = {"key": made.key, "maps": s.maps, "precision": s.precision, "steps": s.steps, **windows.made_by,
-             "control_sensitivity": sensitivity}  # fmt: skip
+    about = {"key": made.key, "maps": s.maps, "precision": s.precision, "steps": s.steps, "shift": s.shift,
+             **windows.made_by, "control_sensitivity": sensitivity}  # fmt: skip
     with made.replaced() as folder:
         save_generator(folder, model.cpu(), about)
     return made.write_index()

@@ -63,9 +63,9 @@ def process(clip: Clip, out: StoreWriter) -> None:
     def control(wanted: slice) -> Tensor:
         return control_maps(drive, wanted, size, maps)
 
-    def carried(wanted: slice) -> tuple[np.ndarray, np.ndarray]:
+    def carried(wanted: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         moved = clip.parents["appearance"]
-        return moved.lazy("appearance")[wanted], moved.lazy("seen")[wanted]
+        return moved.lazy("appearance")[wanted], moved.lazy("seen")[wanted], drive.lazy("coverage")[wanted]
 
     sampler = Sampler(s.steps, s.shift, s.reference_scale, s.control_scale)
     blocks = generate(

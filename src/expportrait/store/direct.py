@@ -5,7 +5,7 @@ few frames at a time, anywhere. What is read is the Zarr 3 specification's shard
 it: the chunks' bytes, then an index of their offsets and lengths.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,33 @@ def read(array: zarr.Array, folder: Path, unpack: Unpack, first: int, out: np.nd
         part = out[done : done + chunk - skipped]
         unpack(_chunk(file, place, chunks), skipped, part)
         done += len(part)
+
+
+def packed(array: zarr.Array, folder: Path) -> Iterator[bytes] | None:
+    """What the video codec made of each chunk, in order, its checksum looked at; None where frames are packed
+    otherwise. Raises ValueError and OSError where what is read is damaged."""
+    match array.metadata.codecs:
+        case (videocodec.VideoCodec(checksum=True),):
+            files = (
+                folder / array.metadata.encode_chunk_key((k, *[0] * (array.ndim - 1))) for k in range(_count(array))
+            )
+            return (videocodec.unchanged(file.read_bytes()) for file in files)
+        case (ShardingCodec(codecs=(videocodec.VideoCodec(checksum=True),), index_location=place),) if place == END:
+            return _packed_shards(array, folder)
+    return None
+
+
+def _packed_shards(array: zarr.Array, folder: Path) -> Iterator[bytes]:
+    chunks = array.shards[0] // array.chunks[0]
+    for number in range(_count(array)):
+        shard, place = divmod(number, chunks)
+        file = folder / array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
+        yield _chunk(file, place, chunks)
+
+
+def _count(array: zarr.Array) -> int:
+    """Chunks along the first axis."""
+    return -(-array.shape[0] // array.chunks[0])
 
 
 def _chunk(file: Path, place: int, chunks: int) -> bytes:

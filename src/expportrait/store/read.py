@@ -1,6 +1,7 @@
 """A finished store, read only: whole arrays, or parts of one where it is indexed."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -105,6 +106,18 @@ class Lazy:
             return
         try:
             direct.read(self._array, self._path / self._array.basename, self._unpack, first, out)
+        except Exception as error:
+            raise _damaged(self._path, error) from error
+
+    def packed(self) -> Iterator[bytes] | None:
+        """Chunk after chunk of frames as the video codec packed them, not unpacked; None where they are packed
+        otherwise."""
+        chunks = direct.packed(self._array, self._path / self._array.basename)
+        return None if chunks is None else self._whole(chunks)
+
+    def _whole(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            yield from chunks
         except Exception as error:
             raise _damaged(self._path, error) from error
 

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from expportrait.fit.displacement import Offsets
 from expportrait.fit.store import FittedHead
-from expportrait.head import JOINTS
 from expportrait.head.areas import weight
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from expportrait.settings.sections import Drive
@@ -69,6 +68,13 @@ def head_target(target: FittedHead, frame: int, part: Part, gain: float = 1.0) -
         aside, far = torch.lerp(here[:2], place[:, :2], gain), here[2] * (place[:, 2:] / here[2]) ** gain
         place = torch.cat([aside, far], 1)
     return matrix_to_axis_angle(made), place
+
+
+def near(place: Tensor, here: Tensor, most: float) -> Tensor:
+    """``place`` (T, 3) m, at most ``most`` m from ``here`` (3,): small ways as they are, long ones shortened."""
+    way = place - here
+    length = way.norm(dim=1, keepdim=True).clamp_min(1e-9)
+    return here + way * (most * torch.tanh(length / most) / length)
 
 
 def face_target(
@@ -160,9 +166,10 @@ def steered(
     if "pose" in s.hold:
         made.translation = target.translation[frame].repeat(count, 1)
     else:
-        made.pose[:, TURNS], made.translation = head_target(target, frame, pose, s.gain_pose)
+        made.pose[:, TURNS], place = head_target(target, frame, pose, s.gain_pose)
+        made.translation = place if s.max_move is None else near(place, target.translation[frame], s.max_move)
     if s.gaze == "camera":
-        made.pose[:, [JOINTS.index(name) for name in EYES]] = into_camera(made)
+        made.pose[:, EYES] = into_camera(made)
     return made
 
 
