@@ -1,6 +1,7 @@
-"""``make test-slurm``: the workflow by profiles/slurm on a real Slurm, which is started here; one job is killed.
+"""``make test-slurm``: the workflow by profiles/slurm on a real Slurm, started here. One job is killed, and one of the
+two processes that train the generator.
 
-12 rows of five frames in 6 shards, a generator of 20 steps. Where no Slurm can be had: the reason, and status 0.
+12 rows of five frames in 6 shards, a generator of 60 steps. Where no Slurm can be had: the reason, and status 0.
 """
 
 import json
@@ -17,9 +18,12 @@ from pathlib import Path
 
 import psutil
 import yaml
+from safetensors.torch import load_file
 
+from expportrait.engine.training import read_log
 from expportrait.manifest.clips import read_manifest, shards
 from expportrait.settings.config import Config
+from expportrait.settings.files import merge
 from expportrait.stages import PER_CLIP as ALL
 from expportrait.stages import PER_PAIR, made
 from tests.slurm import cluster
@@ -51,7 +55,8 @@ def check(project: Path) -> None:
     print(f"{len(first)} jobs in {time.monotonic() - started:.0f} s")
     everything_is_ok(project)
     jobs_got_what_the_profile_says(project, first)
-    the_kill_was_healed_by_a_retry(first)
+    the_kills_were_healed_by_retries(first)
+    the_training_went_on_as_if_unbroken(project)
     nothing_was_computed_twice(project, kept)
     run(project)
     assert len(cluster.jobs()) == len(first), "a second run of a finished workflow submitted jobs"
@@ -64,6 +69,11 @@ def make_project(folder: Path) -> Path:
         shutil.copytree(ROOT / name, folder / name)
     for file in (ROOT / "Snakefile", ROOT / "config.yaml", HERE / "short.yaml"):
         shutil.copy(file, folder)
+    profile = folder / "profiles/slurm/profile.v9+.yaml"
+    one = "  generator:\n    slurm_partition: \"'gpu'\"\n    gpu: 1\n"
+    text = profile.read_text()
+    assert one in text
+    profile.write_text(text.replace(one, one.replace("gpu: 1", "gpu: 2")))
     (folder / "src").symlink_to(ROOT / "src")
     lines = ["clip,dataset,source,start,end,person,split"]
     for name, person in SOURCES.items():
@@ -93,13 +103,14 @@ def run(project: Path, kill: bool = False) -> int:
                "--config", "manifest=short.csv", "--slurm-status-command", "squeue", "--latency-wait", "10",
                "--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "EXPPORTRAIT_DEVICE": "cpu"}
-    log, kept, shown = project / "snakemake.log", 0, ""
+    log, kept, shown, broken = project / "snakemake.log", 0, "", not kill
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=project, env=environment, stdout=out, stderr=subprocess.STDOUT)
     try:
         while process.poll() is None:
             if kill and not kept:
                 kept = kill_one_job(project)
+            broken = broken or kill_one_of_two(project)
             steps = re.findall(r"\d+ of \d+ steps", log.read_text())
             if steps and steps[-1] != shown:
                 shown = steps[-1]
@@ -107,7 +118,7 @@ def run(project: Path, kill: bool = False) -> int:
             time.sleep(0.2)
     finally:
         process.kill()
-    if process.returncode or (kill and not kept):
+    if process.returncode or (kill and not kept) or not broken:
         print(*log.read_text().splitlines()[-80:], sep="\n")
         sys.exit("test-slurm: the workflow failed" if process.returncode else "test-slurm: no job could be killed")
     return kept
@@ -130,6 +141,21 @@ def kill_one_job(project: Path) -> int:
                     print(f"killed {KILLED} {log.stem}, {done} of {sizes[log.stem]} clips done", flush=True)
                     return done
     return 0
+
+
+def kill_one_of_two(project: Path) -> bool:
+    """SIGKILL to the second process of the generator's training, once there is a checkpoint."""
+    if not [*project.glob("results/generator/work-*/checkpoints/step-*")]:
+        return False
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words, here = process.info["cmdline"] or [], process.info["cwd"] == str(project)
+        with suppress(psutil.Error):
+            second = here and "generator" in words and process.environ().get("RANK") == "1"
+            if second:
+                process.kill()
+                print("killed one of the two processes that train the generator", flush=True)
+                return True
+    return False
 
 
 def logs_of(project: Path, stage: str, which: str = "") -> list[Path]:
@@ -164,20 +190,50 @@ def jobs_got_what_the_profile_says(project: Path, jobs: list[dict[str, str]]) ->
     for job in jobs:
         wanted = profile["default-resources"] | profile["set-resources"].get(rule(job), {})
         assert job["Partition"] == wanted["slurm_partition"].strip("'"), job
-        assert job.get("TresPerJob") == ("gres:gpu:1" if wanted.get("gpu") else None), job
-        if job["JobState"] == "COMPLETED" and rule(job) != KILLED:
+        assert job.get("TresPerJob") == (f"gres:gpu:{wanted['gpu']}" if wanted.get("gpu") else None), job
+        if job["JobState"] == "COMPLETED" and rule(job) not in (KILLED, "generator"):
             text = (project / "rules" / f"{rule(job)}.smk").read_text()
             assert megabytes(job) == int(re.search(r"mem_mb=memory\((\d+)\)", text)[1]), job
             assert minutes(job) == int(re.search(r"runtime=(\d+)", text)[1]), job
     assert {job["Partition"] for job in jobs} == {"cpu", "gpu"}
 
 
-def the_kill_was_healed_by_a_retry(jobs: list[dict[str, str]]) -> None:
-    failed = [job for job in jobs if job["JobState"] != "COMPLETED"]
-    assert [(rule(job), job["JobState"]) for job in failed] == [(KILLED, "FAILED")], failed
-    again = [job for job in jobs if job["Comment"] == failed[0]["Comment"] and job is not failed[0]]
-    assert [megabytes(job) for job in again] == [2 * megabytes(failed[0])], "a retry gets as much memory again"
-    print(f"the retry asked for {megabytes(again[0])} MB instead of {megabytes(failed[0])}")
+def the_kills_were_healed_by_retries(jobs: list[dict[str, str]]) -> None:
+    broken = [job for job in jobs if job["JobState"] != "COMPLETED"]
+    assert sorted((rule(job), job["JobState"]) for job in broken) == [("generator", "FAILED"), (KILLED, "FAILED")], (
+        broken
+    )
+    for failed in broken:
+        again = [job for job in jobs if job["Comment"] == failed["Comment"] and job is not failed]
+        assert [megabytes(job) for job in again] == [2 * megabytes(failed)], "a retry gets as much memory again"
+        print(f"the retry of {rule(failed)} asked for {megabytes(again[0])} MB instead of {megabytes(failed)}")
+
+
+def the_training_went_on_as_if_unbroken(project: Path) -> None:
+    """On one process, trained anew on the same latents and maps, it has the same losses and weights."""
+    results, alone = project / "results", project / "alone"
+    alone.mkdir()
+    for stage in ("latents", "control"):
+        (alone / stage).symlink_to(results / stage)
+    settings = project / "alone.yaml"
+    layers = [yaml.safe_load((project / name).read_text()) for name in ("config.yaml", "short.yaml")]
+    settings.write_text(yaml.safe_dump(merge(*layers) | {"manifest": "short.csv"}))
+    command = [sys.executable, "-m", "expportrait", "generator", "--settings", settings, "--results", alone]
+    subprocess.run([*map(str, command), "--device", "cpu"], cwd=project, check=True)
+    (log,) = (project / "results/logs").glob("generator.log")
+    found = re.search(r"goes on from step (\d+) of 60", log.read_text())
+    homes = [place / "generator" / "model" for place in (results, alone)]
+    rows = [[(row["step"], row["loss"]) for row in read_log(home / "loss.csv")] for home in homes]
+    apart = max(abs(one[1] - other[1]) for one, other in zip(*rows, strict=True))
+    weights = [load_file(home / "transformer/diffusion_pytorch_model.safetensors") for home in homes]
+    # of the queries and keys of the one row of text, rounding alone makes steps
+    moved = max(
+        float((value - weights[1][name]).abs().max()) for name, value in weights[0].items() if "attn2" not in name
+    )
+    print(
+        f"gone on with from step {found[1]} of 60: losses within {apart:.1e} of an unbroken run's, weights {moved:.1e}"
+    )
+    assert apart < 1e-4 and moved < 1e-3
 
 
 def nothing_was_computed_twice(project: Path, kept: int) -> None:
