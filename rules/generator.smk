@@ -16,6 +16,7 @@ rule generator:
     resources:
         mem_mb=memory(64000),
         runtime=2880,
+        gpu=0,  # one process on each
     params:
         manifest=MANIFEST,
         results=RESULTS,
@@ -24,6 +25,7 @@ rule generator:
         rows=digest(ROWS, "split"),
     shell:
         "python -m expportrait generator"
+        " --processes {resources.gpu}"
         " --manifest {params.manifest:q}"
         " --results {params.results:q}"
         " --settings {params.settings:q}"

@@ -15,6 +15,7 @@ from expportrait.engine.stage import Stage
 from expportrait.errors import MachineFault, StageBroken, UserError
 from expportrait.export.command import app as exporting
 from expportrait.importers.commands import app as importing
+from expportrait.launch import first_to_say, launch
 from expportrait.manifest.clips import read_manifest, shards
 from expportrait.options import (
     Backend,
@@ -132,6 +133,27 @@ def _training(stage: Stage) -> None:
     app.command(name, help=f"{_title(name)} Writes RESULTS/{name}/model.")(command)
 
 
+def _generator(
+    manifest: Manifest = None,
+    results: Results = None,
+    settings: Settings = None,
+    sets: Sets = None,
+    device: Device = "auto",
+    processes: Annotated[int, typer.Option(min=0, help="Train on so many, one a GPU. (default: one)")] = 0,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will take: memory, hours, disk.")] = False,
+    gpu: Annotated[str, typer.Option(help="With --plan: h100, h200, a100, a100-40, l40s or 4090.")] = "h100",
+    ratio: Annotated[float, typer.Option(min=1, help="With --plan: a step's time, by that at the GPU's peak.")] = 2.0,
+) -> None:
+    config = configuration(manifest, results, settings, sets)
+    if plan:
+        from expportrait.generator.bill import told
+
+        typer.echo(told(config, max(1, processes), gpu, ratio))
+        return
+    launch(processes)
+    with_code("generator").run(read_manifest(config.manifest), config, choose_device(device))
+
+
 def _all_pairs(stage: Stage) -> None:
     name = stage.name
 
@@ -198,7 +220,9 @@ def _report(
 _OF_KIND = {"clip": _per_clip, "pair": _per_pair, "model": _training}
 app.command("demo")(_demo)
 for _stage in PIPELINE.values():
-    if _stage.kind in _OF_KIND and not _stage.by:
+    if _stage.name == "generator":
+        app.command("generator", help=f"{_title('generator')} Writes RESULTS/generator/model.")(_generator)
+    elif _stage.kind in _OF_KIND and not _stage.by:
         (_all_pairs if _stage.table else _OF_KIND[_stage.kind])(_stage)
 app.command("report")(_report)
 for _name in ("status", "watch", "retry", "prune"):
@@ -314,7 +338,8 @@ def main() -> None:
                 _mark_damaged(error)
                 raise
     except (UserError, StageBroken) as error:
-        sys.exit(f"expportrait: {error}")
+        sys.exit(f"expportrait: {error}" if first_to_say(str(error)) else 1)
     except MachineFault as error:
-        print(f"expportrait: {error}", file=sys.stderr)
+        if first_to_say(str(error)):
+            print(f"expportrait: {error}", file=sys.stderr)
         sys.exit(3)

@@ -11,10 +11,10 @@ from expportrait.errors import ClipError, MachineFault, StageBroken, UserError
 _NAMES = ("ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EIO", "ENOMEM", "EMFILE", "ENFILE", "ESTALE", "ETIMEDOUT", "EREMOTEIO",
           "ENODEV")  # fmt: skip
 ERRNO = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}  # not every system has all of them
-_TYPES = ("OutOfMemoryError", "AcceleratorError")  # of torch, which is not imported here
+_TYPES = ("OutOfMemoryError", "AcceleratorError", "DistBackendError", "DistNetworkError")  # of torch, not imported here
 _TEXTS = ("cuda error", "out of memory", "can't allocate memory", "no cuda gpus", "nvidia driver", "cudnn",
           "cublas", "cudaerror", "cuda failure", "failed to allocate", "insufficient memory", "bad_alloc",
-          "bad allocation")  # fmt: skip
+          "bad allocation", "connection closed by peer", "connection reset by peer")  # fmt: skip
 _LIBRARIES = ("onnxruntime", "cv2")  # their errors are no RuntimeErrors
 
 

@@ -64,7 +64,7 @@ def whole(prepared, tmp_path_factory):
 def killed(prepared, tmp_path_factory):
     """Killed on two processes in step 5, the last checkpoint being that of step 4; what they said."""
     results = folder(prepared, tmp_path_factory.mktemp("killed") / "results")
-    done = together(2, results, 1, 5)
+    done = together(2, {"results": results, "micro": 1, "until": 5})
     assert [status for status, _ in done] == [-signal.SIGKILL] * 2, done
     return results, [text for _, text in done]
 
@@ -96,7 +96,7 @@ def test_killed_on_two_processes_it_goes_on_on_one(whole, killed, tmp_path, caps
 @pytest.mark.slow
 def test_killed_on_two_processes_it_goes_on_on_four(whole, killed, tmp_path):
     shutil.copytree(killed[0], tmp_path / "results", symlinks=True)
-    done = together(4, tmp_path / "results", 1, 0)
+    done = together(4, {"results": tmp_path / "results", "micro": 1})
     assert [status for status, _ in done] == [0] * 4, done
     assert f"goes on from step 4 of {STEPS}" in done[0][1]
     same(log(tmp_path / "results" / "generator" / "model"), log(whole / "model"))
@@ -107,7 +107,7 @@ def test_killed_on_two_processes_it_goes_on_on_four(whole, killed, tmp_path):
 @pytest.mark.parametrize(("processes", "micro"), [(2, 2), (4, 1)])
 def test_several_processes_train_to_the_end(whole, prepared, tmp_path, processes, micro):
     results = folder(prepared, tmp_path / "results")
-    done = together(processes, results, micro, 0)
+    done = together(processes, {"results": results, "micro": micro})
     assert [status for status, _ in done] == [0] * processes, done
     same(log(results / "generator" / "model"), log(whole / "model"))
     assert json.loads((results / "generator" / "index.json").read_text())["status"] == "ok"
@@ -126,6 +126,6 @@ def test_a_batch_that_does_not_divide_is_refused_before_any_work(tmp_path):
 @pytest.mark.slow
 def test_several_processes_that_do_not_divide_the_batch_are_refused_before_any_work(prepared, tmp_path):
     results = folder(prepared, tmp_path / "results")
-    done = together(2, results, 4, 0)
+    done = together(2, {"results": results, "micro": 4})
     assert all(status == 1 and "2 processes take 8 windows at once" in text for status, text in done), done
     assert sorted(path.name for path in results.iterdir()) == ["control", "latents"]

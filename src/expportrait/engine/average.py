@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from expportrait.engine.parts import local
+
 
 class Average:
     """``values``, float32 by name: the average of ``weights``, which it follows step by step; at first what these are.
@@ -21,8 +23,8 @@ class Average:
     def follow(self, step: int) -> None:
         """Take in what ``step``, from 0 on, made of the weights."""
         kept = min(self.decay, (1 + step) / (10 + step))
-        weights = [value.float() for value in self.weights.values()]
-        torch._foreach_lerp_([*self.values.values()], weights, 1 - kept)
+        weights = [local(value).float() for value in self.weights.values()]
+        torch._foreach_lerp_([local(value) for value in self.values.values()], weights, 1 - kept)
 
     @torch.no_grad()
     def put(self) -> None:

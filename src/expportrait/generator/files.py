@@ -6,6 +6,7 @@ generator.json       model, codec, window, size, control maps, key, and figures 
 """
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,22 +23,26 @@ from expportrait.generator.model import LORA_LAYERS, PRESETS, ModelConfig, Portr
 
 
 def build(
-    config: ModelConfig, base: Path | None, seed: int = 0, lora_rank: int = 0, dtype: torch.dtype = torch.float32
-) -> PortraitTransformer:
+    config: ModelConfig, base: Path | None, seed: int = 0, lora_rank: int = 0, dtype: torch.dtype = torch.float32,
+    empty: bool = False,
+) -> PortraitTransformer:  # fmt: skip
     """A generator that has not been trained: on the weights beside the file ``base``, or on random ones.
 
     ``lora_rank`` > 0 freezes the transformer but for low-rank updates and the patch embedding; ``dtype`` is what the
-    frozen weights are held in.
+    frozen weights are held in. ``empty``: on the device meta, without weights or memory.
     """
     if base is not None and config.prediction == "x0":
         raise UserError(
             "generator.prediction: x0 is for training without generator.base; pretrained weights give velocities"
         )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.device("meta") if empty else nullcontext():
         torch.manual_seed(seed)
-        if base is None:
+        if base is None or empty:
             c = config.latent_channels
             transformer = WanTransformer3DModel(in_channels=c, out_channels=c, **PRESETS[config.preset])
+            if base is not None and lora_rank:
+                for value in transformer.parameters():
+                    value.data = value.data.to(dtype)
             if config.prediction == "x0":
                 # training starts at a copy of the reference
                 torch.nn.init.zeros_(transformer.proj_out.weight)

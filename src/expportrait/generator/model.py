@@ -13,11 +13,12 @@ _FEW = {"text_dim": 16, "freq_dim": 64}
 # Arguments of WanTransformer3DModel; the two large ones are those of the published text-to-video models.
 PRESETS = {
     "tiny": {"num_attention_heads": 4, "ffn_dim": 512, "num_layers": 3, "attention_head_dim": 32, **_FEW},
+    "mid": {"num_attention_heads": 8, "ffn_dim": 2048, "num_layers": 14, "attention_head_dim": 64, **_FEW},
     "1.3B": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30, **_WAN},
     "14B": {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40, **_WAN},
 }
 # Widths of the encoders' layers, and the features that they hand on
-ENCODERS = {"tiny": (32, 32), "1.3B": (128, 32), "14B": (128, 32)}
+ENCODERS = {"tiny": (32, 32), "mid": (64, 32), "1.3B": (128, 32), "14B": (128, 32)}
 # The matrices that LoRA updates: attention and feed-forward of each block
 LORA_LAYERS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 

@@ -1,6 +1,7 @@
 """Training of the generator: flow matching, on one process or several."""
 
 import math
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from expportrait.engine.training import Course, descend, trainable
 from expportrait.errors import UserError
 from expportrait.generator.data import Batch, Windows, shifted, training_batch
 from expportrait.generator.model import PortraitTransformer
+from expportrait.generator.optimizer import make_optimizer
+from expportrait.generator.shard import choose_checkpointing, choose_compile, spread
 from expportrait.rng import random_generator
 from expportrait.settings.config import Generator
 
@@ -53,24 +56,6 @@ def choose_attention(model: PortraitTransformer, name: str, device: str, trainin
         raise UserError(f"generator.attention: {name} does not work here: {error}") from None
 
 
-def choose_checkpointing(model: PortraitTransformer, kind: str) -> None:
-    """Trade memory for time: ``full`` keeps the blocks' inputs, ``selective`` also what attention gave."""
-    if kind == "full":
-        model.transformer.enable_gradient_checkpointing()
-    elif kind == "selective":
-        from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
-
-        def policy(_, op, *args, **kwargs) -> CheckpointPolicy:  # noqa: ANN001, ANN002, ANN003
-            attention = "attention" in getattr(op, "_name", str(op)) or "flash" in str(op)
-            return CheckpointPolicy.MUST_SAVE if attention else CheckpointPolicy.PREFER_RECOMPUTE
-
-        def run(block: nn.Module, *args: Tensor) -> Tensor:
-            contexts = lambda: create_selective_checkpoint_contexts(policy)  # noqa: E731
-            return checkpoint(block, *args, use_reentrant=False, context_fn=contexts)
-
-        model.transformer.enable_gradient_checkpointing(run)
-
-
 def learning_rate(settings: Generator, step: int) -> float:
     """Linear warm-up, then constant or half a cosine down to nearly nothing."""
     rate = settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup))
@@ -86,10 +71,12 @@ def train(
     work: Path,
     device: str,
     beat: Heartbeat | None = None,
+    parts: bool = False,
 ) -> PortraitTransformer:
     """Train ``model`` in place; where ``ema`` is not 0 it ends with the average of its weights. ``work`` keeps
     checkpoints and ``loss.csv``, from which a run that was killed goes on, whatever the number of processes; ``beat``
-    is told of each step.
+    is told of each step. ``parts``: shard it over the processes, of which only the first one has to have weights; it
+    stays so.
 
     Raises UserError where the batch does not divide, and where loss, gradient or weights are no longer finite.
     """
@@ -98,8 +85,11 @@ def train(
     rounds = s.rounds(accelerator.num_processes)
     choose_attention(model, s.attention, device, training=True)
     choose_checkpointing(model, s.checkpointing)
-    optimizer = torch.optim.AdamW(trainable(model).values(), betas=(0.9, 0.99), weight_decay=s.weight_decay, fused=True)
-    wrapped = accelerator.prepare_model(model.train().to(accelerator.device))
+    choose_compile(model, s.compile)
+    if parts:
+        spread(model, s, accelerator.device)
+    wrapped = model.train() if parts else accelerator.prepare_model(model.train().to(accelerator.device))
+    optimizer = make_optimizer(model, s)
     average = Average(trainable(model), s.ema) if s.ema else None
 
     def make(step: int, number: int) -> Batch:
@@ -114,8 +104,8 @@ def train(
 
     course = Course(
         "generator", s.steps, s.save_every, s.keep, make, losses, partial(learning_rate, s), rounds, s.clip,
-        main=accelerator.is_main_process, alone=partial(accelerator.no_sync, wrapped),
-        mean=partial(accelerator.reduce, reduction="mean"),
+        main=accelerator.is_main_process, alone=nullcontext if parts else partial(accelerator.no_sync, wrapped),
+        mean=partial(accelerator.reduce, reduction="mean"), parts=parts,
     )  # fmt: skip
     descend(course, model, optimizer, work, beat, average)
     if average is not None:

@@ -379,8 +379,8 @@ class Generator(Section):
 
     first_defaults: ClassVar[dict[str, Any]] = {"batch": 1}
 
-    preset: Literal["tiny", "1.3B", "14B"] = Field(
-        "1.3B", description="size of the transformer; the large two are Wan 2.1's"
+    preset: Literal["tiny", "mid", "1.3B", "14B"] = Field(
+        "1.3B", description="size of the transformer; the large two are Wan 2.1's, mid is for measurements"
     )
     base: Place | None = Field(
         None, description="pretrained weights (diffusers' transformer/*.safetensors or its .index.json)"
@@ -413,6 +413,13 @@ class Generator(Section):
         1, ge=1, description="windows that a process holds at once; changes memory and time, not what is learnt"
     )
     learning_rate: float = Field(1e-5, gt=0, description="learning rate of AdamW; with LoRA take about 1e-4")
+    rate_new: float = Field(
+        1.0, gt=0, description="times the learning rate, for new layers: the encoders and the patch embedding"
+    )
+    rate_lora: float = Field(1.0, gt=0, description="times the learning rate, for low-rank updates")
+    optimizer: Literal["adamw", "adamw8bit"] = Field(
+        "adamw", description="adamw8bit: moments in 8 bits, a quarter of the memory, by the package bitsandbytes"
+    )
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="course of the learning rate after the warm-up"
     )
@@ -431,6 +438,15 @@ class Generator(Section):
     )
     attention: str = Field(
         "auto", description="diffusers' attention backend, such as native, _native_cudnn, flash, xformers"
+    )
+    compile: Literal["none", "inductor", "aot_eager"] = Field(
+        "none", description="compile each block: inductor, for GPUs; aot_eager, which makes no code, is for tests"
+    )
+    sharding: Literal["auto", "replicate", "shard"] = Field(
+        "auto", description="whether processes hold all weights each or a part; auto: parts above 16 GiB with optimizer"
+    )
+    shard_over: int = Field(
+        0, ge=0, description="processes that the parts of one model lie on, such as a node's GPUs; 0: all of them"
     )
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="how many of the newest checkpoints are kept")

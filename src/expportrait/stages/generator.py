@@ -1,5 +1,6 @@
 """Stage ``generator``: train the video generator on all clips of the split train (docs/generator.md)."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from expportrait.errors import UserError
 from expportrait.generator.data import CARRIED, Windows, control_channels
 from expportrait.generator.files import build, save_generator, weight_files
 from expportrait.generator.model import ModelConfig
+from expportrait.generator.shard import gather, sharded
 from expportrait.generator.train import control_sensitivity, train
 from expportrait.manifest.clips import Row
 from expportrait.progress import say, silence
@@ -50,15 +52,21 @@ def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     grid = codec["channels"], control_channels(s.maps), codec["time"], codec["space"]
     frozen = torch.bfloat16 if s.precision == "bf16" else torch.float32
     made_of = ModelConfig(s.preset, *grid, s.reference, s.prediction, **{name: name in s.maps for name in CARRIED})
-    model = build(made_of, s.base, s.seed, s.lora_rank, frozen)
+    made_by = partial(build, made_of, s.base, s.seed, s.lora_rank, frozen)
+    several = PartialState().num_processes
+    cut = several > 1 and sharded(s, made_by(empty=True), several)
+    model = made_by(empty=cut and not main)  # the first one's weights are handed out
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     clips = len(parts["clips"])
     say(f"generator: {len(windows)} windows of {clips} clips, {count / 1e6:.2f} M trainable parameters, {device}")
-    model = train(model, windows, s, made.work, device, beat)
+    model = train(model, windows, s, made.work, device, beat, cut)
+    sensitivity = control_sensitivity(model, windows, s) if main or cut else {}
+    if cut:
+        model = gather(model, made_by(empty=True), main)
     if not main:
         return made.index
     about = {"key": made.key, "maps": s.maps, "precision": s.precision, "steps": s.steps, "shift": s.shift,
-             **windows.made_by, "control_sensitivity": control_sensitivity(model, windows, s)}  # fmt: skip
+             **windows.made_by, "control_sensitivity": sensitivity}  # fmt: skip
     with made.replaced() as folder:
         save_generator(folder, model.cpu(), about)
     return made.write_index()
