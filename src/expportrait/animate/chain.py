@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from expportrait.engine.loop import run
-from expportrait.engine.record import Outcome, state
+from expportrait.engine.record import Outcome, read_record, state
+from expportrait.engine.stage import RECORDS
 from expportrait.errors import UserError
 from expportrait.manifest.clips import Row
 from expportrait.manifest.pairs import pair_name, pair_row
@@ -49,11 +50,20 @@ class Chain:
     def bring(self, stage: str, rows: list[Row]) -> dict[str, Outcome]:
         """Clip or pair -> what has become of it."""
         check_given(self.config, PIPELINE[stage].sections)
+        if stage == "crop":
+            self._forget(rows)
         return run(with_code(stage), rows, self.config, self.device, self.backend)
 
     def done(self, stage: str, row: Row) -> bool:
         """Whether there is a result of the row, at these or other settings."""
         return state(PIPELINE[stage].home(self.config.results), row.clip).status == "ok"
+
+    def _forget(self, rows: list[Row]) -> None:
+        """Reasons that call a file by where it lay at an earlier call are found anew, since they name another one."""
+        for row in rows:
+            record = PIPELINE["crop"].result(self.config.results, row.clip).with_name(f"{row.clip}{RECORDS[0]}")
+            if str(row.path) not in ((read_record(record) or {}).get("why") or str(row.path)):
+                record.unlink(missing_ok=True)
 
     def portraits(self, rows: list[Row], whole: Whole) -> dict[str, str]:
         """Fit the heads of portraits, one frame each; returns clip -> why there is none, of those that failed."""
