@@ -14,9 +14,12 @@ import cv2
 import numpy as np
 import pytest
 
+from expportrait.animate.chain import Chain
+from expportrait.animate.sources import Portrait, portrait_row, video_row
 from expportrait.demo.portrait import SOURCES
+from expportrait.errors import UserError
 from expportrait.files import beside
-from expportrait.settings.config import Demo
+from expportrait.settings.config import Config, Demo
 from expportrait.stages import with_code
 from expportrait.video.mark import read_mark
 from expportrait.video.reader import open_source
@@ -209,6 +212,33 @@ def test_what_is_wrong_is_one_sentence_and_leaves_nothing(asked, folder, options
 def test_a_time_that_is_none_is_a_matter_of_the_command_line(asked, start, capsys):
     assert asked("--start", start).code == 2
     assert "Invalid value for '--start'" in capsys.readouterr().err
+
+
+def test_a_part_of_the_driver_is_the_same_part_where_it_gives_the_expression_too(first, asked, folder):
+    made = asked("--out", "own.mp4", "--expression-from", "smile.mp4")
+    assert made.code in (0, None) and "crop smile" not in made.log
+    assert (folder / "own.mp4").read_bytes() == (folder / "first.mp4").read_bytes()
+
+
+def test_a_driver_that_breaks_off_is_said_to(first, asked, folder, capsys):
+    whole = (folder / "smile.mp4").read_bytes()
+    (folder / "broken.mp4").write_bytes(whole[: 2 * len(whole) // 3])
+    assert asked("--out", "broken_off.mp4", driver=("broken.mp4", "9")).code in (0, None)
+    assert "; the driver is damaged or cut off, and is shown as far as it can be read)" in capsys.readouterr().out
+
+
+def test_a_clip_that_another_process_cut_anew_makes_no_film(first, folder):
+    rows = portrait_row(Portrait(folder / "grace.png"), folder), video_row(folder / "smile.mp4", end=float(SECONDS))
+    one, two = (
+        Chain(Config.model_validate({"results": folder / "shared", "crop": {"size": size}}), "cpu", "torch", (), 12)
+        for size in (128, 256)
+    )
+    pair = one.pair(*rows, {})
+    one.bring("crop", [*rows])
+    assert one.stores(pair)["driver"]["frames"].shape == (12, 128, 128, 3)
+    two.bring("crop", [rows[1]])
+    with pytest.raises(UserError, match="was made anew with other settings by another process"):
+        one.stores(pair)
 
 
 def test_what_a_call_left_that_died_over_its_film_is_removed(first, asked, folder):

@@ -95,9 +95,14 @@ def write_film(file: Path, pair: Row, portrait: Row, driver: Row, stores: Mappin
 
 
 def _part(driving: Store) -> str:
-    """Which part of the driver a film shows, in words; empty where it is all of it."""
+    """Which part of the driver a film shows, in words; empty where it is all of it and the file is whole."""
     (first, last), shots = driving.attrs["shot"], driving.attrs["shots"]
+    words = (
+        "; the driver is damaged or cut off, and is shown as far as it can be read"
+        if driving.attrs.get("truncated")
+        else ""
+    )
     if [first, last] == [shots[0][0], shots[-1][1]]:
-        return ""
+        return words
     begin, end = driving["timestamps"][[0, -1]]
-    return f", {begin:.2f} to {end:.2f} s of the driver: its longest part that shows one person's face"
+    return f", {begin:.2f} to {end:.2f} s of the driver: its longest part that shows one person's face{words}"

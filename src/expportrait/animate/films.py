@@ -65,7 +65,9 @@ def films(asked: Asked) -> None:
     _check_out(asked)
     config, home = asked.config, asked.config.results
     drivers = {"driver": video_row(asked.driver, asked.start, asked.end)}
-    drivers |= {name: video_row(file) for name, file in asked.others.items()}
+    own = os.path.realpath(asked.driver)  # where it stands for another video, too, it is the same part of it
+    drivers |= {name: drivers["driver"] if os.path.realpath(file) == own else video_row(file)
+                for name, file in asked.others.items()}  # fmt: skip
     frames = _frames(asked)
     chain = Chain(config, asked.device, asked.backend, GENERATED if "generator" in asked.trained else PREVIEW, frames,
                   {kind: about["key"] for kind, (_, about) in asked.trained.items()})  # fmt: skip
@@ -89,7 +91,7 @@ def films(asked: Asked) -> None:
         chain.drivers(distinct, whole)
         others = {name: drivers[name] for name in asked.others}
         pairs = {portrait: chain.pair(row, drivers["driver"], others) for portrait, row in rows.items()}
-        without, keys = chain.pairs([*{pair.clip: pair for pair in pairs.values()}.values()], whole)
+        without = chain.pairs([*{pair.clip: pair for pair in pairs.values()}.values()], whole)
         failed |= {portrait: _named(without[pair.clip], portrait, rows[portrait])
                    for portrait, pair in pairs.items() if pair.clip in without}  # fmt: skip
         made = []
@@ -97,7 +99,7 @@ def films(asked: Asked) -> None:
             for portrait in (one for one in pairs if one not in failed):
                 file, pair, row = asked.file_of(portrait, rows[portrait]), pairs[portrait], rows[portrait]
                 told = Told(str(portrait), str(asked.driver), "generator" in asked.trained, asked.paste_back)
-                what = write_film(file, pair, row, drivers["driver"], chain.stores(pair, keys), told)
+                what = write_film(file, pair, row, drivers["driver"], chain.stores(pair), told)
                 made.append((file, what))
     for file, what in made:
         typer.echo(f"wrote {file} ({what})")
