@@ -13,7 +13,6 @@ from expportrait.generator.model import ModelConfig
 from expportrait.generator.optimizer import BLOCK, from_bits, kind_of, make_optimizer, to_bits
 from expportrait.generator.train import train
 
-from .several import STAND_IN
 from .test_train import fresh, generator
 
 # Rising, with steps that grow outwards, up to 1 and not down to -1, as bitsandbytes' code of signed numbers.
@@ -44,8 +43,7 @@ def test_where_all_learn_alike_there_is_one_group_in_the_models_order():
     assert len(make_optimizer(model, generator(rate_new=3.0)).param_groups) == 2
 
 
-def test_in_eight_bits_it_is_adamw_and_goes_on_from_a_checkpoint(windows, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(STAND_IN)
+def test_in_eight_bits_it_is_adamw_and_goes_on_from_a_checkpoint(windows, tmp_path, eight_bits):
     plain = train(fresh(), windows, generator(), tmp_path / "plain", "cpu")
     settings = generator(optimizer="adamw8bit")
     whole = train(fresh(), windows, settings, tmp_path / "whole", "cpu")

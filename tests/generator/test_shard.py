@@ -17,7 +17,7 @@ from expportrait.generator.model import ModelConfig
 from expportrait.generator.shard import COPIED, sharded, state_bytes
 
 from . import make
-from .several import STAND_IN, together
+from .several import together
 from .test_several import SETTINGS, folder, log, run_stage, same, work
 
 SHARD = {"micro": 1, "sharding": "shard", "steps": 6}
@@ -141,8 +141,9 @@ def test_a_mistake_is_told_once(prepared, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sharded_it_learns_what_one_process_learns(on_two, kind, prepared, place, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(STAND_IN)
+def test_sharded_it_learns_what_one_process_learns(on_two, kind, prepared, place, tmp_path, request):
+    if kind == "eight bits":
+        request.getfixturevalue("eight_bits")
     alone = folder(prepared, tmp_path / "alone")
     run_stage(alone, **KINDS[kind] | {"compile": "none", "micro": 4})
     same_model(place(kind), alone)
