@@ -37,7 +37,11 @@ def remove_leftovers(path: Path) -> None:
     """What processes of this machine that are dead, or this one, have left of ``beside(path)``."""
     for leftover, pid in leftovers(path):
         if pid == os.getpid() or not alive(pid):
-            shutil.rmtree(leftover, ignore_errors=True)
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    leftover.unlink()
 
 
 def put_folder(made: Path, place: Path) -> None:

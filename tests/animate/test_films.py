@@ -1,5 +1,7 @@
 """The command from files to films, with a short driver and few steps of the fit."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +14,12 @@ import cv2
 import numpy as np
 import pytest
 
+from expportrait.animate.chain import Chain
+from expportrait.animate.sources import Portrait, portrait_row, video_row
 from expportrait.demo.portrait import SOURCES
-from expportrait.settings.config import Demo
+from expportrait.errors import UserError
+from expportrait.files import beside
+from expportrait.settings.config import Config, Demo
 from expportrait.stages import with_code
 from expportrait.video.mark import read_mark
 from expportrait.video.reader import open_source
@@ -115,6 +121,36 @@ def test_the_films_sound_is_the_drivers_and_in_time(first, asked, folder):
     np.testing.assert_allclose(film.times, times[: len(film.times)], atol=1e-4)
 
 
+def test_what_settings_say_of_the_head_counts_and_options_win(first, asked, folder):
+    far = ("--set", "drive.max_move=0.5", "--set", "drive.pose=absolute", "--set", "appearance.body_follows=true")
+    for name, options in (("far", far), ("back", (*far[2:4], "--pose-mode", "relative"))):
+        assert asked("--out", f"{name}.mp4", *options).code in (0, None)
+    ours = (folder / "first.mp4").read_bytes()
+    assert (folder / "far.mp4").read_bytes() != ours and (folder / "back.mp4").read_bytes() == ours
+
+
+def test_a_portrait_may_be_called_anything_and_have_odd_sides(first, asked, folder, capsysbinary):
+    name = os.fsdecode(b"gr\xff\x01.png")
+    cv2.imwrite(str(folder / "odd.png"), cv2.cvtColor(SOURCES["hopper"].read()[:599, :511], cv2.COLOR_RGB2BGR))
+    (folder / "odd.png").rename(folder / name)
+    got = asked("--out", "odd.mp4", portrait=(name,))
+    assert got.code in (0, None)
+    assert b"12 frames, 512x600, a preview" in capsysbinary.readouterr().out
+    assert pictures(folder / "odd.mp4").shape == (12, 600, 512, 3)
+    assert "the portrait gr??.png, moved by smile.mp4" in read_mark(folder / "odd.mp4").words
+
+
+def test_copies_of_a_picture_are_each_called_by_their_own_name(first, asked, folder):
+    cv2.imwrite(str(folder / "bare.png"), np.full((300, 300, 3), 60, np.uint8))
+    (folder / "there").mkdir()
+    shutil.copy(folder / "bare.png", folder / "there")
+    here, there = (f"no face in {file}: 1 of 1 frames were looked at" for file in ("bare.png", "there/bare.png"))
+    for file, why in (("bare.png", here), ("there/bare.png", there)):
+        assert asked("--out", "bare.mp4", portrait=(file,)).code == f"expportrait: {why}"
+    got = asked("--out", "bare", portrait=("bare.png", "there/bare.png", "grace.png"))
+    assert got.code == f"expportrait: 2 of 3 films could not be made: {here}; {there}"
+
+
 def test_a_generator_is_used_as_it_was_trained_and_sharper_than_it_sees(first, asked, folder):
     made = asked("--out", "generated.mp4", "--generator", str(untrained(folder / "trained")))
     assert made.code in (0, None)
@@ -142,7 +178,19 @@ def test_a_portrait_that_cannot_be_used_does_not_cost_the_others(first, asked, f
     ("options", "said"),
     [
         (("--out", "film.avi"), "--out film.avi: films are MP4 files: name one that ends in .mp4"),
-        (("--out", "smile.mp4"), "--out smile.mp4 is one of the files that the film is made from: name another one"),
+        (("--out", "smile.mp4"), "smile.mp4 is one of the files that the film is made from: name another one by --out"),
+        (("--out", "pose.mp4", "--pose-from", "pose.side.mp4"),
+         "pose.side.mp4 is one of the files that the film is made from: name another one by --out"),
+        (("--out", "grace.png/film.mp4"),
+         "grace.png/film.mp4 cannot be written: {folder}/grace.png is no folder in which you may write"),
+        (("--out", "films.mp4"), "films.mp4 is a folder, where the film is to be written: name another file by --out"),
+        (("--out", f"{'a' * 250}.mp4"),
+         f"{'a' * 250}.side.mp4: that name is too long for a file: name a shorter one by --out"),
+        (("--results", "grace.png"),
+         "nothing can be kept in grace.png (Not a directory): name another folder by --results"),
+        (("--start", "50"), "smile.mp4 has no frames between 50 s and 0.48 s; check start and end"),
+        (("--set", "drive.offsets=transfer"),
+         "drive.offsets is transfer: --transfer and `transfer` go together"),
         (("--gaze", "left"), "--gaze left: a gain such as 0.5 is expected, or camera"),
         (("--generator", "nowhere"), "--generator: nowhere holds no trained generator: "
          "there is no generator.json in it or in its model/"),
@@ -151,10 +199,57 @@ def test_a_portrait_that_cannot_be_used_does_not_cost_the_others(first, asked, f
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_sentence_and_leaves_nothing(asked, folder, options, said):
+    (folder / "films.mp4").mkdir(exist_ok=True)
+    shutil.copy(folder / "smile.mp4", folder / "pose.side.mp4")
     before = {file.name for file in folder.iterdir()}
     code = asked(*options).code
-    assert isinstance(code, str) and (code == f"expportrait: {said}" or "focal" in code)
+    assert isinstance(code, str) and (code == f"expportrait: {said.format(folder=folder)}" or "focal" in code)
+    assert (folder / "pose.side.mp4").read_bytes() == (folder / "smile.mp4").read_bytes()
     assert {file.name for file in folder.iterdir()} - before <= {"results"}
+
+
+@pytest.mark.parametrize("start", ["inf", "nan", "-1", "1e300"])
+def test_a_time_that_is_none_is_a_matter_of_the_command_line(asked, start, capsys):
+    assert asked("--start", start).code == 2
+    assert "Invalid value for '--start'" in capsys.readouterr().err
+
+
+def test_a_part_of_the_driver_is_the_same_part_where_it_gives_the_expression_too(first, asked, folder):
+    made = asked("--out", "own.mp4", "--expression-from", "smile.mp4")
+    assert made.code in (0, None) and "crop smile" not in made.log
+    assert (folder / "own.mp4").read_bytes() == (folder / "first.mp4").read_bytes()
+
+
+def test_a_driver_that_breaks_off_is_said_to(first, asked, folder, capsys):
+    whole = (folder / "smile.mp4").read_bytes()
+    (folder / "broken.mp4").write_bytes(whole[: 2 * len(whole) // 3])
+    assert asked("--out", "broken_off.mp4", driver=("broken.mp4", "9")).code in (0, None)
+    assert "; the driver is damaged or cut off, and is shown as far as it can be read)" in capsys.readouterr().out
+
+
+def test_a_clip_that_another_process_cut_anew_makes_no_film(first, folder):
+    rows = portrait_row(Portrait(folder / "grace.png"), folder), video_row(folder / "smile.mp4", end=float(SECONDS))
+    one, two = (
+        Chain(Config.model_validate({"results": folder / "shared", "crop": {"size": size}}), "cpu", "torch", (), 12)
+        for size in (128, 256)
+    )
+    pair = one.pair(*rows, {})
+    one.bring("crop", [*rows])
+    assert one.stores(pair)["driver"]["frames"].shape == (12, 128, 128, 3)
+    two.bring("crop", [rows[1]])
+    with pytest.raises(UserError, match="was made anew with other settings by another process"):
+        one.stores(pair)
+
+
+def test_what_a_call_left_that_died_over_its_film_is_removed(first, asked, folder):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = [beside(folder / name) for name in ("after.mp4", "after.side.mp4")]
+    left = [file.with_name(file.name.replace(f"{os.getpid():010d}", f"{dead.pid:010d}")) for file in left]
+    for file in left:
+        file.write_bytes(b"half a film")
+    assert asked("--out", "after.mp4").code in (0, None)
+    assert not any(file.exists() for file in left)
 
 
 def test_a_killed_one_goes_on_where_it_was(folder):

@@ -40,6 +40,20 @@ def test_stages_find_what_was_placed_and_another_model_takes_its_place(tmp_path)
             assert json.loads((home / "model" / "generator.json").read_text())["key"] == key
 
 
+def test_weights_trained_anew_by_the_same_settings_are_another_model(tmp_path):
+    folder = trained(tmp_path / "model")
+    keys = set()
+    for weights in (b"these", b"those", b"these"):
+        (folder / "encoders.safetensors").write_bytes(weights)
+        keys.add(find("generator", folder)[1]["key"])
+    assert len(keys) == 2
+
+
+def test_a_generator_that_says_too_little_of_itself_is_one_sentence():
+    with pytest.raises(UserError, match=r"--generator: its generator.json is none that this version writes .*'maps'"):
+        sampled({"key": "one", "codec": {"codec": "linear"}})
+
+
 def _hold(results, models, begun, over):
     with placed(results, models):
         begun.set()
@@ -48,6 +62,9 @@ def _hold(results, models, begun, over):
 
 def test_nobody_puts_another_model_where_one_is_in_use(tmp_path):
     one, two = ({"generator": find("generator", trained(tmp_path / key / "model", key))} for key in ("one", "two"))
+    (tmp_path / "transfer").mkdir()
+    (tmp_path / "transfer" / "training.json").write_text('{"key": "three"}')
+    module = find("transfer", tmp_path / "transfer")
     context = multiprocessing.get_context("spawn")
     begun, over = context.Event(), context.Event()
     other = context.Process(target=_hold, args=(tmp_path / "results", one, begun, over))
@@ -56,7 +73,9 @@ def test_nobody_puts_another_model_where_one_is_in_use(tmp_path):
         assert begun.wait(30)
         with placed(tmp_path / "results", one):
             pass
-        with pytest.raises(UserError, match="with another generator or transfer module"), \
+        with placed(tmp_path / "results", {}), placed(tmp_path / "results", {"transfer": module}):
+            pass  # neither has anything to do with generators
+        with pytest.raises(UserError, match=r"works in .* with another generator: wait for it"), \
                 placed(tmp_path / "results", two):  # fmt: skip
             pass
     finally:

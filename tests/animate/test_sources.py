@@ -1,5 +1,6 @@
 """Which rows the stages are given for what the command line names."""
 
+import os
 import shutil
 
 import cv2
@@ -108,7 +109,8 @@ def test_a_table_lists_portraits_from_its_own_folder(tmp_path):
     [
         ("picture\na.png\n", "line 1: there is no column portrait"),
         ("portrait,frames\na.png,1\n", "line 1: there is no column frames, only portrait, frame, face"),
-        ("portrait,frame\na.png,first\n", "line 2, column frame: 'first' is no whole number"),
+        ("portrait,frame\na.png,first\n", "line 2, column frame: 'first' is no whole number of at most 9 digits"),
+        ("portrait,frame\na.mp4,99999999999999999999\n", "column frame: '9+' is no whole number of at most 9 digits"),
         ("portrait\n\n", "lists no portraits"),
     ],
 )
@@ -117,6 +119,25 @@ def test_what_is_wrong_in_a_table_is_said_with_its_place(tmp_path, text, said):
     table.write_text(text)
     with pytest.raises(UserError, match=said):
         read_portraits([table], 0, None)
+
+
+def test_a_table_may_not_ask_for_face_0(tmp_path):
+    table = tmp_path / "people.csv"
+    table.write_text("portrait,face\na.png,0\n")
+    assert read_portraits([table], 0, 2) == [Portrait(tmp_path / "a.png", 0, 0)]
+    file = save(tmp_path / "a.png", astronaut())
+    asked = Portrait(file, face=0)
+    with pytest.raises(UserError, match="shows one face: leave --face out"):
+        choose_face(asked, portrait_row(asked, tmp_path), Crop())
+
+
+def test_files_that_cannot_be_read_twice_or_are_empty_are_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(UserError, match=r"pipe\.mp4 is no file that can be read more than once"):
+        video_row(tmp_path / "pipe.mp4")
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(UserError, match=r"a\.mp4 is an empty file \(0 bytes\): copy it again"):
+        video_row(tmp_path / "a.mp4")
 
 
 def test_files_that_are_not_there_are_named(tmp_path):

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from expportrait.engine.loop import run
-from expportrait.engine.record import Outcome, state
+from expportrait.engine.record import Outcome, read_record, state
+from expportrait.engine.stage import RECORDS
 from expportrait.errors import UserError
 from expportrait.manifest.clips import Row
 from expportrait.manifest.pairs import pair_name, pair_row
@@ -33,6 +34,7 @@ class Chain:
     films: tuple[str, ...]
     frames: int  # of the driver, about
     models: Mapping[str, str] = field(default_factory=dict)  # trained ones: stage -> key
+    keys: dict[tuple[str, str], str | None] = field(default_factory=dict)  # of what was brought, by stage and clip
 
     def parts(self, portraits: int, drivers: int) -> dict[str, float]:
         """Name -> weight of the parts of the work (``progress.Whole``)."""
@@ -49,11 +51,22 @@ class Chain:
     def bring(self, stage: str, rows: list[Row]) -> dict[str, Outcome]:
         """Clip or pair -> what has become of it."""
         check_given(self.config, PIPELINE[stage].sections)
-        return run(with_code(stage), rows, self.config, self.device, self.backend)
+        if stage == "crop":
+            self._forget(rows)
+        index = run(with_code(stage), rows, self.config, self.device, self.backend)
+        self.keys.update({(stage, clip): outcome.key for clip, outcome in index.items()})
+        return index
 
     def done(self, stage: str, row: Row) -> bool:
         """Whether there is a result of the row, at these or other settings."""
         return state(PIPELINE[stage].home(self.config.results), row.clip).status == "ok"
+
+    def _forget(self, rows: list[Row]) -> None:
+        """Reasons that call a file by where it lay at an earlier call are found anew, since they name another one."""
+        for row in rows:
+            record = PIPELINE["crop"].result(self.config.results, row.clip).with_name(f"{row.clip}{RECORDS[0]}")
+            if str(row.path) not in ((read_record(record) or {}).get("why") or str(row.path)):
+                record.unlink(missing_ok=True)
 
     def portraits(self, rows: list[Row], whole: Whole) -> dict[str, str]:
         """Fit the heads of portraits, one frame each; returns clip -> why there is none, of those that failed."""
@@ -72,31 +85,29 @@ class Chain:
                     path = next(str(row.path) for row in rows if row.clip == clip)
                     raise UserError(why if path in why else f"{path}: {why}")
 
-    def pairs(self, rows: list[Row], whole: Whole) -> tuple[dict[str, str], dict[tuple[str, str], str | None]]:
-        """Make what the films are made of; returns pair -> why there is none, of those that failed, and
-        (stage, pair) -> key of the result."""
+    def pairs(self, rows: list[Row], whole: Whole) -> dict[str, str]:
+        """Make what the films are made of; returns pair -> why there is none, of those that failed."""
         failed: dict[str, str] = {}
-        keys: dict[tuple[str, str], str | None] = {}
         for stage in self.films:
             with whole.part(stage):
                 rows = [row for row in rows if row.clip not in failed]
-                index = self.bring(stage, rows)
-                failed |= _failures(index)
-                keys |= {(stage, pair): outcome.key for pair, outcome in index.items()}
-        return failed, keys
+                failed |= _failures(self.bring(stage, rows))
+        return failed
 
-    def stores(self, pair: Row, keys: Mapping[tuple[str, str], str | None]) -> dict[str, Store]:
+    def stores(self, pair: Row) -> dict[str, Store]:
         """The stores of a pair by stage, and those of ``crop`` of its ``target`` and its ``driver``.
 
         Raises UserError where one is not what was just made: another process has written there since.
         """
-        found = {stage: Store(PIPELINE[stage].result(self.config.results, pair.clip)) for stage in self.films}
-        for stage, store in found.items():
-            if store.attrs["key"] != keys[stage, pair.clip]:
+        places = {stage: (stage, pair.clip) for stage in self.films}
+        places |= {name: ("crop", pair.extra[name]) for name in ("target", "driver")}
+        found = {name: Store(PIPELINE[stage].result(self.config.results, clip))
+                 for name, (stage, clip) in places.items()}  # fmt: skip
+        for name, store in found.items():
+            if store.attrs["key"] != self.keys[places[name]]:
                 raise UserError(f"{store.path} was made anew with other settings by another process: wait for that one "
                                 "and try again, or name another folder by --results")  # fmt: skip
-        clips = {name: PIPELINE["crop"].result(self.config.results, clip) for name, clip in pair.extra.items()}
-        return found | {name: Store(clips[name]) for name in ("target", "driver")}
+        return found
 
     def pair(self, target: Row, driver: Row, others: Mapping[str, Row]) -> Row:
         """The pair's row. Its name has a hash of all that moves the head, so that what other gains gave stays too."""

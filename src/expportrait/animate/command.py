@@ -12,6 +12,7 @@ from expportrait.settings.config import Config
 from expportrait.settings.files import read_yaml
 
 RESULTS = Path("results/animate")
+LONGEST = 1e6  # s, beyond which decoders do not find their way
 NECK = 0.02  # m that the neck may be stretched by, where the body stays
 
 
@@ -47,12 +48,14 @@ def animate(
         Path | None,
         typer.Option(help="Film to write (.mp4); of several portraits, a folder. (default: PORTRAIT_DRIVER.mp4)"),
     ] = None,
-    frame: Annotated[int, typer.Option(min=0, help="Which frame of a portrait that is a video.")] = 0,
+    frame: Annotated[
+        int, typer.Option(min=0, max=999_999_999, help="Which frame of a portrait that is a video.")
+    ] = 0,
     face: Annotated[
         int | None, typer.Option(min=1, help="Which face of the portrait, counted from the left.")
     ] = None,
-    start: Annotated[float | None, typer.Option(min=0, help="Where the driver begins, s.")] = None,
-    end: Annotated[float | None, typer.Option(min=0, help="Where the driver ends, s.")] = None,
+    start: Annotated[float | None, typer.Option(min=0, max=LONGEST, help="Where the driver begins, s.")] = None,
+    end: Annotated[float | None, typer.Option(min=0, max=LONGEST, help="Where the driver ends, s.")] = None,
     generator: Annotated[
         Path | None, typer.Option(help="A trained generator's folder, as results/generator. Without it, a preview.")
     ] = None,
@@ -83,13 +86,14 @@ def animate(
         float | None, _wheel("--smooth", help="Smooth the driver's motion over so many s. (default: 0)")
     ] = None,
     pose_mode: Annotated[
-        Mode, _wheel("--pose-mode", help="relative: the head turns from the portrait's pose on as the driver's does "
-                     "from its first frame on; absolute: it faces where the driver's does.")
-    ] = Mode.RELATIVE,
+        Mode | None, _wheel("--pose-mode", help="relative: the head turns from the portrait's pose on as the driver's "
+                            "does from its first frame on; absolute: it faces where the driver's does. "
+                            "(default: relative)")
+    ] = None,
     expression_mode: Annotated[
-        Mode, _wheel("--expression-mode", help="absolute: the driver's expression; relative: the portrait's own and "
-                     "the driver's change from its first frame on.")
-    ] = Mode.ABSOLUTE,
+        Mode | None, _wheel("--expression-mode", help="absolute: the driver's expression; relative: the portrait's own "
+                            "and the driver's change from its first frame on. (default: absolute)")
+    ] = None,
     paste_back: Annotated[
         bool, typer.Option(help="Put the result back into the whole portrait, at its resolution.")
     ] = True,
@@ -110,27 +114,39 @@ def animate(
         | ({"hold": sorted({*map(str, hold)})} if hold else {})
         | ({} if smooth is None else {"smooth": smooth})
     )
-    given |= {"pose": str(pose_mode), "expression": str(expression_mode)}
+    given |= {name: str(mode) for name, mode in (("pose", pose_mode), ("expression", expression_mode)) if mode}
     from expportrait.animate import models
     from expportrait.animate.films import Asked, films
     from expportrait.animate.sources import read_portraits
 
     trained = {kind: models.find(kind, folder)
                for kind, folder in (("transfer", transfer), ("generator", generator)) if folder}  # fmt: skip
-    given["offsets"] = "transfer" if transfer else "static"
     layers = [("config.yaml", read_yaml(Path("config.yaml")))] if Path("config.yaml").exists() else []
     layers += [("--generator", models.sampled(trained["generator"][1]))] if generator else []
+    # over config.yaml, which may list all settings for the stages; what is said for this call wins
+    layers += [("animate", usual(bool(transfer), paste_back))]
     layers += [(str(settings), read_yaml(settings))] if settings else []
-    body: dict[str, Any] = {}
-    if paste_back:  # what goes on beyond the crop stays, so the body does, and the head stays on its neck
-        given["max_move"], body = NECK, {"appearance": {"body_follows": False}}
-    config = without_files(layered(layers, sets, {"results": str(results), "drive": given} | body))
+    given["target_proxy"] = "image"
+    config = without_files(layered(layers, sets, {"results": str(results), "drive": given}))
+    if (config.drive.offsets == "transfer") != bool(transfer):
+        raise UserError(f"drive.offsets is {config.drive.offsets}: --transfer and `transfer` go together")
     asked = Asked(
         read_portraits(portrait, frame, face), driver, out, start, end,
         {name: file for name, file in (("pose_from", pose_from), ("expression_from", expression_from)) if file},
         trained, paste_back, config, choose_device(device), backend,
     )  # fmt: skip
     films(asked)
+
+
+def usual(transfer: bool, paste_back: bool) -> dict[str, Any]:
+    """Settings whose default is another one here than for the stages; ``transfer``: whether there is a module."""
+    drive: dict[str, Any] = {
+        "pose": "relative", "expression": "absolute", "reference": 0, "offsets": "transfer" if transfer else "static"
+    }  # fmt: skip
+    if not paste_back:
+        return {"drive": drive}
+    # what goes on beyond the crop stays, so the body does, and the head stays on its neck
+    return {"drive": drive | {"max_move": NECK}, "appearance": {"body_follows": False}}
 
 
 def _gaze(said: str | None) -> dict[str, Any]:

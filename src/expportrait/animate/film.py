@@ -59,6 +59,11 @@ def finer(made: np.ndarray, carried: np.ndarray, seen: np.ndarray) -> np.ndarray
     return np.rint(np.clip(large(made.astype(np.float32)) + detail, 0, 255)).astype(np.uint8)
 
 
+def side_of(film: Path) -> Path:
+    """The film beside it, of portrait, driver and result."""
+    return film.with_name(f"{film.stem}.side.mp4")
+
+
 def write_film(file: Path, pair: Row, portrait: Row, driver: Row, stores: Mapping[str, Store], told: Told) -> str:
     """Write the film and, beside it, ``.side.mp4`` with portrait, driver and result; returns in words what it is.
 
@@ -72,7 +77,7 @@ def write_film(file: Path, pair: Row, portrait: Row, driver: Row, stores: Mappin
     paste = Paste(source, box, target.attrs["rotated"], own) if whole else None
     sound = Sound.of(driver.path, driving, len(times))
     alone, together = (moved(told.portrait, told.driver, told.generated, alone) for alone in (not whole, False))
-    side = file.with_name(f"{file.stem}.side.mp4")
+    side = side_of(file)
     for one in (file, side):
         one.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(one)
@@ -84,14 +89,20 @@ def write_film(file: Path, pair: Row, portrait: Row, driver: Row, stores: Mappin
         for driver_frame, picture in zip(driving.lazy("frames"), shown, strict=True):
             film.append(paste(picture) if paste else picture)
             beside.append(np.hstack([own, driver_frame, picture]))
-    size = f"{width}x{height}" if whole else f"{own.shape[1]}x{own.shape[0]}"
+    height, width = (one + one % 2 for one in ((height, width) if whole else own.shape[:2]))  # as Mp4Writer has it
+    size = f"{width}x{height}"
     return f"{len(times)} frames, {size}, {'generated' if told.generated else 'a preview'}{_part(driving)}"
 
 
 def _part(driving: Store) -> str:
-    """Which part of the driver a film shows, in words; empty where it is all of it."""
+    """Which part of the driver a film shows, in words; empty where it is all of it and the file is whole."""
     (first, last), shots = driving.attrs["shot"], driving.attrs["shots"]
+    words = (
+        "; the driver is damaged or cut off, and is shown as far as it can be read"
+        if driving.attrs.get("truncated")
+        else ""
+    )
     if [first, last] == [shots[0][0], shots[-1][1]]:
-        return ""
+        return words
     begin, end = driving["timestamps"][[0, -1]]
-    return f", {begin:.2f} to {end:.2f} s of the driver: its longest part that shows one person's face"
+    return f", {begin:.2f} to {end:.2f} s of the driver: its longest part that shows one person's face{words}"

@@ -20,6 +20,7 @@ from expportrait.video.reader import open_source
 
 DATASET = "animate"
 COLUMNS = ("portrait", "frame", "face")
+DIGITS = 9  # of a number of a frame or a face at most
 LOOK_AT = 1280  # px, longer side of the picture in which faces are counted
 RIVAL = 0.6  # of the largest face's size: from there on another one may be the one that is meant
 
@@ -65,8 +66,11 @@ def _listed(table: Path, frame: int, face: int | None) -> list[Portrait]:
                     continue
                 where = f"{table}, line {reader.line_num}"
                 numbers = {name: _whole(cells.get(name), f"{where}, column {name}") for name in COLUMNS[1:]}
-                first = frame if numbers["frame"] is None else numbers["frame"]
-                found.append(Portrait(table.parent / path, first, numbers["face"] or face))
+                first, which = (
+                    given if numbers[name] is None else numbers[name]
+                    for name, given in (("frame", frame), ("face", face))
+                )
+                found.append(Portrait(table.parent / path, first, which))
     except OSError as error:
         raise UserError(f"the table {table} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -80,8 +84,8 @@ def _whole(cell: str | None, where: str) -> int | None:
     text = (cell or "").strip()
     if not text:
         return None
-    if not text.isdecimal():
-        raise UserError(f"{where}: {text!r} is no whole number")
+    if not text.isdecimal() or len(text) > DIGITS:
+        raise UserError(f"{where}: {text!r} is no whole number of at most {DIGITS} digits")
     return int(text)
 
 
@@ -121,6 +125,10 @@ def _named(file: Path) -> tuple[str, str]:
         raise UserError(f"there is no file {file}")
     if file.is_dir():
         raise UserError(f"{file} is a folder: name one file")
+    if not file.is_file():
+        raise UserError(f"{file} is no file that can be read more than once: save what comes from it as one")
+    if not file.stat().st_size:
+        raise UserError(f"{file} is an empty file (0 bytes): copy it again")
     rev = sha256(file)[:16]
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", file.stem)[:40] or "_"
     return f"{stem if stem[0] != '-' else f'_{stem}'}-{rev[:8]}", rev

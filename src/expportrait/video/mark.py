@@ -63,6 +63,8 @@ def moved(target: str, driver: str, generated: bool, alone: bool = True) -> Mark
     by the preview, which moves the portrait's own colours. ``alone``: nothing but the generator's pictures is seen, no
     pictures from cameras beside them or around them."""
     how = "by a trained generator" if generated else "by the preview, which moves the portrait's own colours"
+    # names of files may hold what neither XML nor UTF-8 has a place for
+    target, driver = ("".join(c if c.isprintable() else "?" for c in name) for name in (target, driver))
     words = f"Synthetic film made with expportrait {__version__}: the portrait {target}, moved by {driver}, {how}."
     return Mark(words, TRAINED if generated and alone else COMPOSITE)
 
