@@ -52,7 +52,7 @@ def test_the_page_poses_a_head_with_numpy_alone(run, monkeypatch):
     head, fitted = run
     bust()
     said: dict = {}
-    first, pixels, with_torch = snippets()
+    first, pixels, steered, with_torch = snippets()
     for frame in range(3):
         code = first.replace('np.load("bust.npz"), 0', f'np.load("bust.npz"), {frame}')
         assert code != first or frame == 0
@@ -60,6 +60,12 @@ def test_the_page_poses_a_head_with_numpy_alone(run, monkeypatch):
         truth = fitted.vertices(slice(frame, frame + 1))[0]
         np.testing.assert_allclose(said["posed"], truth.numpy(), atol=2e-5)
         np.testing.assert_allclose(said["pixels"], fitted.camera.project(truth).numpy(), atol=0.05)
+        expression, whole = said["fit"]["expression"][:], said["points"].copy()
+        pair = {"start": 0.5 * expression[frame], "weight": np.ones(len(whole)), "expression": expression}
+        rest = whole - said["head"]["expression_basis"] @ expression[frame]
+        there = {**said, "pair": pair, "t": frame, "points": rest}
+        exec(steered, there)
+        np.testing.assert_allclose(there["points"], whole, atol=1e-7)
     assert said["fit"].attrs["head_sha256"] == said["head"]["sha256"]
     assert (said["head"]["faces"] == head.dense_faces.numpy()).all()
     assert not re.search(r"^(import|from) (?!numpy|scipy|zarr)", first, re.MULTILINE)

@@ -1,6 +1,7 @@
 import csv
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -157,7 +158,8 @@ GIVEN = st.dictionaries(st.sampled_from(OWN), st.none(), max_size=6).flatmap(
 
 def _values(name):
     kinds = Drive.model_fields[name].annotation
-    return st.floats(0, 1e6) if kinds is float else st.sampled_from(kinds.__args__)
+    number = float in (kinds, *get_args(kinds))  # ``max_move`` may be empty, as any cell
+    return st.floats(1e-6, 1e6) if number else st.sampled_from(get_args(kinds))
 
 
 @given(GIVEN)
