@@ -47,12 +47,13 @@ def seen(network: FaceLandmarker, film: Path) -> Expressions:
         return network.detect(frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
 
 
-def turned(found: Expressions) -> float:
-    """Degrees, the largest turn of the head away from its mean one."""
+def turned(found: Expressions) -> tuple[float, float]:
+    """Degrees, how far the head turns away from its mean one: root mean square, and at most."""
     rotations = found.matrices[found.found, :3, :3]
     u, _, v = np.linalg.svd(rotations.mean(0))
     cosines = (np.trace((u @ v).T @ rotations, axis1=1, axis2=2) - 1) / 2
-    return float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).max())
+    degrees = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
+    return float(np.sqrt((degrees**2).mean())), float(degrees.max())
 
 
 def main(
@@ -71,14 +72,14 @@ def main(
             wall, cpu, memory = call(folder, portrait.resolve(), driver.resolve(), *options)
             print(f"| {what} | {wall:.0f} | {cpu:.0f} | {memory:.0f} |", flush=True)
         jaw, driving = NAMES.index("jawOpen"), seen(network, driver)
-        print("\n| | head turns by | jawOpen with the driver's |\n| --- | --- | --- |")
-        print(f"| the driver | {turned(driving):.2f}° | 1 |")
+        print("\n| | head turns by, rms | at most | jawOpen with the driver's |\n| --- | --- | --- | --- |")
+        print("| the driver | {:.2f}° | {:.2f}° | 1 |".format(*turned(driving)))
         for what, options in (("free", ()), ("--hold pose", ("--hold", "pose"))):
             call(folder, portrait.resolve(), driver.resolve(), *options)
             found = seen(network, folder / "film.mp4")
             both = found.found & driving.found
             likeness = np.corrcoef(found.scores[both, jaw], driving.scores[both, jaw])[0, 1]
-            print(f"| {what} | {turned(found):.2f}° | {likeness:.2f} |", flush=True)
+            print("| {} | {:.2f}° | {:.2f}° | {:.2f} |".format(what, *turned(found), likeness), flush=True)
 
 
 if __name__ == "__main__":
