@@ -5,25 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expportrait.fit.store import load_proxy
 from expportrait.head import JOINTS
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from expportrait.settings.sections import Drive
-from expportrait.store import Store
 from expportrait.transfer.drive import driven, facing_of, steered
 from expportrait.transfer.motion import FACE, TURNS, Part, motion
 
 FRAME, ANCHOR = 3, 7
-
-
-@pytest.fixture
-def ann(head, fitted):
-    return load_proxy(Store(fitted / "proxy" / "ann-1.zarr"), head)
-
-
-@pytest.fixture
-def bob(head, fitted):
-    return load_proxy(Store(fitted / "proxy" / "bob-1.zarr"), head)
 
 
 def steer(target, driver, relative=True, anchor=ANCHOR, plain=False, **controls):

@@ -3,25 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expportrait.fit.store import load_proxy
 from expportrait.head import JOINTS
 from expportrait.head.rotation import axis_angle_to_matrix
-from expportrait.store import Store
 from expportrait.transfer.drive import driven, facing, still, transferred
 from expportrait.transfer.model import Transfer, TransferConfig, vertex_features
 from expportrait.transfer.motion import TURNS, interocular, mean_rotation, motion
 
 EYE = JOINTS.index("left_eye")
-
-
-@pytest.fixture
-def ann(head, fitted):
-    return load_proxy(Store(fitted / "proxy" / "ann-1.zarr"), head)
-
-
-@pytest.fixture
-def bob(head, fitted):
-    return load_proxy(Store(fitted / "proxy" / "bob-1.zarr"), head)
 
 
 def faces(fitted):

@@ -17,7 +17,6 @@ from expportrait.errors import ClipError, UserError
 from expportrait.manifest.clips import Row
 from expportrait.progress import Whole
 from expportrait.settings.config import Config
-from expportrait.stages import PIPELINE
 from expportrait.video.reader import open_source
 
 NAME_MAX = 255  # bytes of a file's name
@@ -170,7 +169,7 @@ def _portraits(asked: Asked, chain: Chain, failed: dict[Portrait, str]) -> dict[
     for portrait in asked.portraits:
         try:
             row = portrait_row(portrait, asked.config.results / "portraits")
-            if portrait.face is not None or not chain.done(PIPELINE["crop"].name, row):
+            if portrait.face is not None or not chain.done("crop", row):
                 row = choose_face(portrait, row, asked.config.crop)
             rows[portrait] = row
         except UserError as error:

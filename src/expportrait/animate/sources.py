@@ -12,6 +12,7 @@ import numpy as np
 from expportrait.errors import ClipError, UserError
 from expportrait.files import replace_file, sha256
 from expportrait.manifest.clips import Row
+from expportrait.manifest.tables import opened
 from expportrait.settings.config import Crop
 from expportrait.video.framing import face_box
 from expportrait.video.images import read_image
@@ -51,30 +52,24 @@ def read_portraits(given: list[Path], frame: int, face: int | None) -> list[Port
 
 
 def _listed(table: Path, frame: int, face: int | None) -> list[Portrait]:
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, strict=True, skipinitialspace=True)
-            names = [*(reader.fieldnames or ())]
-            if "portrait" not in names:
-                raise UserError(f"{table}, line 1: there is no column portrait")
-            if unknown := sorted({*names} - {*COLUMNS}):
-                raise UserError(f"{table}, line 1: there is no column {unknown[0]}, only {', '.join(COLUMNS)}")
-            found = []
-            for cells in reader:
-                path = (cells["portrait"] or "").strip()
-                if not path:
-                    continue
-                where = f"{table}, line {reader.line_num}"
-                numbers = {name: _whole(cells.get(name), f"{where}, column {name}") for name in COLUMNS[1:]}
-                first, which = (
-                    given if numbers[name] is None else numbers[name]
-                    for name, given in (("frame", frame), ("face", face))
-                )
-                found.append(Portrait(table.parent / path, first, which))
-    except OSError as error:
-        raise UserError(f"the table {table} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table} is not a table of comma-separated values in UTF-8: {error}") from None
+    with opened(table, "table") as text:
+        reader = csv.DictReader(text, strict=True, skipinitialspace=True)
+        names = [*(reader.fieldnames or ())]
+        if "portrait" not in names:
+            raise UserError(f"{table}, line 1: there is no column portrait")
+        if unknown := sorted({*names} - {*COLUMNS}):
+            raise UserError(f"{table}, line 1: there is no column {unknown[0]}, only {', '.join(COLUMNS)}")
+        found = []
+        for cells in reader:
+            path = (cells["portrait"] or "").strip()
+            if not path:
+                continue
+            where = f"{table}, line {reader.line_num}"
+            numbers = {name: _whole(cells.get(name), f"{where}, column {name}") for name in COLUMNS[1:]}
+            first, which = (
+                given if numbers[name] is None else numbers[name] for name, given in (("frame", frame), ("face", face))
+            )
+            found.append(Portrait(table.parent / path, first, which))
     if not found:
         raise UserError(f"{table} lists no portraits: give it one row each")
     return found

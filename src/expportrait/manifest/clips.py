@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from expportrait.errors import UserError
+from expportrait.manifest.tables import opened
 
 REQUIRED = ("clip", "dataset", "source")
 COLUMNS = (*REQUIRED, "start", "end", "box", "person", "split", "rev", "fps")
@@ -54,16 +55,11 @@ class Row(NamedTuple):
 
 def read_manifest(file: Path) -> list[Row]:
     """All rows, in the order of the file. Raises UserError naming file, line and column."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.reader(text, strict=True)
-            header = _header(next(reader, []), file)
-            extra = [name for name in header if name and name not in COLUMNS]
-            rows = [_row(cells, header, extra, file, reader.line_num) for cells in reader if "".join(cells).strip()]
-    except OSError as error:
-        raise UserError(f"the manifest {file} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} is not a table of comma-separated values in UTF-8: {error}") from None
+    with opened(file, "manifest") as text:
+        reader = csv.reader(text, strict=True)
+        header = _header(next(reader, []), file)
+        extra = [name for name in header if name and name not in COLUMNS]
+        rows = [_row(cells, header, extra, file, reader.line_num) for cells in reader if "".join(cells).strip()]
     if not rows:
         raise UserError(f"{file} has no clips: give it one row a clip, with the columns {', '.join(REQUIRED)}")
     twice = [clip for clip, count in Counter(row.clip for row in rows).items() if count > 1]

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from expportrait.errors import UserError
 from expportrait.manifest.clips import NAME, NAMES, Row, default_shards
+from expportrait.manifest.tables import opened
 from expportrait.settings.sections import Drive
 
 COLUMNS = ("target", "driver")
@@ -34,22 +35,17 @@ def read_pairs(file: Path | None, rows: list[Row]) -> list[Row]:
         return default_pairs(rows)
     clips = {row.clip: row for row in rows}
     pairs: dict[str, Row] = {}
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, strict=True, skipinitialspace=True)
-            columns = _header(reader.fieldnames or (), file)
-            for values in reader:
-                cells = {name: value for name in columns if (value := (values[name] or "").strip())}
-                if cells:
-                    row = _row(cells, clips, f"{file}, line {reader.line_num}")
-                    if row.clip in pairs:
-                        hint = "" if "pair" in cells else "; give one of them a name of its own, in a column pair"
-                        raise UserError(f"{file}, line {reader.line_num}: the pair {row.clip} stands there twice{hint}")
-                    pairs[row.clip] = row
-    except OSError as error:
-        raise UserError(f"the pairs {file} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} is not a table of comma-separated values in UTF-8: {error}") from None
+    with opened(file, "pairs") as text:
+        reader = csv.DictReader(text, strict=True, skipinitialspace=True)
+        columns = _header(reader.fieldnames or (), file)
+        for values in reader:
+            cells = {name: value for name in columns if (value := (values[name] or "").strip())}
+            if cells:
+                row = _row(cells, clips, f"{file}, line {reader.line_num}")
+                if row.clip in pairs:
+                    hint = "" if "pair" in cells else "; give one of them a name of its own, in a column pair"
+                    raise UserError(f"{file}, line {reader.line_num}: the pair {row.clip} stands there twice{hint}")
+                pairs[row.clip] = row
     if not pairs:
         raise UserError(f"{file} has no pairs: give it one line a pair, target,driver")
     return [*pairs.values()]
