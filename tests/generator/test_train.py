@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import expportrait
-from expportrait.engine.training import Checkpoints, read_log
+from expportrait.engine.checkpoints import Checkpoints
+from expportrait.engine.log import read_log
 from expportrait.errors import UserError
 from expportrait.generator.data import training_batch
 from expportrait.generator.files import build
