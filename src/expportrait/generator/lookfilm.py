@@ -68,7 +68,8 @@ class LookFilm:
                   mark=moved(clip, clip, generated=True, alone=False))  # fmt: skip
         _, poster = cv2.imencode(".jpg", frames[len(frames) // 2][..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 90))
         replace_file(self._folder / f"look-{step}.jpg", poster.tobytes())
-        about = {"film": name, "panels": " ".join(columns), "frames": len(frames), "fps": self._fps}
+        about = {"film": name, "panels": " ".join(columns), "frames": len(frames), "fps": self._fps,
+                 "width": frames.shape[2], "height": frames.shape[1]}  # fmt: skip
         return self._measured(made, truth) | about
 
     def _shown(self, parts: list[tuple[Tensor, int]]) -> np.ndarray:

@@ -108,8 +108,8 @@ def _looked_at(rows: list[Row], config: Config, clips: Collection[str], trained:
     names, of = [row.clip for row in chosen], HELD_OUT
     if not names:
         names, of = trained, TRAINED_ON
-        say("generator: no clip of another split than train has latents and control maps: looks are at windows that are "
-            "trained on")  # fmt: skip
+        say("generator: no clip of another split than train has latents and control maps: looks show windows that it "
+            "is trained on")  # fmt: skip
     names = names[:LOOKED_AT]
     starts = Store(config.results / "latents" / f"{names[0]}.zarr").attrs["starts"]
     return Seen(_windows(config, names), of, starts, _fps(config.results / "crop" / f"{names[0]}.zarr"))
