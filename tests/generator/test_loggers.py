@@ -1,4 +1,4 @@
-"""What TensorBoard and Weights & Biases are told, by stand-ins that keep it, and by the real ones where they are here."""
+"""What TensorBoard and Weights & Biases are told, by stand-ins that keep it, and the real ones where they are here."""
 
 import sys
 from importlib.util import find_spec
@@ -22,11 +22,8 @@ ROW = {"step": 3, "loss": 0.5, "seconds": 2.0, "waiting": 0.1, "other": 0.5}
 class Writer:
     """As torch's SummaryWriter."""
 
-    made: list = []
-
     def __init__(self, log_dir, purge_step=None):
         self.folder, self.purge, self.scalars, self.images, self.closed = log_dir, purge_step, {}, {}, False
-        Writer.made.append(self)
 
     def add_scalar(self, name, value, step):
         self.scalars[name, step] = value
@@ -44,9 +41,10 @@ class Writer:
 @pytest.fixture
 def tensorboard(monkeypatch):
     module = ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter, Writer.made = Writer, []
+    made = []
+    module.SummaryWriter = lambda *args, **options: made.append(Writer(*args, **options)) or made[-1]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    return Writer.made
+    return made
 
 
 class Run:
