@@ -22,6 +22,7 @@ from expportrait.errors import UserError
 from expportrait.generator.codec import Codec
 from expportrait.generator.data import Windows, shifted
 from expportrait.generator.lookfilm import LookFilm, film_windows
+from expportrait.generator.meter import memory
 from expportrait.generator.sample import Sampler
 from expportrait.generator.train import control_sensitivity, flow_losses
 from expportrait.machine import machine_fault
@@ -59,27 +60,27 @@ class Looks:
         self._film, self._told, self._processes = LookFilm(seen.fps, codec, folder), told, processes
         self._frames = film_windows(seen.starts, seen.windows.made_by["window"])
         self.looks = of_first(read_looks(folder / LOOKS_FILE))
-        self._next = self._due(self.looks[-1]["step"] if self.looks else 0)
+        self._next, self._put_off = self._due(self.looks[-1]["step"] if self.looks else 0), False
 
     def after(self, model: nn.Module, average: Average | None, step: int, rows: Rows) -> None:
         """``step`` steps are done, ``rows`` is their log."""
         if step < self._next:
             return
-        wait, told = of_first(self._wait(step, rows))
+        wait = of_first(self._wait(rows))
         if wait:
-            self._next = step + wait
-            if told:
-                say(told)
+            if not self._put_off:
+                say(
+                    f"generator: the next look is put off by some {wait:,} steps: looks may take {SHARE:.0%} of the time"
+                )
+            self._next, self._put_off = step + wait, True
             return
-        self._next = self._due(step)
+        self._next, self._put_off = self._due(step), False
         if self.main or self.parts:
             training, began = model.training, time.perf_counter()
             with average.instead() if average is not None else nullcontext():
                 look = self._look(model.eval(), step)
             model.train(training)
-            if model_device(model).type == "cuda":
-                torch.cuda.reset_peak_memory_stats()  # the training's memory is told by its steps
-            look["seconds"] = time.perf_counter() - began
+            look |= {"memory": memory(model_device(model).type == "cuda"), "seconds": time.perf_counter() - began}
             self.looks.append(look)
             if self.main:
                 write_looks(self.folder / LOOKS_FILE, self.looks)
@@ -90,18 +91,14 @@ class Looks:
         every = self.settings.look_every
         return (step // every + 1) * every
 
-    def _wait(self, step: int, rows: Rows) -> tuple[int, str]:
-        """How many steps to put the look off so that looks keep to their share, and what is to be said of it."""
+    def _wait(self, rows: Rows) -> int:
+        """How many steps to put the look off so that looks keep to their share."""
         trained = sum(row["seconds"] for row in rows)
         each = sum(row["seconds"] for row in rows[-RECENT:]) / len(rows[-RECENT:])
         passing = each * self._processes / (3 * self.settings.batch)  # a window forwards, once
         coming = self.looks[-1]["seconds"] if self.looks else self._passes() * passing
         needed = (sum(look["seconds"] for look in self.looks) + coming) / SHARE
-        if needed <= trained:
-            return 0, ""
-        steps = max(1, math.ceil((needed - trained) / max(each, 1e-9)))
-        said = f"generator: the next look is put off by some {steps:,} steps: looks may take {SHARE:.0%} of the time"
-        return steps, said if step == self._due(step - 1) else ""
+        return math.ceil(max(0, needed - trained) / max(each, 1e-9))
 
     def _passes(self) -> int:
         """Forward passes of a look, by which the first one is judged; a step has about three a window."""
@@ -132,6 +129,7 @@ class Looks:
         return look
 
 
+@torch.no_grad()
 def losses(model: nn.Module, windows: Windows, s: Generator) -> dict[str, float]:
     """Loss at fixed noise: of each quarter of the noise levels at one level, that in the middle of what training takes
     of it; and ``loss``, their mean by the share of training in each. Nothing is left out of what the model is told."""
