@@ -69,9 +69,8 @@ class Looks:
         wait = of_first(self._wait(rows))
         if wait:
             if not self._put_off:
-                say(
-                    f"generator: the next look is put off by some {wait:,} steps: looks may take {SHARE:.0%} of the time"
-                )
+                share = f"looks may take {SHARE:.0%} of the time"
+                say(f"generator: the next look is put off by some {wait:,} steps: {share}")
             self._next, self._put_off = step + wait, True
             return
         self._next, self._put_off = self._due(step), False
