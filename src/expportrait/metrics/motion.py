@@ -24,20 +24,14 @@ SIZE = 512  # px, side of the frames that the tracker sees; others are resized
 # Every setting that the landmark fit reads. No temporal terms: sampled frames are seconds apart, and smoothing would
 # hide the very jitter that a generated clip may have.
 FIT = {
-    "focal": 3.0,
-    "rigid_steps": 100,
-    "landmark_steps": 200,
-    "iris_weight": 2.0,
-    "lid_weight": 3.0,
-    "lip_weight": 2.0,
-}
+    "focal": 3.0, "rigid_steps": 100, "landmark_steps": 200, "iris_weight": 2.0, "lid_weight": 3.0, "lip_weight": 2.0,
+}  # fmt: skip
 WEIGHTS = {
     "shape": 0.002, "expression": 0.002, "focal": 0.05, "neck": 0.02, "torso": 0.02, "torso_motion": 0.1, "jaw": 0.01,
     "eyes": 0.02, "shoulders": 0.02, "temporal_expression": 0.0, "temporal_pose": 0.0, "temporal_place": 0.0,
 }  # fmt: skip
-RECORDED = FIT | {
-    f"w_{name}": value for name, value in WEIGHTS.items()
-}  # by its first names: figures are compared by it
+# By the first names of the settings: figures are of one kind where this is the same.
+RECORDED = FIT | {f"w_{name}": value for name, value in WEIGHTS.items()}
 
 
 @dataclass
