@@ -23,7 +23,7 @@ def alone(*names: str, **others: float) -> Proxy:
     """Settings whose weights are zero but for these."""
     plain = Proxy(coarse_size=64, fine_size=SIZE)
     kept = {name: getattr(plain.weights, name) for name in names}
-    return weighing(plain, **{name: 0.0 for name in type(plain.weights).model_fields} | kept | others)
+    return weighing(plain, **dict.fromkeys(type(plain.weights).model_fields, 0.0) | kept | others)
 
 
 def model(head: Head, truth: Truth, settings: Proxy, frames: int = FRAMES) -> ClipModel:

@@ -274,7 +274,7 @@ class Pixels:
     what a vertex's move uncovers has no derivative."""
 
     def __init__(self, fitter: ClipModel, kind: StepTerms):
-        self.fitter, self.kind, self.frames = fitter, kind, torch.tensor([1, 3])
+        self.fitter, self.kind, self.frames = fitter, kind, torch.tensor([0, 2])
         self.weights = kind.weights(fitter.settings.weights)
         self.drawn = next((name for name in ("normal", "depth", "silhouette") if self.weights[name]), "")
         if self.drawn:
@@ -282,6 +282,7 @@ class Pixels:
             self.rendered = fitter.rendered(vertices, SIZE, True, edges=True)
             self.targets = fitter.problem.targets[SIZE][self.frames]
             self.valid = fitter.valid(self.frames, vertices, self.targets)
+        self.scale_and_shift = None  # of the depth, as first found: they are detached, so they keep still
 
     def by_fields(self, static: Tensor, dynamic: Tensor) -> Tensor:
         self.fitter.unknowns.static = static
@@ -294,10 +295,16 @@ class Pixels:
             bias = self.fitter.unknowns.bias.at(len(self.fitter.unknowns.static))
             found = normals.pixel_energy(replace(self.rendered, normals=values), self.targets, share, bias)
         elif self.drawn == "depth":
-            found = depth.pixel_energy(replace(self.rendered, depth=values), self.targets, share)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(depth, "scale_and_shift", self.still)
+                found = depth.pixel_energy(replace(self.rendered, depth=values), self.targets, share)
         else:
             found = outline.pixel_energy(values, self.targets.mask, self.valid)
         return self.weights[self.drawn] * found
+
+    def still(self, *arguments: object, find: Callable = depth.scale_and_shift) -> tuple[Tensor, Tensor]:
+        self.scale_and_shift = self.scale_and_shift or find(*arguments)
+        return self.scale_and_shift
 
     def start(self) -> Unknowns:
         if self.drawn == "silhouette":
