@@ -20,7 +20,7 @@ from expportrait.fit.solvers.integrate import Integrator
 from expportrait.fit.solvers.newton import Tell, coarse_step
 from expportrait.fit.spool import FrameFile
 from expportrait.fit.store import TERMS, load_proxy, parameters_of, save_proxy
-from expportrait.fit.terms.table import BARE, DRESSED
+from expportrait.fit.terms.table import BARE, DRESSED, STEPS
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.head.smplx import to_smplx
@@ -113,6 +113,9 @@ def test_every_weighted_term_is_recorded_and_the_total_is_their_sum(fit: ProxyFi
     assert told["dynamic"] == {frozenset(with_static), frozenset(with_static - {"outline"} | dynamic)}
     pixels = (with_static - {"outline"}) | dynamic | {"silhouette", "temporal_offset"}
     assert told["final"] == {frozenset(pixels)}
+    for stage, terms in told.items():
+        taken = {term for kind in STEPS.values() if stage in kind.stages for term in kind.terms}
+        assert taken <= frozenset().union(*terms), stage
     weights = {*Weights.model_fields} - {f"{name}_coarse" for name in COARSE}
     assert {name for names in told.values() for terms in names for name in terms} - {"total"} == weights
     for _, terms in fit.losses:

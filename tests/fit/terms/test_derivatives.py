@@ -18,8 +18,10 @@ FRAMES = 3
 CASES = [(step, term) for step, kind in STEPS.items() for term in kind.terms]
 REACH = {  # largest change of an unknown by which differences are taken
     "expression": 3e-2, "rotation": 1e-3, "place": 1e-4, "log_scale": 3e-4, "shape": 1e-2, "shoulders": 3e-3,
-    "log_focal": 3e-3, "bias": 1e-3, "static": 1e-4, "dynamic": 1e-4, "drawn": 1e-3,
+    "log_focal": 3e-3, "bias": 1e-3, "static": 1e-4, "dynamic": 1e-4, "drawn": 3e-5,
 }  # fmt: skip
+# Recorded, but of what the step does not move, or holds where it is.
+STILL = {("rigid", "temporal_expression"), ("landmarks", "shoulders"), ("bare", "focal"), ("dressed", "focal")}
 ENOUGH = 4e-3  # relative error of a derivative; a wrong weight is 1e-2
 NOTHING = 1e-6  # of a term: single precision
 
@@ -66,7 +68,7 @@ def test_a_step_goes_down_the_energy_that_is_recorded(fitter: ClipModel, step: s
         assert one(found) == pytest.approx(expected, rel=ENOUGH), name
         if not (term == "landmark" and isinstance(solver, Landmarks)):  # its weight there is 1, in no setting
             assert one(wrong[name]) != pytest.approx(expected, rel=ENOUGH), f"{name} would not show a wrong weight"
-    assert drawn or (term == "focal" and isinstance(solver, Coarse))
+    assert bool(drawn) != ((step, term) in STILL)
 
 
 @pytest.mark.parametrize("step", ["bare", "dressed"])

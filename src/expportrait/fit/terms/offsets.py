@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import scipy.sparse as sp
+import torch
 from torch import Tensor
 
 from expportrait.fit.mesh_operators import to_torch
@@ -21,7 +22,7 @@ class OffsetWeights:
 class OffsetEnergy:
     """All ``terms`` of a field over n vertices, by their names. ``laplacian`` (n, n) of its mesh."""
 
-    def __init__(self, terms: Mapping[str, FieldTerm], laplacian: sp.csr_matrix, device: str):
+    def __init__(self, terms: Mapping[str, FieldTerm], laplacian: sp.csr_matrix, device: torch.device | str):
         self.n, self.named, self.device = laplacian.shape[0], terms, device
         self.average = to_torch(sp.identity(self.n) - laplacian).to(device)
         self._sums: dict[tuple[float, ...], Tensor] = {}

@@ -40,11 +40,12 @@ class StepTerms:
 
 
 RIGID_HEAD = ("place", "log_scale", "rotation")
-HEAD = (*RIGID_HEAD, "shape", "expression", "log_focal", "shoulders")
+FREE_HEAD = (*RIGID_HEAD, "shape", "expression", "log_focal")
+HEAD = (*FREE_HEAD, "shoulders")
 COARSE = (("landmark", "landmark_coarse"), ("depth", "depth_coarse"), ("focal", "focal_coarse"))
 
 RIGID = StepTerms(("rigid",), RIGID_HEAD, ("landmark", *TEMPORAL), fixed=("landmark",))
-LANDMARKS = StepTerms(("landmarks",), HEAD[:-1], ("landmark", *PRIORS, *TEMPORAL), fixed=("landmark",))
+LANDMARKS = StepTerms(("landmarks",), FREE_HEAD, ("landmark", *PRIORS, *TEMPORAL), fixed=("landmark",))
 # The bare head has no outline to compare, and what it lacks would pass for the estimator's error.
 BARE = StepTerms(("coarse",), HEAD, ("landmark", "normal", "depth", *PRIORS, *TEMPORAL), COARSE)
 DRESSED = StepTerms(("static",), (*HEAD, "bias"), (*BARE.terms, "outline", "normal_bias"), COARSE)
