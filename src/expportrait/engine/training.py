@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import product, starmap
+from itertools import product
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -28,7 +28,7 @@ from expportrait.engine.costs import billed
 from expportrait.engine.heartbeat import Heartbeat
 from expportrait.engine.models import LOG_FILE
 from expportrait.engine.parts import INDEX, agreed, as_part, local, of_first, read_parts, shared_folder, write_parts
-from expportrait.engine.prefetch import ahead
+from expportrait.engine.prefetch import by_workers
 from expportrait.errors import UserError
 from expportrait.files import new_folder, replace_file
 from expportrait.progress import bar, say
@@ -42,12 +42,13 @@ class Course:
     """What a training consists of.
 
     A step takes ``rounds`` batches of equal size one after the other, and its gradient is the mean of theirs.
-    ``make(step, round)`` makes a batch, in a thread, while the one before is trained on. ``losses(batch)`` gives means
-    over its samples: ``loss``, which is descended on, and what else the log is to hold. ``rate(step)`` is the learning
-    rate, which a group of the optimizer takes by its ``factor``, ``clip`` the largest norm of the gradient. Of several
-    processes, ``main`` says whether this is the one that writes; ``alone`` is a context in which gradients stay with
-    their process, around all rounds of a step but the last, after which they are averaged; ``mean`` averages over the
-    processes. ``parts``: each holds a part of every weight.
+    ``make(step, round)`` makes a batch, in one of ``workers`` threads, while those before are trained on: ``workers`` +
+    2 batches are held at most. ``losses(batch)`` gives means over its samples: ``loss``, which is descended on, and
+    what else the log is to hold. ``rate(step)`` is the learning rate, which a group of the optimizer takes by its
+    ``factor``, ``clip`` the largest norm of the gradient. Of several processes, ``main`` says whether this is the one
+    that writes; ``alone`` is a context in which gradients stay with their process, around all rounds of a step but the
+    last, after which they are averaged; ``mean`` averages over the processes. ``parts``: each holds a part of every
+    weight.
     """
 
     name: str  # of the stage
@@ -64,6 +65,7 @@ class Course:
     alone: Callable[[], AbstractContextManager] = nullcontext
     mean: Callable[[Tensor], Tensor] = lambda values: values
     parts: bool = False
+    workers: int = 1
 
 
 def descend(
@@ -83,9 +85,10 @@ def descend(
     rows = [row for row in read_log(work / LOG_FILE) if row["step"] < first]
     if first:
         say(f"{course.name}: goes on from step {first} of {course.steps}")
-    batches = starmap(course.make, product(range(first, course.steps), range(course.rounds)))
+    places = product(range(first, course.steps), range(course.rounds))
+    batches = by_workers(course.make, places, course.workers)
     bill = billed(work.parent, "", course.name, device=str(next(model.parameters()).device))
-    with bill, bar(course.steps, course.name) as shown, closing(ahead(batches, size=1)) as made, told_to_end() as told:
+    with bill, bar(course.steps, course.name) as shown, closing(batches) as made, told_to_end() as told:
         shown.update(first)
         clock = time.perf_counter()
         for step in range(first, course.steps):

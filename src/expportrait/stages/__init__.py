@@ -99,7 +99,7 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
           parents_by_row=_training,
           unkeyed=("generator.base", "generator.micro", "generator.save_every", "generator.keep",
                    "generator.checkpointing", "generator.attention", "generator.compile", "generator.sharding",
-                   "generator.shard_over")),
+                   "generator.shard_over", "generator.workers")),
     Stage("reenact", 2, ("latents", "reenact", "generator"), ("drive", "crop", "appearance", "generator"), kind="pair",
           parents_by_row=_reenacting, only=("generator.maps",), unkeyed=("generator",),
           media=(".mp4", ".side.mp4")),
