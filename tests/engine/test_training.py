@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from expportrait.engine.average import Average
-from expportrait.engine.training import Course, descend, read_log, trainable
+from expportrait.engine.log import read_log
+from expportrait.engine.training import Course, descend, trainable
 from expportrait.errors import UserError
 from expportrait.rng import random_generator
 
@@ -39,7 +40,7 @@ def course(model, of=1, wrong=None, **changes):
     def make(step, number):
         return step, samples(step, number, of)
 
-    return replace(Course("transfer", STEPS, 2, 2, make, losses, lambda step: 0.05, of), **changes)
+    return replace(Course("transfer", STEPS, 2, 2, make, losses, lambda step: 0.05, rounds=of), **changes)
 
 
 def run(work, **changes):

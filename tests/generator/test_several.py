@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from expportrait.engine.training import read_log
+from expportrait.engine.log import read_log
 from expportrait.errors import UserError
 from expportrait.manifest.clips import Row
 from expportrait.stages import generator as stage

@@ -13,7 +13,8 @@ from benchmarks.pretend_gpu import pretend_gpu
 from safetensors.torch import load_file, save_file
 
 import expportrait
-from expportrait.engine.training import Checkpoints, read_log
+from expportrait.engine.checkpoints import Checkpoints
+from expportrait.engine.log import read_log
 from expportrait.errors import UserError
 from expportrait.generator.data import Windows, training_batch
 from expportrait.generator.files import build

@@ -20,7 +20,7 @@ import psutil
 import yaml
 from safetensors.torch import load_file
 
-from expportrait.engine.training import read_log
+from expportrait.engine.log import read_log
 from expportrait.manifest.clips import read_manifest, shards
 from expportrait.settings.config import Config
 from expportrait.settings.files import merge

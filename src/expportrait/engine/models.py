@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from expportrait.engine.keys import Keys
+from expportrait.engine.log import LOG_FILE
 from expportrait.engine.record import read_record, state, write_json
 from expportrait.engine.stage import Stage
 from expportrait.files import new_folder
 from expportrait.machine import writing
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
-
-LOG_FILE = "loss.csv"  # of a training
 
 
 def usable(

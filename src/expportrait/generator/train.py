@@ -14,6 +14,8 @@ from expportrait.engine.heartbeat import Heartbeat
 from expportrait.engine.training import Course, descend, trainable
 from expportrait.errors import UserError
 from expportrait.generator.data import Batch, Windows, shifted, training_batch
+from expportrait.generator.flop import window_tokens
+from expportrait.generator.meter import Meter
 from expportrait.generator.model import PortraitTransformer
 from expportrait.generator.optimizer import make_optimizer
 from expportrait.generator.shard import choose_checkpointing, choose_compile, spread
@@ -113,9 +115,12 @@ def train(
     def losses(batch: Batch) -> dict[str, Tensor]:
         return {"loss": flow_losses(wrapped, batch.to(accelerator.device), s.loss_weight, s.precision).mean()}
 
+    of_window = window_tokens(model.config, windows.made_by["size"], windows.made_by["window"])
+    meter = Meter(model, s, of_window, accelerator.num_processes, str(accelerator.device))
     course = Course(
-        "generator", s.steps, s.save_every, s.keep, make, losses, partial(learning_rate, s), rounds, s.clip,
-        main=accelerator.is_main_process, alone=nullcontext if parts else partial(accelerator.no_sync, wrapped),
+        "generator", s.steps, s.save_every, s.keep, make, losses, partial(learning_rate, s), meter.figures,
+        rounds=rounds, clip=s.clip, main=accelerator.is_main_process,
+        alone=nullcontext if parts else partial(accelerator.no_sync, wrapped),
         mean=partial(accelerator.reduce, reduction="mean"), parts=parts, workers=reading_threads(s.workers, gpu),
     )  # fmt: skip
     descend(course, model, optimizer, work, beat, average)

@@ -11,6 +11,7 @@ from expportrait.engine.models import Model, there
 from expportrait.errors import UserError
 from expportrait.generator.data import CARRIED, Windows, control_channels
 from expportrait.generator.files import build, save_generator, weight_files
+from expportrait.generator.flop import peak
 from expportrait.generator.model import ModelConfig
 from expportrait.generator.shard import gather, sharded
 from expportrait.generator.train import control_sensitivity, train
@@ -58,7 +59,9 @@ def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     model = made_by(empty=cut and not main)  # the first one's weights are handed out
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     clips = len(parts["clips"])
-    say(f"generator: {len(windows)} windows of {clips} clips, {count / 1e6:.2f} M trainable parameters, {device}")
+    floor = peak(str(PartialState().device), s.precision)[1]
+    say(f"generator: {len(windows)} windows of {clips} clips, {count / 1e6:.2f} M trainable parameters, {device}; the "
+        f"floor of a step is by {floor}")  # fmt: skip
     model = train(model, windows, s, made.work, device, beat, cut)
     sensitivity = control_sensitivity(model, windows, s) if main or cut else {}
     if cut:
@@ -66,7 +69,7 @@ def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     if not main:
         return made.index
     about = {"key": made.key, "maps": s.maps, "precision": s.precision, "steps": s.steps, "shift": s.shift,
-             **windows.made_by, "control_sensitivity": sensitivity}  # fmt: skip
+             **windows.made_by, "floor": floor, "control_sensitivity": sensitivity}  # fmt: skip
     with made.replaced() as folder:
         save_generator(folder, model.cpu(), about)
     return made.write_index()
