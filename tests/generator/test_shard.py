@@ -108,10 +108,10 @@ def launched(results, gpus, **settings):
 @pytest.mark.slow
 def test_ended_on_two_processes_it_goes_on_on_four_in_two_copies(on_two, whole, place, tmp_path):
     shutil.copytree(place("ended"), tmp_path / "results", symlinks=True)
-    started = launched(tmp_path / "results", 4, shard_over=2)
-    told = started.communicate(timeout=300)[1].splitlines()
-    assert started.returncode == 0, told
-    assert told[1:] == ["generator: goes on from step 3 of 6"], "one process talks"
+    done = together(4, SHARD | {"results": tmp_path / "results", "shard_over": 2})
+    assert [status for status, _ in done] == [0] * 4, done
+    told = [text for _, text in done]
+    assert "goes on from step 3 of 6" in told[0] and not any("generator" in text for text in told[1:])
     same_model(tmp_path / "results", whole)
 
 
@@ -126,9 +126,8 @@ def test_a_job_that_is_told_to_end_saves_and_says_so_once(prepared, tmp_path):
     told = started.communicate(timeout=200)[1]
     assert started.returncode == 128 + signal.SIGUSR1, told
     (step,) = work(results).glob("checkpoints/step-*")
-    assert told.splitlines()[1:] == [
-        f"generator: told to end; the next try goes on from step {step.name[5:]} of 1000000"
-    ]
+    lines = [line for line in told.splitlines()[1:] if " gone, " not in line]  # of the progress, which is slow at times
+    assert lines == [f"generator: told to end; the next try goes on from step {step.name[5:]} of 1000000"]
 
 
 @pytest.mark.long
