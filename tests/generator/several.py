@@ -10,6 +10,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+PATIENCE = 1200  # s
 STAND_IN = Path(__file__).with_name("stand_in")  # for packages that are not here
 # processes are forked from one that has loaded what they need, which takes longer than most of these trainings
 FORKED = multiprocessing.get_context("forkserver")
@@ -32,7 +33,7 @@ def together(count: int, *runs: dict) -> list[tuple[int, str]]:
             for process in processes:
                 process.start()
             for process in processes:
-                process.join(300)
+                process.join(PATIENCE)
         finally:
             for process in processes:
                 process.kill()
@@ -59,6 +60,10 @@ def train(results: str, until: int = 0, how: int = signal.SIGKILL, last: bool = 
     from expportrait.engine.heartbeat import Heartbeat
     from tests.generator.test_several import run_stage
 
+    if settings.get("compile") == "inductor":
+        import torch
+
+        torch._inductor.config.compile_threads = 1  # in here: other processes of its own would outlive this one
     go_on = Heartbeat.trained
     signalled = not last or int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
 

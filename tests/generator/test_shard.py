@@ -20,6 +20,7 @@ from . import make
 from .several import together
 from .test_several import SETTINGS, folder, log, run_stage, same, work
 
+INDUCTOR = 1e-5  # relative, of losses and norms: its kernels sum in another order (measured: 1e-6)
 SHARD = {"micro": 1, "sharding": "shard", "steps": 6}
 # Each is trained on one process and on two.
 KINDS = {
@@ -146,6 +147,17 @@ def test_sharded_it_learns_what_one_process_learns(on_two, kind, prepared, place
     alone = folder(prepared, tmp_path / "alone")
     run_stage(alone, **KINDS[kind] | {"compile": "none", "micro": 4})
     same_model(place(kind), alone)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_compiled_by_inductor_on_two_processes_it_learns_the_same(whole, place):
+    made = SHARD | {"results": place("inductor"), "compile": "inductor", "checkpointing": "selective"}
+    done = together(2, made)
+    assert [status for status, _ in done] == [0, 0], done
+    found, expected = ([row[1:] for row in log(place(name) / "generator" / "model")] for name in ("inductor", "whole"))
+    assert found == [pytest.approx(row, rel=INDUCTOR) for row in expected]
+    assert found != expected, "nothing was compiled"
 
 
 def test_a_checkpoint_of_one_process_is_gone_on_with_in_parts(on_two, whole, place):

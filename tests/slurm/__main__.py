@@ -141,8 +141,8 @@ def kill_one_job(project: Path) -> int:
 
 
 def kill_one_of_two(project: Path) -> bool:
-    """SIGKILL to the second process of the generator's training, once there is a checkpoint."""
-    if not [*project.glob("results/generator/work-*/checkpoints/step-*")]:
+    """SIGKILL to the second process of the generator's training, once there are two checkpoints."""
+    if len([*project.glob("results/generator/work-*/checkpoints/step-*")]) < 2:
         return False
     for process in psutil.process_iter(["cmdline", "cwd"]):
         words, here = process.info["cmdline"] or [], process.info["cwd"] == str(project)

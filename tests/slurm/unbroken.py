@@ -37,6 +37,7 @@ def check(project: Path, processes: int = 2) -> None:
     assert losses <= BOUND and weights <= BOUND
     (checkpoints,) = alone.glob("generator/work-*/checkpoints")
     early = min(checkpoints.glob("step-*"), key=lambda folder: int(folder.name[5:]))
+    assert int(early.name[5:]) < step
     others = {
         "early weights": (settings, early),  # as if the retry had them at its step
         "other windows": (merge(settings, {"generator": {"seed": 1}}), checkpoints / f"step-{step}"),
