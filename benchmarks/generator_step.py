@@ -46,11 +46,12 @@ STEP = 0.5  # s of a GPU for a window of 81 frames at 512 px
 DRAWN = ["normals", "coverage"]
 ALL = [*DRAWN, "appearance", "seen"]
 DROPS = {"shift": 3.0, "drop_reference": 0.1, "drop_control": 0.1, "drop_both": 0.05}
+LENGTH = 17  # frames
 WARM = 3  # first steps, which do not count
 # Of the profile: what a part of the step is, by the functions that do it
 PARTS = {
     "model, forwards and backwards": ("flow_losses", "backward"),
-    "norm of the gradient, clipping": ("get_total_norm", "clip_grads_with_norm_"),
+    "norm of the gradient, clipping": ("_get_total_norm", "_clip_grads_with_norm_"),
     "optimizer": ("step", "zero_grad"),
     "moving average": ("follow",),
     "data (taking it)": ("__next__",),
@@ -94,7 +95,7 @@ def cpu_rate(side: int = 1024) -> float:
 
 
 def on_cpu(steps: int) -> None:
-    """Preset mid, windows of 9 frames at 256 px from stores."""
+    """Preset mid, windows of ``LENGTH`` frames at 256 px from stores."""
     torch.set_num_threads(1)
     profile, began = cProfile.Profile(time.thread_time), []
 
@@ -107,11 +108,11 @@ def on_cpu(steps: int) -> None:
             began.append(time.thread_time())
 
     config = Config(
-        latents={"size": 256, "window": 9},
+        latents={"size": 256, "window": LENGTH},
         generator={"preset": "mid", "maps": DRAWN, "precision": "no", "checkpointing": "none", "batch": 1},
     )
     with tempfile.TemporaryDirectory() as folder:
-        make_stores(Path(folder), 2, 33, 256, 9)
+        make_stores(Path(folder), 2, 33, 256, LENGTH)
         rates = [cpu_rate()]
         rows = trained(config, windows(Path(folder), DRAWN), WARM + steps, "cpu", seen)
     rates.append(cpu_rate())
@@ -121,7 +122,7 @@ def on_cpu(steps: int) -> None:
         spent[name] = max(times[3], spent.get(name, 0.0))
     parts = {part: sum(spent.get(name, 0.0) for name in names) / steps for part, names in PARTS.items()}
     parts["all else of the loop"] = whole - sum(parts.values())
-    tokens = window_tokens(model_config(config), 256, 9)
+    tokens = window_tokens(model_config(config), 256, LENGTH)
     flop, (model, *others) = step_flop(config.generator, tokens), parts.values()
     print(f"preset mid, {tokens} tokens, {steps} steps, load {os.getloadavg()[0]:.1f}; "
           f"{min(rates) / 1e9:.0f} and {max(rates) / 1e9:.0f} GFLOP a CPU second by a product of matrices")  # fmt: skip

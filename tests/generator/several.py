@@ -54,17 +54,20 @@ def go_through(runs: str, said: Path, environment: dict[str, str]) -> None:
             train(**run)
 
 
-def train(results: str, until: int = 0, how: int = signal.SIGKILL, last: bool = False, **settings: object) -> None:
+def train(
+    results: str, until: int = 0, how: int = signal.SIGKILL, last: bool = False, share: float = 0.05, **settings: object
+) -> None:  # fmt: skip
     """Train the generator. Where it has done ``until`` steps, the process gets the signal ``how``: each of them, or
-    only the ``last`` one."""
+    only the ``last`` one. ``share``: of the time that looks may take."""
     from expportrait.engine.heartbeat import Heartbeat
+    from expportrait.generator import look
     from tests.generator.test_several import run_stage
 
     if settings.get("compile") == "inductor":
         import torch
 
         torch._inductor.config.compile_threads = 1  # in here: other processes of its own would outlive this one
-    go_on = Heartbeat.trained
+    look.SHARE, go_on = share, Heartbeat.trained
     signalled = not last or int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
 
     def trained(beat: Heartbeat, done: int, *rest: object) -> None:

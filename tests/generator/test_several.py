@@ -20,8 +20,10 @@ STEPS = 8
 SETTINGS = {"steps": STEPS, "batch": 4, "drop_reference": 0.2, "drop_control": 0.2, "drop_both": 0.1}
 
 
-def run_stage(results, **changes):
-    rows = [Row(clip, "test", clip, results / clip) for clip in make.CLIPS]
+def run_stage(results, held_out="", **changes):
+    """``held_out``: a clip that is not trained on."""
+    splits = {clip: "val" if clip == held_out else "train" for clip in make.CLIPS}
+    rows = [Row(clip, "test", clip, results / clip, person=clip, split=split) for clip, split in splits.items()]
     stage.run(rows, make.config(results, generator=SETTINGS | changes), "cpu")
 
 

@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from expportrait.files import replace_file
@@ -9,6 +11,7 @@ from expportrait.files import replace_file
 Row = dict[str, float]
 Rows = list[Row]
 LOG_FILE = "loss.csv"
+TAIL = 4096  # bytes, in which several rows have room
 # Columns that a row cannot be without; others may be empty, as those that the version that wrote it did not have yet.
 ALWAYS = ("step", "loss", "learning_rate", "seconds", "waiting")
 
@@ -18,8 +21,29 @@ def read_log(file: Path) -> Rows:
     if not file.exists():
         return []
     with file.open(newline="", encoding="utf-8") as text:
-        rows = [row for row in csv.DictReader(text) if None not in row.values() and all(row[name] for name in ALWAYS)]
-    numbers = [{name: float(value) for name, value in row.items() if value} for row in rows]
+        return _rows(text)
+
+
+def last_row(file: Path) -> Row | None:
+    """The last one, without reading the others."""
+    with suppress(FileNotFoundError, ValueError), file.open("rb") as data:
+        head = data.readline()
+        data.seek(max(len(head), file.stat().st_size - TAIL))
+        found = _rows([head.decode(), *data.read().decode("utf-8", "replace").splitlines()])
+        return found[-1] if found else None
+    return None
+
+
+def newest_log(home: Path) -> Path | None:
+    """Of a stage's trainings in its folder, the one that was written last, finished or not."""
+    logs = [*home.glob(f"work-*/{LOG_FILE}"), *home.glob(f"model/{LOG_FILE}")]
+    return max(logs, key=lambda file: file.stat().st_mtime, default=None)
+
+
+def _rows(lines: Iterable[str]) -> Rows:
+    rows = (row for row in csv.DictReader(lines) if None not in row and None not in row.values())
+    numbers = [{name: float(value) for name, value in row.items() if value} for row in rows
+               if all(row.get(name) for name in ALWAYS)]  # fmt: skip
     return [row | {"step": int(row["step"])} for row in numbers]
 
 

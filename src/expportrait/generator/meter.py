@@ -38,7 +38,7 @@ class Meter:
         spent = sum(self._between(*span) for span in self._spans if len(span) == 2)
         self._spans.clear()
         rate = self.flop / seconds
-        return {"tokens": self.tokens, "tflops": rate / 1e12, "floor": self.peak / rate, "memory": self._memory(),
+        return {"tokens": self.tokens, "tflops": rate / 1e12, "floor": self.peak / rate, "memory": memory(self._gpu),
                 "other": max(0.0, seconds - spent)}  # fmt: skip
 
     def _asked(self, module: torch.nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -64,9 +64,11 @@ class Meter:
     def _between(self, start: Any, end: Any) -> float:
         return start.elapsed_time(end) / 1000 if self._gpu else end - start
 
-    def _memory(self) -> float:
-        if not self._gpu:
-            return peak_memory() * MIB / GIB
-        held = torch.cuda.max_memory_allocated() / GIB
-        torch.cuda.reset_peak_memory_stats()  # the next step's is its own
-        return held
+
+def memory(gpu: bool) -> float:
+    """GiB at most since it was last asked; without a GPU, of the process, since the training began."""
+    if not gpu:
+        return peak_memory() * MIB / GIB
+    held = torch.cuda.max_memory_allocated() / GIB
+    torch.cuda.reset_peak_memory_stats()
+    return held

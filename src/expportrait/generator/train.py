@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from expportrait.engine.average import Average
 from expportrait.engine.heartbeat import Heartbeat
-from expportrait.engine.log import Row
+from expportrait.engine.log import Row, Rows
 from expportrait.engine.training import Course, descend, trainable
 from expportrait.errors import UserError
 from expportrait.generator.data import Batch, Windows, shifted, training_batch
@@ -86,11 +86,13 @@ def train(
     beat: Heartbeat | None = None,
     parts: bool = False,
     seen: Callable[[Row], None] = lambda row: None,
+    look: Callable[[nn.Module, Average | None, int, Rows], None] | None = None,
 ) -> PortraitTransformer:
     """Train ``model`` in place; where ``ema`` is not 0 it ends with the average of its weights. ``work`` keeps
     checkpoints and ``loss.csv``, from which a run that was killed goes on, whatever the number of processes; ``beat``
-    is told of each step, and so is ``seen``, of its row of the log. ``parts``: shard it over the processes, of which
-    only the first one has to have weights; it stays so.
+    is told of each step, and so is ``seen``, of its row of the log; after each step ``look`` may look at the model, its
+    average and the log. ``parts``: shard it over the processes, of which only the first one has to have weights; it
+    stays so.
 
     Raises UserError where the batch does not divide, and where loss, gradient or weights are no longer finite.
     """
@@ -122,7 +124,8 @@ def train(
     meter = Meter(model, s, of_window, accelerator.num_processes, str(accelerator.device))
     course = Course(
         "generator", s.steps, s.save_every, s.keep, make, losses, partial(learning_rate, s), meter.figures,
-        seen, rounds=rounds, clip=s.clip, main=accelerator.is_main_process,
+        seen, partial(look, model, average) if look else lambda step, rows: None, rounds=rounds, clip=s.clip,
+        main=accelerator.is_main_process,
         alone=nullcontext if parts else partial(accelerator.no_sync, wrapped),
         mean=partial(accelerator.reduce, reduction="mean"), parts=parts, workers=reading_threads(s.workers, gpu),
     )  # fmt: skip
