@@ -229,7 +229,7 @@ def generator_batch(frames: int, size: int) -> object:
 
 def generator(found: Found, tiny: bool, seconds: float) -> None:
     """Training steps of 1.3B at batch 1, by length, attention, recomputation and compilation."""
-    from benchmarks.generator_step import on_gpu
+    from benchmarks.training_steps import on_gpu
 
     on_gpu(found, tiny, seconds, DEVICE)
 

@@ -1,18 +1,19 @@
-"""The benchmark of a training step (benchmarks/generator_step.py) goes the way that a GPU would."""
+"""The benchmark of a training step (benchmarks/generator_step.py), on a pretended GPU."""
 
 import pytest
 import torch
-from benchmarks.generator_step import Noise, computed, figures, on_gpu, trained
+from benchmarks.generator_step import computed
 from benchmarks.pretend_gpu import pretend_gpu
+from benchmarks.training_steps import Noise, figures, on_gpu, trained
 
-from benchmarks import generator_step
+from benchmarks import training_steps
 from expportrait.settings.config import Config
 
 KEYS = {"tokens", "seconds", "tflops", "times_the_floor", "peak_gib", "planned_gib", "waiting", "other"}
 
 
 def test_its_steps_run_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(generator_step, "PLANS", [(81, "auto", "none", "selective"), (81, "flash", "none", "none")])
+    monkeypatch.setattr(training_steps, "PLANS", [(81, "auto", "none", "selective"), (81, "flash", "none", "none")])
     with pretend_gpu() as gpu:
         on_gpu(found := {}, True, 600, "cuda")
         assert gpu.launches > 1000
@@ -24,7 +25,7 @@ def test_its_steps_run_on_a_gpu(monkeypatch):
 
 def test_a_plan_for_which_no_time_is_left_is_named():
     on_gpu(found := {}, True, -1, "cpu")
-    assert [row["error"] for row in found["steps"]] == ["left out: no time was left"] * len(generator_step.PLANS)
+    assert [row["error"] for row in found["steps"]] == ["left out: no time was left"] * len(training_steps.PLANS)
 
 
 def test_its_steps_are_those_of_the_training():
