@@ -101,7 +101,8 @@ def checked(codec: Codec, windows: Windows) -> Codec:
 
 def _portrait(batch: Batch, cut: int) -> np.ndarray:
     picture = ((batch.image[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    return picture[None].repeat(len(batch.control[next(iter(batch.control))][0]) - cut, 0)
+    frames = next(iter(batch.control.values())).shape[1]
+    return picture[None].repeat(frames - cut, 0)
 
 
 def _normals(batch: Batch, cut: int) -> np.ndarray:
