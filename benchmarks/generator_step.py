@@ -5,7 +5,8 @@
     python benchmarks/generator_step.py --gpu [--tiny]     preset 1.3B on a GPU, 512 px, 49 and 81 frames
 
 On a CPU, CPU seconds of the thread that trains are counted, which other work on the machine leaves alone. --waits
-reads stores of full size, which it makes in FOLDER where they are not there; a sleep stands for the GPU.
+reads stores of full size, which it makes in FOLDER where they are not there. A sleep stands for the GPU, longer by as
+much as other work on the machine makes a thread slower.
 """
 
 import argparse
@@ -172,13 +173,16 @@ def waits(folder: Path, steps: int) -> None:
         make_stores(folder)
     print(f"a window of 81 frames at 512 px, load {os.getloadavg()[0]:.1f}")
     reading(folder)
+    wall = time.perf_counter()
     taken = costs(folder, ALL, 24)
+    stretch = max(1.0, (time.perf_counter() - wall) / sum(taken) * len(taken) / (len(taken) + 1))
+    print(f"other work on the machine makes a thread {stretch:.1f} times as slow: so is the step that sleeps")
     print(f"{'workers':8} computed, a core each: waiting   measured: waiting, load")
     for workers in (0, 1, 2, 4):
         some, model = windows(folder, ALL), torch.nn.Linear(1, 1)
 
         def losses(batch: Batch, model: torch.nn.Module = model) -> dict[str, Tensor]:
-            time.sleep(STEP)
+            time.sleep(stretch * STEP)
             return {"loss": model(batch.sigma[:, None]).square().mean()}
 
         course = Course("generator", steps, steps, 1, partial(made, some), losses, lambda step: 1e-3)

@@ -20,7 +20,7 @@ from . import make
 from .several import together
 from .test_several import SETTINGS, folder, log, run_stage, same, work
 
-INDUCTOR = 1e-5  # relative, of losses and norms: its kernels sum in another order (measured: 1e-6)
+INDUCTOR = 2e-6  # relative, of losses and norms: its kernels sum in another order (measured: 2.4e-7)
 SHARD = {"micro": 1, "sharding": "shard", "steps": 6}
 # Each is trained on one process and on two.
 KINDS = {
@@ -119,7 +119,7 @@ def test_ended_on_two_processes_it_goes_on_on_four_in_two_copies(on_two, whole, 
 @pytest.mark.slow
 def test_a_job_that_is_told_to_end_saves_and_says_so_once(prepared, tmp_path):
     results = folder(prepared, tmp_path / "results")
-    started = launched(results, 2, steps=10**6, save_every=1, keep=1)
+    started = launched(results, 2, steps=10**6, save_every=1, keep=1, workers=3)
     deadline = time.monotonic() + 200
     while not [*results.glob("generator/work-*/*/step-*")] and time.monotonic() < deadline and started.poll() is None:
         time.sleep(0.1)
