@@ -34,7 +34,7 @@ WEIGHTS = {
 ATTENTION = dict.fromkeys(("native", "_native_math", "_native_flash"), False)
 ATTENTION |= dict.fromkeys(("_native_cudnn", "_native_efficient", "flash", "xformers"), True)
 
-WORKERS = 4  # threads beside a GPU, at most: two keep up with a window in .2 s
+WORKERS = 4  # threads beside a GPU, at most: two of them make a window of 81 frames at 512 px every .2 s
 
 
 def flow_losses(model: nn.Module, batch: Batch, weight: str, precision: str = "no") -> Tensor:
