@@ -39,8 +39,8 @@ class Turns:
     """What is made of a clip's far turns. ``parameters``: with the frames set aside moved to where they are thought to
     be, and the others pitched as their skin has it; ``points`` (T, 478, 3) px: the detector's, moved with the pitch,
     and in frames set aside the head's own; ``share`` (T,) 0..1: weight of the frames' landmarks, 0 in those ``aside``
-    (T,) bool; ``found`` (T,) bool: of these, where the head then fits its silhouette or its skin; ``likeness`` (T,) 0..1 there: the
-    correlation of its skin, as other frames show it, with the picture."""
+    (T,) bool; ``found`` (T,) bool: of these, where the head then fits its silhouette or its skin; ``likeness`` (T,)
+    0..1 there: the correlation of its skin, as other frames show it, with the picture."""
 
     parameters: HeadParameters
     points: Tensor
