@@ -31,7 +31,6 @@ HALF = 0.5  # weight of a frame's landmarks from which on its mask tells the hai
 FEW = 3  # frames that must be believed, for there is nothing else to go on from
 APART = 4.0  # degrees, by which a frame found elsewhere than its landmarks have it is set aside too
 COVERED = 0.05  # of the usual overlap that a head found again may lack
-KNOWN = 0.8  # correlation of the skin from which on a head is found whatever it lacks
 
 
 @dataclass
@@ -39,7 +38,7 @@ class Turns:
     """What is made of a clip's far turns. ``parameters``: with the frames set aside moved to where they are thought to
     be, and the others pitched as their skin has it; ``points`` (T, 478, 3) px: the detector's, moved with the pitch,
     and in frames set aside the head's own; ``share`` (T,) 0..1: weight of the frames' landmarks, 0 in those ``aside``
-    (T,) bool; ``found`` (T,) bool: of these, where the head then fits its silhouette or its skin; ``likeness`` (T,)
+    (T,) bool; ``found`` (T,) bool: of these, where the head then fits its silhouette; ``likeness`` (T,)
     0..1 there: the correlation of its skin, as other frames show it, with the picture."""
 
     parameters: HeadParameters
@@ -115,8 +114,7 @@ def settle_turns(
         parameters, points = pitch_by_skin(search, moved, points, aside)
         overlap = search.overlap(parameters, range(len(points)))
         usual = overlap[front if front.any() else believed].median(0).values
-    # Hair at the back of a head is a guess: a profile that its skin tells may lack more of the mask.
-    found = aside & (((overlap - usual)[:, 1] > -COVERED) | (search.likeness > KNOWN))
+    found = aside & ((overlap - usual)[:, 1] > -COVERED)
     points = own_points(head, parameters, points, aside)
     return Turns(parameters, points, share, aside, found, search.likeness.clamp_min(0) * found)
 
