@@ -201,3 +201,23 @@ def test_a_frame_found_again_moves_its_own_pose_and_not_what_all_share(head: Hea
     own = CoarseEquations(model, COARSE.fine_size, BARE).own
     assert more[:own, :own].diagonal().max() > 0
     assert (more[own:-1] == 0).all() and (more[:own, own:-1] == 0).all()
+
+
+def test_of_a_head_that_its_skin_tells_the_turns_are_held_and_neither_expression_nor_place(
+    head: Head, truth: Truth
+) -> None:
+    model = clip_model(head, truth, COARSE)
+    model.unknowns.parameters = truth.parameters.copy()
+
+    def gram(held: float) -> torch.Tensor:
+        model.judged = replace(model.judged, held=torch.full_like(model.judged.held, held))
+        equations = CoarseEquations(model, COARSE.fine_size, BARE)
+        transforms, change = equations.joints(torch.tensor([0]))
+        return equations.gram(0, transforms[0], change[0])
+
+    said, held = gram(0.0), gram(1.0)
+    own, e = CoarseEquations(model, COARSE.fine_size, BARE).own, head.n_expression
+    gained, scale = (held - said).diagonal(), said.diagonal()
+    free = [*range(e), *range(own - 3, own)]
+    assert (gained[free].abs() < 1e-3 * scale[free].clamp_min(1e-6)).all()
+    assert (gained[e : e + 9] > 0.01 * scale[e : e + 9]).any()

@@ -59,7 +59,7 @@ class EmbeddedEstimator(GeometryEstimator):
     """Silhouette, fitted head, grown hair, shading and a coarse bust; see the module."""
 
     name = "embedded"
-    version = 4
+    version = 5
     depth_space = "depth"
     statement = STATEMENT
 
