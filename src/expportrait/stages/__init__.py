@@ -14,7 +14,7 @@ from expportrait.manifest.pairs import clip_of, portrait
 from expportrait.settings.config import SECTIONS, Config
 
 CODE = ("process", "load", "needless", "finish", "run")  # of a stage's module, as far as it has them
-PROXY, DRIVE = 11, 2  # the versions of proxy and drive; that of drive/targets is made of both
+PROXY, DRIVE = 12, 2  # the versions of proxy and drive; that of drive/targets is made of both
 
 
 def _from_image(config: Config) -> bool:
@@ -80,7 +80,7 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("demo", 1, ("demo",), (), kind="source"),
     Stage("crop", 3, ("crop",), (), overlaps=True),
     Stage("landmarks", 4, ("landmarks",), ("crop",)),
-    Stage("geometry", 7, ("geometry", "head"), ("crop", "landmarks"), overlaps=True),
+    Stage("geometry", 8, ("geometry", "head"), ("crop", "landmarks"), overlaps=True),
     Stage("proxy", PROXY, ("proxy", "head"), ("crop", "landmarks", "geometry")),
     Stage("control", 2, ("control", "head"), ("proxy",), overlaps=True),
     Stage("latents", 4, ("latents",), ("crop",), overlaps=True),
