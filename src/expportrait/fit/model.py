@@ -217,8 +217,10 @@ class ClipModel:
 
     def dynamic_weights(self) -> OffsetWeights:
         """Weights of the terms of D_t."""
-        s = self.settings
-        return OffsetWeights(s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain)
+        s, along = self.settings, self.judged.along[self.problem.dynamic_vertices]
+        return OffsetWeights(
+            s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain, s.w_dynamic_tangent, along
+        )
 
     def static_energies(self) -> dict[str, Tensor]:
         """The weighted terms of D_s alone, by the names of their weights."""

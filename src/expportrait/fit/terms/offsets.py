@@ -85,7 +85,7 @@ class OffsetEnergy:
         found = {"magnitude": self(moved, w.magnitude), "strain": self(moved, strain=w.strain)}
         found["laplacian"] = self(offset, smoothness=w.laplacian)
         if w.along is not None:
-            slid = (w.along @ moved[..., None])[..., 0]
+            slid = torch.einsum("nij,n...j->n...i", w.along, moved)
             found["tangent"] = w.tangent * MILLI**2 * (slid * moved).sum(-1).mean()
         return found
 
