@@ -2,14 +2,13 @@
 
     python benchmarks/dynamic_field.py                         2 people x 2 clips x 16 frames, clean: minutes
     python benchmarks/dynamic_field.py --start truth           D_t by itself, all else true: the ceiling
-    python benchmarks/dynamic_field.py --variant noisy --truth mixed --set w_dynamic_strain=0.3
+    python benchmarks/dynamic_field.py --variant noisy --truth mixed --set weights.dynamic_strain=0.3
 
 The people and clips of proxy_truth.py, whose cache it shares. Correlations and sizes (root mean squares over the
 truth's) are of all clips together, over the face's skin seen in a quarter of the frames, means over the clip taken out.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections import defaultdict
@@ -31,6 +30,7 @@ from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.solvers.integrate import Integrator
 from expportrait.head import Head
 from expportrait.head.areas import areas
+from expportrait.options import layered
 from expportrait.progress import progress
 from expportrait.render import vertex_normals
 from expportrait.settings.config import Proxy
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the section proxy")
     parser.add_argument("--cache", type=Path, help="folder that keeps the rendered truth")
     o = parser.parse_args()
-    settings = Proxy(**{name: json.loads(value) for name, _, value in (item.partition("=") for item in o.set)})
+    settings = layered([], [f"proxy.{item}" for item in o.set], {}).proxy
     torch.set_num_threads(1)
     head, sums = shared_head(), defaultdict(lambda: np.zeros(3))
     seeds = [(person, clip) for person in range(o.first, o.first + o.people) for clip in range(o.clips)]
