@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage as ndi
 import torch
+from benchmarks.dynamic_field import fitted, parts
 from benchmarks.proxy_truth import RATIOS, summary, true_start
 from benchmarks.truth_clips import Clip, make_clip
 from benchmarks.truth_film import film
@@ -16,6 +17,7 @@ from benchmarks.truth_person import HAIR_RMS, activations, ground_of, make_perso
 from benchmarks.truth_scores import (
     align,
     angles,
+    correlation,
     disentanglement,
     dynamic_scores,
     identity_correlation,
@@ -30,7 +32,7 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.evidence.growth import ears
 from expportrait.fit.result import ProxyFit
 from expportrait.head import Head
-from expportrait.settings.config import HeadSettings
+from expportrait.settings.config import HeadSettings, Proxy
 
 FRAMES = 6
 
@@ -80,6 +82,20 @@ def test_missing_offsets_are_seen(head: Head, clip: Clip) -> None:
     assert scores["normal_deg"] > 4
     assert scores["surface_rest_mm"] > 1.5
     assert scores["surface_face_mm"] > 0.5
+
+
+def test_wrinkles_are_found_where_all_else_is_known(head: Head) -> None:
+    """Stretch and magnitude once left a seventh of their size."""
+    still, rising = make_motion((3, 1), FRAMES), np.linspace(0, 0.9, FRAMES)
+    smile = dict.fromkeys(("mouthSmileLeft", "mouthSmileRight", "browInnerUp"), rising)
+    clip = make_clip(head, 3, 1, FRAMES, motion=replace(still, units=still.units | smile))
+    moved = fitted(head, clip, (3, 1), False, "truth", Proxy())
+    total = dict.fromkeys(("all", "along normals", "along the surface"))
+    for name, (found, true) in parts(head, moved, clip).items():
+        if name in total:
+            total[name] = correlation(found, true), float(np.linalg.norm(found) / np.linalg.norm(true))
+    assert total["all"][0] > 0.75 and 0.5 < total["all"][1] < 1.2
+    assert total["along normals"][0] > total["along the surface"][0]
 
 
 def test_what_one_view_cannot_know_costs_nothing(head: Head, clip: Clip) -> None:

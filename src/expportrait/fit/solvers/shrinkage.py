@@ -47,8 +47,7 @@ def average_over_time(dynamic: DynamicField, trust: Tensor) -> None:
     reach = min(int(REACH * width + 0.5), len(dynamic) - 1)
     if not reach:
         return
-    offsets = torch.arange(-reach, reach + 1)
-    kernel = torch.exp(-0.5 * (offsets / width).square()).to(trust.device)
+    trust = trust.cpu()
     known: dict[int, Tensor] = {}  # as they were
     for t in range(len(dynamic)):
         for s in range(max(t - reach, 0), min(t + reach + 1, len(dynamic))):
@@ -56,8 +55,9 @@ def average_over_time(dynamic: DynamicField, trust: Tensor) -> None:
                 known[s] = dynamic[torch.tensor([s])][0]
         known.pop(t - reach - 1, None)
         at = torch.tensor(sorted(known))
-        weight = kernel[at - t + reach] * trust[at]
-        mean = torch.einsum("s,snk->nk", weight / weight.sum(), torch.stack([known[s] for s in at.tolist()]))
+        weight = trust[at] * torch.exp(-0.5 * ((at - t) / width).square())
+        weight = (weight / weight.sum()).to(dynamic.device)
+        mean = torch.einsum("s,snk->nk", weight, torch.stack([known[s] for s in at.tolist()]))
         dynamic.move(torch.tensor([t]), (mean - known[t])[None])
 
 
