@@ -3,11 +3,12 @@
 Inside ``pretend_gpu()`` tensors made on "cuda", or moved there, are ``GpuTensor``: on the CPU in truth, and kept apart
 from the others. What CUDA refuses is refused: operations on tensors of both devices, but for 0-dimensional ones on the
 CPU and for indices; ``numpy()``; a generator of the CPU for numbers on the GPU. What a GPU does to values, and what
-nobody asks torch for (memory, streams), is not pretended.
+nobody asks torch for (streams), is not pretended; memory in use is none.
 """
 
 import functools
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
@@ -189,7 +190,7 @@ def on_gpu(x: object) -> bool:
 
 
 def to_gpu(x: Tensor, waits: bool = True) -> Tensor:
-    """``waits``: a transfer from memory that is not pinned."""
+    """``waits``: the program does, as for a transfer from memory that is not pinned."""
     if on_gpu(x):
         return x
     PretendGpu.count(1, int(waits))
@@ -231,7 +232,9 @@ class PretendGpu(TorchFunctionMode):
         if name == "pin_memory":
             if isinstance(args[0], GpuTensor):
                 raise RuntimeError("cannot pin 'cuda' memory: only dense CPU tensors can be pinned")
-            return args[0]
+            pinned = args[0].clone()
+            pinned.pinned = True
+            return pinned
         if name in ("tensor", "as_tensor", "asarray", "new_tensor"):
             return from_data(function, name, args, kwargs)
         if isinstance(generator := kwargs.get("generator"), torch.Generator) and (
@@ -281,7 +284,8 @@ def moved(function, name: str, x: Tensor, args: tuple, kwargs: dict) -> Tensor:
     memory = {key: kwargs[key] for key in ("memory_format", "copy") if key in kwargs}
     if dtype is not None or memory:
         x = Tensor.to(x, dtype=dtype or x.dtype, **memory)
-    return x if device is None else to_gpu(x) if is_gpu(device) else from_gpu(x)
+    waits = not (kwargs.get("non_blocking") and getattr(x, "pinned", False))
+    return x if device is None else to_gpu(x, waits) if is_gpu(device) else from_gpu(x)
 
 
 def from_data(function, name: str, args: tuple, kwargs: dict) -> Tensor:
@@ -298,6 +302,19 @@ def from_data(function, name: str, args: tuple, kwargs: dict) -> Tensor:
     else:  # a list may hold numbers on the GPU
         made = function(tree_map(lambda x: x.tolist() if isinstance(x, GpuTensor) else x, data), *args[1:], **kwargs)
     return to_gpu(made) if is_gpu(device) else from_gpu(made) if device is not None else made
+
+
+class Event:
+    """When it was recorded, as one of CUDA would say."""
+
+    def __init__(self, enable_timing: bool = False):
+        self.recorded: float | None = None
+
+    def record(self) -> None:
+        self.recorded = time.perf_counter()
+
+    def elapsed_time(self, end: "Event") -> float:
+        return 1000 * (end.recorded - self.recorded)
 
 
 def _autocast(init):
@@ -323,7 +340,7 @@ def pretend_gpu() -> Iterator[PretendGpu]:
     told = {
         "is_available": True, "device_count": 1, "current_device": 0, "get_device_name": "pretended",
         "is_bf16_supported": True, "get_rng_state": torch.get_rng_state(), "set_rng_state": None, "set_device": None,
-        "synchronize": None, "empty_cache": None,
+        "synchronize": None, "empty_cache": None, "max_memory_allocated": 0, "reset_peak_memory_stats": None,
     }  # fmt: skip
     reset_accelerate()
     swapped = torch.__future__.get_swap_module_params_on_conversion()
@@ -331,6 +348,7 @@ def pretend_gpu() -> Iterator[PretendGpu]:
     with ExitStack() as held:
         for name, value in told.items():
             held.enter_context(patch.object(torch.cuda, name, lambda *args, value=value, **more: value))
+        held.enter_context(patch.object(torch.cuda, "Event", Event))
         held.enter_context(patch.object(torch.autocast, "__init__", _autocast(torch.autocast.__init__)))
         held.enter_context(patch.object(threading.Thread, "run", _in_threads(threading.Thread.run)))
         held.enter_context(patch("torch.utils.checkpoint._infer_device_type", lambda *args: "cpu"))

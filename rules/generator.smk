@@ -4,12 +4,12 @@ rule generator:
         latents=indexes("latents"),
         control=indexes("control"),
         carry=indexes("carry") if CONFIG.generator.by_portrait else [],
-        files=settings_files("generator"),
+        files=settings_files("latents", "generator"),
     output:
         index="<results>/generator/index.json",
     log:
         "<logs>/generator.log",
-    priority: once_given("generator")
+    priority: once_given("latents", "generator")
     conda:
         "../envs/gpu.yaml"
     threads: 1
@@ -20,7 +20,7 @@ rule generator:
     params:
         manifest=MANIFEST,
         results=RESULTS,
-        settings=settings("generator"),
+        settings=settings("latents", "generator"),
         version=stage_version("generator"),
         rows=digest(ROWS, "split"),
     shell:

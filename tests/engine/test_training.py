@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from expportrait.engine.average import Average
-from expportrait.engine.training import Course, descend, read_log, trainable
+from expportrait.engine.log import read_log
+from expportrait.engine.training import Course, descend, trainable
 from expportrait.errors import UserError
 from expportrait.rng import random_generator
 
@@ -39,7 +40,7 @@ def course(model, of=1, wrong=None, **changes):
     def make(step, number):
         return step, samples(step, number, of)
 
-    return replace(Course("transfer", STEPS, 2, 2, make, losses, lambda step: 0.05, of), **changes)
+    return replace(Course("transfer", STEPS, 2, 2, make, losses, lambda step: 0.05, rounds=of), **changes)
 
 
 def run(work, **changes):
@@ -92,6 +93,16 @@ def test_the_log_has_every_loss_and_the_norm_of_the_gradient_before_it_is_clippe
     clipped = [float(p.grad.norm()) for p in model.parameters()]
     assert max(clipped) > 1e-3  # or clipping could not be seen
     assert {*rows[0]} == {"step", "loss", "off", "gradient", "learning_rate", "seconds", "waiting"}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.999, 1.001, 7, math.inf])
+def test_only_a_gradient_above_the_limit_is_clipped_to_it(tmp_path, share):
+    _, (row, *_) = run(tmp_path / "free")
+    model, before = fresh()[0], fresh()[0]
+    clip = share * row["gradient"]
+    descend(course(model, clip=clip, steps=1), model, torch.optim.SGD(model.parameters(), lr=1), tmp_path / "clipped")
+    moved = [(old - new).detach().norm() for old, new in zip(before.parameters(), model.parameters(), strict=True)]
+    assert math.hypot(*moved) == pytest.approx(0.05 * min(clip, row["gradient"]), rel=1e-4)
 
 
 @pytest.mark.parametrize("of", [2, 4])

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from expportrait.cli import app
 from expportrait.errors import UserError
-from expportrait.generator.bill import GIB, GPUS, activations, advice, make_bill, step_flop, tokens, told
+from expportrait.generator.bill import GIB, GPUS, activations, advice, make_bill, tokens, told
+from expportrait.generator.flop import step_flop
 from expportrait.settings.config import Config
 from expportrait.settings.files import read_config
 from tests.workflow.project import ROOT
@@ -42,15 +43,20 @@ def test_what_adds_to_activations():
     assert 1.7 < of(micro=2) / of() < 2.1 and of(window=17) > 1.35 * of()
 
 
+def flop(**settings):
+    asked = config(**settings)
+    return step_flop(asked.generator, tokens(asked))
+
+
 def test_flop_are_those_of_the_transformers_products():
     assert tokens(config(reference="conv")) == 13312 and tokens(config(window=81, reference="conv")) == 21504
     forward = {"1.3B": (67e12, 0.48), "14B": (471e12, 0.31)}  # at 13,312 tokens, and the share of attention
     for preset, (whole, share) in forward.items():
         given = {"preset": preset, "reference": "conv", "batch": 4}
         for checkpointing, passes in (("none", 3), ("full", 4), ("selective", 4 - share)):
-            found = step_flop(config(**given, checkpointing=checkpointing))
+            found = flop(**given, checkpointing=checkpointing)
             assert found == pytest.approx(4 * passes * whole, rel=0.03), (preset, checkpointing)
-    lora = step_flop(config(preset="14B", reference="conv", batch=1, checkpointing="none", lora_rank=64))
+    lora = flop(preset="14B", reference="conv", batch=1, checkpointing="none", lora_rank=64)
     assert lora == pytest.approx((3 - 0.69) * 471e12, rel=0.03)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from expportrait.engine.training import read_log
+from expportrait.engine.log import read_log
 from expportrait.errors import UserError
 from expportrait.manifest.clips import Row
 from expportrait.stages import generator as stage
@@ -20,8 +20,10 @@ STEPS = 8
 SETTINGS = {"steps": STEPS, "batch": 4, "drop_reference": 0.2, "drop_control": 0.2, "drop_both": 0.1}
 
 
-def run_stage(results, **changes):
-    rows = [Row(clip, "test", clip, results / clip) for clip in make.CLIPS]
+def run_stage(results, held_out="", **changes):
+    """``held_out``: a clip that is not trained on."""
+    splits = {clip: "val" if clip == held_out else "train" for clip in make.CLIPS}
+    rows = [Row(clip, "test", clip, results / clip, person=clip, split=split) for clip, split in splits.items()]
     stage.run(rows, make.config(results, generator=SETTINGS | changes), "cpu")
 
 

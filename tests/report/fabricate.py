@@ -1,13 +1,16 @@
 """A small run: real head, real rendering, made-up estimates and fits, written through the project's own stores."""
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from expportrait.engine.looks import HELD_OUT, NOISE, write_looks
 from expportrait.engine.record import Outcome, write_index, write_json
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.result import ProxyFit
@@ -22,6 +25,7 @@ from expportrait.settings.config import Config
 from expportrait.stages import PER_CLIP as ALL
 from expportrait.stages import PER_PAIR, made
 from expportrait.store import Store, StoreWriter, encode_normals
+from expportrait.video.write import write_mp4
 
 HEAD = {"subdivisions": 0, "shape_components": 4, "expression_components": 4}
 NO_FACE = "no face in any frame; give the clip a box or remove it"
@@ -211,6 +215,25 @@ def write_log(file: Path, steps: int) -> None:
     lines = [f"{k},{0.04 + 0.1 * math.exp(-k / 9)},0.3,0.001,2.0,0.5" for k in range(steps)]
     head = "step,loss,gradient,learning_rate,seconds,waiting"
     file.write_text("\n".join([head, *lines, f"{steps},0.0"]), "utf-8")
+
+
+def make_looks(folder: Path, steps: Sequence[int], of: str = HELD_OUT) -> list[dict]:
+    """What was seen at looks at a training, with films of three frames; the last but one has no film, the first no
+    face."""
+    looks = []
+    for step in steps:
+        losses = {name: (k + 1) * 0.1 + 1 / step for k, name in enumerate(NOISE)}
+        film, panels = f"look-{step}.mp4", "portrait control truth generated"
+        look = {"step": step, "of": of, "clip": "ann", "loss": 0.2 + 1 / step, **losses, "right": 0.2, "wrong": 0.25,
+                "psnr": 20.0 + step / 100, "aed": 0.05, "csim": 0.9, "film": film, "panels": panels, "frames": 3,
+                "fps": 25.0, "width": 128, "height": 32, "seconds": 1.5}  # fmt: skip
+        missing = ("aed", "csim") if step == steps[0] else ("film", "psnr") if step == steps[-2] else ()
+        looks.append({name: value for name, value in look.items() if name not in missing})
+        if "film" in looks[-1]:
+            write_mp4(folder / film, np.full((3, 32, 128, 3), 80, np.uint8), 25)
+            cv2.imwrite(str(folder / f"look-{step}.jpg"), np.full((32, 128, 3), 80, np.uint8))
+    write_looks(folder / "looks.csv", looks)
+    return looks
 
 
 def table_rows(target: str, driver: str, why: str = "", psnr: float = 24.5) -> list[dict]:

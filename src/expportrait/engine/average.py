@@ -1,6 +1,7 @@
 """A moving average of the weights during a training: steadier than the last step's, which follow its few samples."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -31,3 +32,19 @@ class Average:
         """Write the average into the weights."""
         for name, value in self.weights.items():
             value.copy_(self.values[name])
+
+    @contextmanager
+    def instead(self) -> Iterator[None]:
+        """Inside, the weights are the average; afterwards they are what they were, to the last bit."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, value in self.weights.items():  # one after the other: no second copy of all of them
+            kept = value.detach().clone()
+            value.copy_(self.values[name])
+            self.values[name].copy_(kept)

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from expportrait.engine.keys import Keys
+from expportrait.engine.log import LOG_FILE
 from expportrait.engine.record import read_record, state, write_json
 from expportrait.engine.stage import Stage
 from expportrait.files import new_folder
 from expportrait.machine import writing
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
-
-LOG_FILE = "loss.csv"  # of a training
 
 
 def usable(
@@ -31,24 +30,29 @@ def usable(
     return found
 
 
-def divided(stage: Stage, rows: Iterable[Row], found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The clips ``found`` by ``usable`` by what they are to the model: ``clips``, those of the split train, of which it
-    is made; where the stage is tested also those that it is ``evaluated`` on."""
+def divided(stage: Stage, rows: Iterable[Row], among: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The clips ``among`` which one can choose, by what they are to the model: ``clips``, those of the split train, of
+    which it is made; where the stage is tested also those that it is ``evaluated`` on."""
     train = {row.clip for row in rows if row.split == "train"}
-    parts = {"clips": {clip: keys for clip, keys in found.items() if clip in train}}
+    parts = {"clips": {clip: keys for clip, keys in among.items() if clip in train}}
     if stage.tested:
-        parts["evaluated"] = {clip: keys for clip, keys in found.items() if clip not in train}
+        parts["evaluated"] = {clip: keys for clip, keys in among.items() if clip not in train}
     return parts
+
+
+def found(stage: Stage, rows: Iterable[Row], config: Config) -> dict[str, str | dict[str, str]]:
+    """``usable``, of the results that are there."""
+
+    def key_of(parent: str, clip: str) -> str | None:
+        outcome = state(config.results / parent, clip)
+        return outcome.key if outcome.status == "ok" else None
+
+    return usable(stage, rows, config, key_of)
 
 
 def there(stage: Stage, rows: Iterable[Row], config: Config) -> dict[str, dict[str, Any]]:
     """``divided``, of the results that are there."""
-
-    def key_of(parent: str, clip: str) -> str | None:
-        found = state(config.results / parent, clip)
-        return found.key if found.status == "ok" else None
-
-    return divided(stage, rows, usable(stage, rows, config, key_of))
+    return divided(stage, rows, found(stage, rows, config))
 
 
 class Model:
@@ -72,10 +76,12 @@ class Model:
 
     @contextmanager
     def replaced(self) -> Iterator[Path]:
-        """A folder to be filled with it and the log of its training, that takes its place when the block ends well."""
+        """A folder to be filled with it, the log of its training and what was seen at looks, that takes its place when
+        the block ends well."""
         with writing(self.folder), new_folder(self.folder) as made:
             yield made
-            shutil.copy(self.work / LOG_FILE, made)
+            for file in (self.work / LOG_FILE, *self.work.glob("look*.*")):
+                shutil.copy(file, made)
 
     def write_index(self) -> Path:
         """The stage's declared output, which a run of the workflow deletes first; returns it."""

@@ -20,15 +20,17 @@ from torch import nn
 from expportrait.errors import UserError
 from expportrait.generator.data import CARRIED, MAPS, Batch, control_channels
 from expportrait.generator.files import build
+from expportrait.generator.flop import PEAKS, step_flop, window_tokens
 from expportrait.generator.model import PRESETS, ModelConfig, PortraitTransformer
 from expportrait.generator.shard import choose_checkpointing, sharded
 from expportrait.generator.train import flow_losses
 from expportrait.settings.config import Config, Generator
 
 GIB = 1 << 30
-# Memory in bytes, as the driver gives it, and peak of dense bfloat16 multiplications in FLOP/s, as its maker states it.
-GPUS = {"h100": (79.6 * GIB, 989e12), "h200": (139.8 * GIB, 989e12), "a100": (79.3 * GIB, 312e12),
-        "a100-40": (39.4 * GIB, 312e12), "l40s": (44.5 * GIB, 362e12), "4090": (23.6 * GIB, 165e12)}  # fmt: skip
+# Memory in bytes, as the driver gives it, and the peak in FLOP/s.
+GPUS = {"h100": (79.6 * GIB, PEAKS["h100"]), "h200": (139.8 * GIB, PEAKS["h200"]),
+        "a100": (79.3 * GIB, PEAKS["a100"]), "a100-40": (39.4 * GIB, PEAKS["a100"]),
+        "l40s": (44.5 * GIB, PEAKS["l40s"]), "4090": (23.6 * GIB, PEAKS["4090"])}  # fmt: skip
 OTHER = 2 * GIB  # of CUDA, its libraries and their workspaces
 SPARE = 0.06  # of the sum: what an allocator has and cannot give
 COUNTED = 1, 3  # blocks that are measured: all others add as much as these between them
@@ -80,22 +82,8 @@ def empty_model(config: Config) -> PortraitTransformer:
 
 
 def tokens(config: Config) -> int:
-    """Of a window, with the latent frame in front."""
-    of, latents = model_config(config), config.latents
-    frames = 1 + (latents.window - 1) // of.time + (of.reference != "conv")
-    return frames * (latents.size // of.space // 2) ** 2
-
-
-def step_flop(config: Config) -> float:
-    """Of a training step's matrix products and attention over all windows: three or four forward passes."""
-    s = config.generator
-    preset, n = PRESETS[s.preset], tokens(config)
-    width, layers = preset["num_attention_heads"] * preset["attention_head_dim"], preset["num_layers"]
-    linear = 2 * n * layers * (6 * width**2 + 2 * width * preset["ffn_dim"])
-    attention = 4 * n**2 * width * layers
-    again = {"none": (0, 0), "selective": (1, 0), "full": (1, 1)}[s.checkpointing]
-    passes = 3 - bool(s.lora_rank) + again[0]  # frozen weights have no gradient
-    return s.batch * (passes * linear + (3 + again[1]) * attention)
+    """Of a window."""
+    return window_tokens(model_config(config), config.latents.size, config.latents.window)
 
 
 def make_bill(config: Config, processes: int) -> Bill:
@@ -117,7 +105,7 @@ def make_bill(config: Config, processes: int) -> Bill:
         "activations": activations(config, parts),
     }
     whole = 4 * count
-    return Bill(count, trained, tokens(config), parts, memory, step_flop(config),
+    return Bill(count, trained, tokens(config), parts, memory, step_flop(s, tokens(config)),
                 (12 + 4 * bool(s.ema)) * trained, whole, max(held, whole))  # fmt: skip
 
 

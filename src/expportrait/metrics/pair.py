@@ -8,7 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from expportrait.estimators.blendshapes import Expressions
+from expportrait.estimators.arcface import ArcFace
+from expportrait.estimators.blendshapes import Expressions, FaceLandmarker
+from expportrait.estimators.sface import SFace
 from expportrait.metrics import blendshapes, floor, identity, image, motion
 from expportrait.metrics.tools import MOTION, Moves, Tools, Tracks, face_backends, rows, seen_at
 
@@ -84,7 +86,7 @@ def measure(
         methods = [method for method in METHODS if method != CARRIED or carried is not None]
         scores = {method: _announced(method, tools, made.shape[1], own, moves) for method in methods}
         parts: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in methods}
-        look, coded = Looks(tools), iter(again)
+        look, coded = Viewer(tools.faces, tools.identity), iter(again)
         still = look(portrait[None])
         for first in range(0, made.shape[0], BLOCK):
             block = slice(first, first + BLOCK)
@@ -120,15 +122,17 @@ class Look:
         return Look(rows(self.face, first), self.embedded[first])
 
 
-class Looks:
-    def __init__(self, tools: Tools):
-        self._tools = tools
+class Viewer:
+    """Shows frames to the networks."""
+
+    def __init__(self, faces: FaceLandmarker, identity: ArcFace | SFace):
+        self._faces, self._identity = faces, identity
 
     def __call__(self, frames: np.ndarray) -> Look:
         """Frames (T, S, S, 3) u8 as the networks see them, at ``motion.SIZE`` px."""
         seen = np.stack([*map(motion.resized, frames)])
-        face = self._tools.faces.detect(seen)
-        return Look(face, self._tools.identity.embed(seen, face.points, face.found))
+        face = self._faces.detect(seen)
+        return Look(face, self._identity.embed(seen, face.points, face.found))
 
 
 def _moves(

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 Scale = Callable[[float], float]
+Points = dict[str, np.ndarray]  # name -> (n, 2), step and value
 
 WIDTH = 420
 LEFT, RIGHT = 38, 8  # margins of the plot, user units
@@ -59,8 +60,9 @@ def _by_stage(bounds: list[int]) -> Scale:
     return lambda step: float(np.interp(step, np.array(bounds) - 0.5, places))
 
 
-def training_chart(curves: dict[str, np.ndarray], title: str) -> str:
-    """Curves (n,) by step on a logarithmic scale, as running means; behind them, pale, the first curve as it is."""
+def training_chart(curves: dict[str, np.ndarray], title: str, seen: Points | None = None) -> str:
+    """Curves (n,) by step on a logarithmic scale, as running means; behind them, pale, the first curve as it is; over
+    them, with a dot each, what was ``seen`` at some steps."""
     top, height = 20, 190
     points = {}
     for name, values in curves.items():
@@ -69,16 +71,44 @@ def training_chart(curves: dict[str, np.ndarray], title: str) -> str:
         points |= {name: found[0]} if found else {}
     if not points:
         return ""
-    steps = max(map(len, curves.values()))
+    steps = max([*map(len, curves.values()), *(int(p[:, 0].max()) for p in (seen or {}).values() if len(p))])
     means = {name: np.stack([p[:, 0], np.log10(_running(p[:, 1]))], 1) for name, p in points.items()}
     own = next(iter(points.values())).copy()
     own[:, 1] = np.log10(own[:, 1])
-    y, body = _log_axis(np.concatenate([p[:, 1] for p in (own, *means.values())]), height - 18, top)
+    dotted = _logarithms(seen or {})
+    y, body = _log_axis(np.concatenate([p[:, 1] for p in (own, *means.values(), *dotted.values())]), height - 18, top)
     x = _scale(0, max(1, steps - 1), LEFT, WIDTH - RIGHT)
     styles = {name: k for k, name in enumerate(curves) if name in points}
     body.append(_line(own, x, y, f"s{styles[next(iter(points))]} pale"))
     body += [_line(p, x, y, f"s{styles[name]}") for name, p in means.items()]
+    styles |= {name: k for k, name in enumerate(dotted, len(curves))}
+    body += [part for name, p in dotted.items() for part in _dotted(p, x, y, f"s{styles[name]}")]
     return _svg(height, body + _steps(steps, height) + (_keys(styles)[0] if len(styles) > 1 else []), title)
+
+
+def looks_chart(seen: Points, steps: int, title: str, logarithmic: bool = False) -> str:
+    """What was ``seen`` at some of the ``steps``, a dot each; empty where there is nothing."""
+    top, height = 20, 190
+    points = _logarithms(seen) if logarithmic else {name: p for name, p in seen.items() if len(p)}
+    if not points:
+        return ""
+    values = np.concatenate([p[:, 1] for p in points.values()])
+    y, body = (_log_axis if logarithmic else _axis)(values, height - 18, top)
+    x = _scale(0, max(1, steps), LEFT, WIDTH - RIGHT)
+    styles = {name: k for k, name in enumerate(points)}
+    body += [part for name, p in points.items() for part in _dotted(p, x, y, f"s{styles[name]}")]
+    return _svg(height, body + _steps(steps, height) + _keys(styles)[0], title)
+
+
+def _logarithms(seen: Points) -> Points:
+    """Those above 0; curves without any are left out."""
+    kept = {name: p[p[:, 1] > 0] for name, p in seen.items() if len(p)}
+    return {name: np.stack([p[:, 0], np.log10(p[:, 1])], 1) for name, p in kept.items() if len(p)}
+
+
+def _dotted(points: np.ndarray, x: Scale, y: Scale, style: str) -> list[str]:
+    dots = [f'<circle class="{style} dot" cx="{x(a):.1f}" cy="{y(b):.1f}" r="2"/>' for a, b in points]
+    return ([_line(points, x, y, style)] if len(points) > 1 else []) + dots
 
 
 def error_chart(rows: list[tuple[str, str, np.ndarray]], shown: int) -> str:
@@ -126,6 +156,15 @@ def _log_axis(values: np.ndarray, bottom: float, top: float) -> tuple[Scale, lis
     low, high = low - pad, high + pad
     y = _scale(low, high, bottom, top)
     return y, [_grid(y(math.log10(tick)), _tick(tick)) for tick in _decades(low, high)]
+
+
+def _axis(values: np.ndarray, bottom: float, top: float) -> tuple[Scale, list[str]]:
+    """Where a value is drawn, and the grid: from end to end, with some room."""
+    low, high = float(values.min()), float(values.max())
+    room = max(0.08 * (high - low), 0.02 * max(abs(low), abs(high)), 1e-6)
+    y = _scale(low - room, high + room, bottom, top)
+    ticks = np.linspace(low, high, 3) if high > low else [low]
+    return y, [_grid(y(float(tick)), _short(float(tick))) for tick in ticks]
 
 
 def _steps(count: int, height: float) -> list[str]:

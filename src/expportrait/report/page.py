@@ -1,5 +1,5 @@
-"""Puts the page together: ``index.html``, two tables, ``media/<clip>/`` and ``pairs/<pair>/``, which need nothing but
-each other."""
+"""Puts the page together: ``index.html``, two tables, ``media/<clip>/``, ``pairs/<pair>/`` and a folder of a training's
+films, which need nothing but each other."""
 
 import csv
 import io
@@ -25,6 +25,7 @@ from expportrait.metrics import published
 from expportrait.progress import say
 from expportrait.report.card import ERRORS, Card, make_card
 from expportrait.report.evaluation import NOTES, read_evaluation
+from expportrait.report.looks import look_films
 from expportrait.report.pairs import make_pair
 from expportrait.report.run import STATUSES, Run
 from expportrait.report.training import Training, read_trainings
@@ -52,6 +53,8 @@ def write_page(run: Run, pairs: Run, results: Path, settings: Any, progress: Cal
     home, chosen = results / "report", settings.report
     media, videos = home / "media", home / "pairs"
     trainings, evaluation = read_trainings(results), read_evaluation(results)
+    for one in trainings:
+        one.films = look_films(one.looks, one.home, home / one.stage)
     pairs = evaluation.outcomes(pairs)
     clips, mapped = run.cards(chosen.max_clips, chosen.first), pairs.cards(len(pairs.rows), chosen.first)
     moved = mapped[: chosen.max_pairs]

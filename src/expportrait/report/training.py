@@ -1,6 +1,5 @@
 """The two trainings that make one thing of the whole run: status, facts, curves and figures."""
 
-import csv
 import json
 import struct
 from collections.abc import Callable
@@ -10,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from expportrait.engine.log import in_words, newest_log, read_log
+from expportrait.engine.looks import LOOKS_FILE, Look, look_in_words, read_looks
 from expportrait.engine.record import Outcome
 from expportrait.report.charts import training_chart
+from expportrait.report.looks import held_out, look_charts
 
 NOT_RUN = Outcome("missing", None, "not run yet")
 LAST = 0.05  # part of the steps that "at the end" means
@@ -31,6 +33,10 @@ class Training:
     facts: list[tuple[str, str]] = field(default_factory=list)
     chart: str = ""  # SVG
     caption: str = ""
+    looks: list[Look] = field(default_factory=list)
+    home: Path = Path()  # of the log and the looks' films
+    charts: list[tuple[str, str]] = field(default_factory=list)  # of the looks: caption, SVG
+    films: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)  # title, figures, film
     # of transfer: which clips, share explained, and what it rests on; or why there is no figure, and nothing
     figures: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -89,6 +95,8 @@ def _generator(training: Training, model: Path, index: dict) -> None:
         ("codec", "{codec}, {channels} channels".format(**about["codec"])),
     ]
     _log(training, model / "loss.csv", about["steps"])
+    if about.get("floor"):
+        training.facts.append(("floor of a step", about["floor"]))
     training.facts.append(("control sensitivity", _sensitivity(about.get("control_sensitivity") or {})))
 
 
@@ -101,25 +109,26 @@ def _about(file: Path, index: dict) -> dict[str, Any]:
 
 def _unfinished(training: Training, home: Path) -> None:
     """How far the training has come that is still running, or was killed."""
-    logs = sorted(home.glob("work-*/loss.csv"), key=lambda file: file.stat().st_mtime)
-    if logs:
+    if log := newest_log(home):
         training.outcome = Outcome("missing", None, "not finished yet")
-        _log(training, logs[-1], None)
+        _log(training, log, None)
 
 
 def _log(training: Training, file: Path, steps: int | None) -> None:
-    """Curve and facts from a training's log; a line that is cut short does not count."""
-    names = ("loss", "seconds", "waiting")
-    with file.open(newline="", encoding="utf-8") as text:
-        rows = [[float(row[name]) for name in names] for row in csv.DictReader(text) if all(row.get(n) for n in names)]
-    loss, seconds, waiting = np.array(rows, float).reshape(-1, 3).T
-    training.facts.append(("steps", f"{len(loss):,}" + (f" of {steps:,}" if steps is not None else " so far")))
-    if not len(loss):
+    """Curves and facts from a training's log and its looks."""
+    rows = read_log(file)
+    loss, seconds, waiting = (np.array([row[name] for row in rows]) for name in ("loss", "seconds", "waiting"))
+    training.facts.append(("steps", f"{len(rows):,}" + (f" of {steps:,}" if steps is not None else " so far")))
+    if not rows:
         return
     waited = waiting.sum() / max(seconds.sum(), 1e-9)
     told = f"{_duration(seconds.sum())}, {seconds.mean():.2g} s a step, {waited:.0%} of it waiting for data"
-    training.facts += [("time", told), ("loss", _from_to(loss))]
-    training.chart = training_chart({"loss": loss}, f"Loss of the {training.stage} by step, logarithmic")
+    training.facts += [("time", told), ("loss", _from_to(loss)), (f"step {rows[-1]['step'] + 1:,}", in_words(rows[-1]))]
+    training.home, training.looks = file.parent, read_looks(file.with_name(LOOKS_FILE))
+    training.facts += [("last look", f"step {look['step']:,}: {look_in_words(look)}") for look in training.looks[-1:]]
+    training.charts = look_charts(training.looks, len(rows))
+    title = f"Loss of the {training.stage} by step, logarithmic"
+    training.chart = training_chart({"loss": loss}, title, held_out(training.looks))
     kind = "flow matching loss" if training.stage == "generator" else "loss in mm"
     training.caption = f"{kind} by step, and its running mean"
 

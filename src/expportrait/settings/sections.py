@@ -459,8 +459,21 @@ class Generator(Section):
     shard_over: int = Field(
         0, ge=0, description="processes that the parts of one model lie on, such as a node's GPUs; 0: all of them"
     )
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="threads of a process that read and prepare windows ahead; empty: one, beside a GPU one a core up "
+        "to 4; 0: none, each window is waited for",
+    )
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="how many of the newest checkpoints are kept")
+    look_every: int = Field(
+        500, ge=0, description="steps from look to look at held-out clips, at most a twentieth of the time; 0: none"
+    )
+    look_steps: int = Field(10, ge=1, description="sampling steps of a look's film")
+    log: Literal["none", "tensorboard", "wandb"] = Field(
+        "none", description="where log and looks go beside their files; by the package of that name"
+    )
     seed: int = Field(0, ge=0, description="seed of every random choice")
 
     @field_validator("maps")

@@ -1,5 +1,7 @@
 """Stage ``generator``: train the video generator on all clips of the split train (docs/generator.md)."""
 
+from collections.abc import Collection
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -7,10 +9,16 @@ import torch
 from accelerate import PartialState
 
 from expportrait.engine.heartbeat import Heartbeat, training
-from expportrait.engine.models import Model, there
+from expportrait.engine.looks import HELD_OUT, TRAINED_ON
+from expportrait.engine.models import Model, divided, found
 from expportrait.errors import UserError
+from expportrait.generator.codec import load_codec
 from expportrait.generator.data import CARRIED, Windows, control_channels
 from expportrait.generator.files import build, save_generator, weight_files
+from expportrait.generator.flop import peak
+from expportrait.generator.loggers import make_logger
+from expportrait.generator.look import Looks, Seen
+from expportrait.generator.lookfilm import checked
 from expportrait.generator.model import ModelConfig
 from expportrait.generator.shard import gather, sharded
 from expportrait.generator.train import control_sensitivity, train
@@ -18,6 +26,9 @@ from expportrait.manifest.clips import Row
 from expportrait.progress import say, silence
 from expportrait.settings.config import Config
 from expportrait.stages import PIPELINE
+from expportrait.store import Store, StoreError
+
+LOOKED_AT = 4  # clips
 
 
 def run(rows: list[Row], config: Config, device: str) -> Path:
@@ -37,7 +48,8 @@ def run(rows: list[Row], config: Config, device: str) -> Path:
 
 def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     stage, s = PIPELINE["generator"], config.generator
-    parts = there(stage, rows, config)
+    clips = found(stage, rows, config)
+    parts = divided(stage, rows, clips)
     if not parts["clips"]:
         raise UserError(f"no clip of the split train has both latents and control maps in {config.results}: "
                         "see why in the indexes of these stages, or in the report")  # fmt: skip
@@ -46,10 +58,9 @@ def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     if made.finished("generator.json"):
         say(f"generator: {made.folder} is up to date")
         return made.write_index() if main else made.index
-    paths = {name: {clip: config.results / name / f"{clip}.zarr" for clip in parts["clips"]} for name in stage.parents}
-    windows = Windows(paths["latents"], paths["control"], s.maps, paths["carry"])
-    codec = windows.made_by["codec"]
-    grid = codec["channels"], control_channels(s.maps), codec["time"], codec["space"]
+    windows = _windows(config, [*parts["clips"]])
+    of = windows.made_by["codec"]
+    grid = of["channels"], control_channels(s.maps), of["time"], of["space"]
     frozen = torch.bfloat16 if s.precision == "bf16" else torch.float32
     made_of = ModelConfig(s.preset, *grid, s.reference, s.prediction, **{name: name in s.maps for name in CARRIED})
     made_by = partial(build, made_of, s.base, s.seed, s.lora_rank, frozen)
@@ -57,16 +68,55 @@ def _run(rows: list[Row], config: Config, device: str, beat: Heartbeat) -> Path:
     cut = several > 1 and sharded(s, made_by(empty=True), several)
     model = made_by(empty=cut and not main)  # the first one's weights are handed out
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    clips = len(parts["clips"])
-    say(f"generator: {len(windows)} windows of {clips} clips, {count / 1e6:.2f} M trainable parameters, {device}")
-    model = train(model, windows, s, made.work, device, beat, cut)
+    floor = peak(str(PartialState().device), s.precision)[1]
+    say(f"generator: {len(windows)} windows of {len(parts['clips'])} clips, {count / 1e6:.2f} M trainable parameters, "
+        f"{device}; the floor of a step's time is by {floor}")  # fmt: skip
+    logger = make_logger(s.log if main else "none", made.work, made.key, s.model_dump(mode="json"))
+    look = None
+    if 0 < s.look_every <= s.steps:
+        seen = _looked_at(rows, config, clips, [*parts["clips"]])
+        codec = lambda: checked(load_codec(config.latents), windows)  # noqa: E731
+        look = Looks(s, seen, made.work, codec, logger.look, main, several, cut).after
+    with closing(logger):
+        model = train(model, windows, s, made.work, device, beat, cut, logger.step, look)
     sensitivity = control_sensitivity(model, windows, s) if main or cut else {}
     if cut:
         model = gather(model, made_by(empty=True), main)
     if not main:
         return made.index
     about = {"key": made.key, "maps": s.maps, "precision": s.precision, "steps": s.steps, "shift": s.shift,
-             **windows.made_by, "control_sensitivity": sensitivity}  # fmt: skip
+             **windows.made_by, "floor": floor, "control_sensitivity": sensitivity}  # fmt: skip
     with made.replaced() as folder:
         save_generator(folder, model.cpu(), about)
     return made.write_index()
+
+
+def _windows(config: Config, clips: list[str]) -> Windows:
+    paths = ({clip: config.results / name / f"{clip}.zarr" for clip in clips} for name in PIPELINE["generator"].parents)
+    latents, control, carry = paths
+    return Windows(latents, control, config.generator.maps, carry)
+
+
+def _looked_at(rows: list[Row], config: Config, clips: Collection[str], trained: list[str]) -> Seen:
+    """What looks look at: some of the ``clips`` that it is not trained on, first those of the split val and of people
+    that it has not seen, one a person as far as there are enough; else some of those that it is ``trained`` on."""
+    known = {row.person for row in rows if row.clip in trained}
+    held = [row for row in rows if row.clip in clips and row.split != "train"]
+    held.sort(key=lambda row: (row.split != "val", row.person in known, row.clip))
+    firsts = {row.person: row for row in reversed(held)}
+    chosen = sorted(held, key=lambda row: firsts[row.person] is not row)
+    names, of = [row.clip for row in chosen], HELD_OUT
+    if not names:
+        names, of = trained, TRAINED_ON
+        say("generator: no clip of another split than train has latents and control maps: looks show windows that it "
+            "is trained on")  # fmt: skip
+    names = names[:LOOKED_AT]
+    starts = Store(config.results / "latents" / f"{names[0]}.zarr").attrs["starts"]
+    return Seen(_windows(config, names), of, starts, _fps(config.results / "crop" / f"{names[0]}.zarr"))
+
+
+def _fps(crop: Path) -> float:
+    """The clip's own, where its frames are still there."""
+    with suppress(StoreError):
+        return float(Store(crop).attrs["fps"])
+    return 25.0

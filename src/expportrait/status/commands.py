@@ -46,6 +46,7 @@ def status(
     from expportrait.status.story import story
     from expportrait.status.survey import survey
     from expportrait.status.text import as_data, overview
+    from expportrait.status.training import trainings, trainings_data
     from expportrait.status.watch import at_work_now
 
     config = configuration(manifest, results, settings, sets, pairs)
@@ -57,8 +58,11 @@ def status(
     if clip is not None:
         typer.echo(story(seen, clip))
     else:
-        now = "" if as_json else at_work_now(read_heartbeats(seen.config.results))
-        typer.echo(json.dumps(as_data(seen), indent=1) if as_json else overview(seen) + f"\n{now}" * bool(now))
+        if as_json:
+            typer.echo(json.dumps(as_data(seen) | {"trainings": trainings_data(seen)}, indent=1))
+            return
+        parts = overview(seen), at_work_now(read_heartbeats(seen.config.results)), trainings(seen)
+        typer.echo("\n".join(part for part in parts if part))
 
 
 def watch(

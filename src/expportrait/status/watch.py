@@ -12,6 +12,7 @@ from expportrait.files import replace_file
 from expportrait.machine import writing
 from expportrait.status.survey import Survey
 from expportrait.status.text import overview, table
+from expportrait.status.training import trainings, trainings_page
 
 RECENT = 300.0  # s without a beat, by our clock, after which a job elsewhere that was looked at once is not shown
 
@@ -76,7 +77,7 @@ def stages_left(survey: Survey, every: dict[str, tuple[float, int]]) -> str:
 def screen(survey: Survey, beats: list[dict[str, Any]]) -> str:
     """Everything that ``watch`` shows. ``beats``: ``read_heartbeats``' of the results."""
     every = pace(beats)
-    parts = [overview(survey), jobs_table([*filter(busy, beats)], every), stages_left(survey, every)]
+    parts = [overview(survey), jobs_table([*filter(busy, beats)], every), stages_left(survey, every), trainings(survey)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -101,7 +102,14 @@ PAGE = """<!doctype html>
   .bar {{ display: grid; grid-template-columns: 9rem 1fr 12rem; gap: .2rem 1rem; align-items: center; }}
   .track {{ display: flex; height: .9rem; background: #8884; border-radius: .2rem; overflow: hidden; }}
   .ok {{ background: #2a8a57; }} .failed {{ background: #c0392b; }} .skipped {{ background: #b99443; }}
-  .stale {{ background: #6a7fb5; }} small {{ opacity: .75; }}
+  .stale {{ background: #6a7fb5; }} small {{ opacity: .75; }} h2 {{ font-size: 1rem; }}
+  figure {{ margin: 0; }} figcaption {{ font-size: 12px; opacity: .75; }} video {{ max-width: 100%; }}
+  .charts {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1rem; }}
+  .chart {{ width: 100%; max-width: 500px; font: 11px system-ui, sans-serif; }}
+  .chart text {{ fill: currentColor; opacity: .75; }} .chart .end {{ text-anchor: end; }}
+  .chart line {{ stroke-width: 1; }} .chart .grid {{ stroke: #8884; }} .chart polyline {{ fill: none; }}
+  .chart .dot {{ fill: none; }} .chart .s0 {{ stroke: currentColor; }} .chart .s1 {{ stroke: #4a8bd6; }}
+  .chart .s2 {{ stroke: #d0592f; }} .chart .s3 {{ stroke: #2a8a57; }}
 </style>
 <h1>{title}</h1>
 <p><span id="when" data-when="{stamp}">As of {when}.</span>
@@ -110,7 +118,12 @@ PAGE = """<!doctype html>
 {bars}
 </div>
 <pre>{text}</pre>
+{looks}
 <script>
+  for (const film of document.querySelectorAll("video")) {{
+    film.addEventListener("mouseenter", () => film.play());
+    film.addEventListener("mouseleave", () => film.pause());
+  }}
   const when = document.getElementById("when");
   const minutes = (Date.now() / 1000 - when.dataset.when) / 60;
   if (minutes > {late}) when.textContent += " Nothing has been written for " + Math.round(minutes) +
@@ -129,7 +142,7 @@ def write_page(survey: Survey, beats: list[dict[str, Any]], text: str, every: fl
         every=max(2, round(every)), title=f"Status of {results}", text=html.escape(text),
         when=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"), stamp=round(now),
         bars="\n".join(_bar(survey, stage, trained.get(stage)) for stage in survey.stages),
-        late=max(2, round(every / 20)),
+        late=max(2, round(every / 20)), looks=trainings_page(survey, file),
     )  # fmt: skip
     with writing(file):
         return replace_file(file, page.encode())
