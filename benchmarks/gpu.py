@@ -24,7 +24,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-PEAKS = {"H200": 989, "H100": 989, "A100": 312, "A800": 312}  # dense bf16 TFLOP/s, by the vendor's data sheets
 PACKAGES = ("torch", "triton", "numpy", "diffusers", "accelerate", "zarr", "av", "pydantic", "nvdiffrast", "mediapipe")
 MAPS = {"normals": 3, "coverage": 1}  # of the generator, and their channels
 
@@ -201,20 +200,6 @@ def raster(found: Found, tiny: bool, _: float) -> None:
         found[f"{size}"] = {name: milliseconds(run, 3 if tiny else 20) for name, run in table.items()}
 
 
-def floor(config: object, tokens: int) -> tuple[float, float]:
-    """TFLOP of the products of a forward pass, all and those of attention: 2 N L (6 d^2 + 2 d f) and 4 N^2 d L, for N
-    ``tokens``, L layers of width d and f hidden; the few tokens of the text are left out."""
-    width, layers = config.num_attention_heads * config.attention_head_dim, config.num_layers
-    attention = 4 * tokens**2 * width * layers / 1e12
-    return 2 * tokens * layers * (6 * width**2 + 2 * width * config.ffn_dim) / 1e12 + attention, attention
-
-
-def peak() -> float | None:
-    """TFLOP/s of dense bf16."""
-    name = torch.cuda.get_device_name(0) if DEVICE == "cuda" else ""
-    return next((value for key, value in PEAKS.items() if key in name), None)
-
-
 def generator_model(tiny: bool) -> object:
     """Of random weights, made where they are used."""
     from expportrait.generator.data import control_channels
@@ -243,54 +228,10 @@ def generator_batch(frames: int, size: int) -> object:
 
 
 def generator(found: Found, tiny: bool, seconds: float) -> None:
-    """Training steps at batch 1 on random weights and noise: seconds, TFLOP/s, how many times the floor of the step's
-    arithmetic at the GPU's peak, memory; by length, attention and compilation, as long as there is time."""
-    from expportrait.generator.train import choose_attention, choose_checkpointing, flow_losses
+    """Training steps of 1.3B at batch 1, by length, attention, recomputation and compilation."""
+    from benchmarks.training_steps import on_gpu
 
-    size, steps, lengths = (64, 2, (9,)) if tiny else (512, 20, (49, 81))
-    until, found["steps"] = time.monotonic() + seconds, []
-    plans = [(frames, "native", False, "none") for frames in lengths]
-    plans += [(frames, attention, False, "none") for attention in ("_native_cudnn", "flash") for frames in lengths]
-    plans += [(lengths[-1], "native", False, "selective"), (lengths[0], "native", True, "none")]
-    for frames, attention, compiled, kept in plans:
-        row = {"frames": frames, "attention": attention, "compiled": compiled, "checkpointing": kept}
-        found["steps"].append(row)
-        found.keep()
-        if time.monotonic() > until:
-            row["error"] = "left out: no time was left"
-            continue
-        try:
-            reset_peak()
-            torch.manual_seed(0)
-            model = generator_model(tiny).train()
-            choose_attention(model, attention, DEVICE, training=True)
-            choose_checkpointing(model, kept)
-            tokens = ((frames - 1) // 4 + 2) * (size // 16) ** 2  # the portrait is one more latent frame
-            forward, of_attention = floor(model.transformer.config, tokens)
-            work = 3 * forward + (forward - of_attention if kept == "selective" else 0)
-            batch, optimizer = generator_batch(frames, size), torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-            run = torch.compile(model) if compiled else model
-
-            def step(model=model, run=run, batch=batch, optimizer=optimizer) -> None:
-                flow_losses(run, batch, "velocity", "bf16").mean().backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-
-            first = clock()
-            step()
-            row["first_step_seconds"] = clock() - first
-            step()
-            start = clock()
-            for _ in range(steps):
-                step()
-            taken = (clock() - start) / steps
-            row |= {"tokens": tokens, "step_tflop": work, "seconds": taken, "tflops": work / taken}
-            row["peak_gib"] = peak_gib()
-            row["times_the_floor"] = taken * peak() / work if peak() else None
-            del model, run, optimizer, batch, step
-        except Exception as error:
-            row["error"] = f"{type(error).__name__}: {str(error)[:300]}"
+    on_gpu(found, tiny, seconds, DEVICE)
 
 
 def sampling(found: Found, tiny: bool, _: float) -> None:

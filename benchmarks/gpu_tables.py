@@ -53,7 +53,8 @@ def of_fit(part: Part) -> Iterator[str]:
 def of_generator(part: Part) -> Iterator[str]:
     columns = {"frames": "frames", "attention": "attention", "compiled": "compiled", "checkpointing": "recomputed",
                "tokens": "tokens", "seconds": "s a step", "tflops": "TFLOP/s", "times_the_floor": "times the floor",
-               "peak_gib": "peak GiB", "first_step_seconds": "first step s", "error": "error"}  # fmt: skip
+               "peak_gib": "peak GiB", "planned_gib": "planned GiB", "waiting": "waiting",
+               "other": "not the transformer", "first_step_seconds": "first step s", "error": "error"}  # fmt: skip
     yield from table(columns.values(), [[row.get(name) for name in columns] for row in part["steps"]])
 
 

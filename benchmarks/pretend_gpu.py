@@ -190,7 +190,7 @@ def on_gpu(x: object) -> bool:
 
 
 def to_gpu(x: Tensor, waits: bool = True) -> Tensor:
-    """``waits``: a transfer from memory that is not pinned."""
+    """``waits``: the program does, as for a transfer from memory that is not pinned."""
     if on_gpu(x):
         return x
     PretendGpu.count(1, int(waits))
@@ -232,7 +232,9 @@ class PretendGpu(TorchFunctionMode):
         if name == "pin_memory":
             if isinstance(args[0], GpuTensor):
                 raise RuntimeError("cannot pin 'cuda' memory: only dense CPU tensors can be pinned")
-            return args[0]
+            pinned = args[0].clone()
+            pinned.pinned = True
+            return pinned
         if name in ("tensor", "as_tensor", "asarray", "new_tensor"):
             return from_data(function, name, args, kwargs)
         if isinstance(generator := kwargs.get("generator"), torch.Generator) and (
@@ -282,7 +284,8 @@ def moved(function, name: str, x: Tensor, args: tuple, kwargs: dict) -> Tensor:
     memory = {key: kwargs[key] for key in ("memory_format", "copy") if key in kwargs}
     if dtype is not None or memory:
         x = Tensor.to(x, dtype=dtype or x.dtype, **memory)
-    return x if device is None else to_gpu(x) if is_gpu(device) else from_gpu(x)
+    waits = not (kwargs.get("non_blocking") and getattr(x, "pinned", False))
+    return x if device is None else to_gpu(x, waits) if is_gpu(device) else from_gpu(x)
 
 
 def from_data(function, name: str, args: tuple, kwargs: dict) -> Tensor:

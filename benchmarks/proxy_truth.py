@@ -5,6 +5,7 @@ the coarse model alone, D_t alone, and both fields without what keeps them apart
     python benchmarks/proxy_truth.py --quick              4 x 2 x 16 frames, coarse baseline alone: minutes
     python benchmarks/proxy_truth.py --methods fit,coarse --variants clean --set dynamic_passes=12 --each
     python benchmarks/proxy_truth.py --variants noisy,hair      the same people, every other one with long hair
+    python benchmarks/proxy_truth.py --truth mixed        a third of D_t's energy is no function of the expression
 """
 
 import argparse
@@ -29,9 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 from benchmarks.truth_clips import SIZE, Clip, cached, load_clip, population_mean
+from benchmarks.truth_mixed import KINDS
 from benchmarks.truth_observe import observe
 from benchmarks.truth_pictures import save_picture
-from benchmarks.truth_scores import SEEN, fitted_neutral, identity_correlation, score_clip, skin
+from benchmarks.truth_scores import SEEN, fitted_neutral, identity_correlation, pooled, score_clip, skin
 
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.parameters import HeadParameters
@@ -60,7 +62,7 @@ FIT_SOURCES = hashlib.sha256(
     b"".join(
         file.read_bytes()
         for folder in ("fit", "head", "render")
-        for file in sorted((HERE.parent / "src/expportrait" / folder).glob("*.py"))
+        for file in sorted((HERE.parent / "src/expportrait" / folder).rglob("*.py"))
     )
     + b"".join((HERE / f"{name}.py").read_bytes() for name in ("proxy_truth", "truth_observe", "truth_scores"))
 ).hexdigest()
@@ -79,7 +81,8 @@ ROWS = (
     "surface_face_mm", "surface_face_ratio", "surface_rest_mm", "surface_rest_ratio", "vertex_face_mm",
     "vertex_rest_mm", "normal_deg", "normal_ratio", "normal_face_deg", "normal_missed", "landmark_iod",
     "static_same", "static_other", "static_same_hair", "static_other_hair", "static_truth", "leakage", "mean_dynamic",
-    "dynamic_truth", "dynamic_size", "gaze_deg", "lid_iod", "jitter_ratio", "seconds_per_frame",
+    "dynamic_truth", "dynamic_truth_plain", "dynamic_size", "dynamic_normal", "gaze_deg",
+    "lid_iod", "jitter_ratio", "seconds_per_frame",
     "ms_per_iteration_frame", "peak_mib",
 )  # fmt: skip
 
@@ -96,6 +99,7 @@ class Job:
     cache: Path | None
     pictures: Path | None
     settings: Proxy
+    truth: str
 
 
 def settings_of(method: str, s: Proxy) -> Proxy:
@@ -160,9 +164,9 @@ def shared_head() -> Head:
 
 
 @lru_cache(maxsize=1)
-def known_clip(person: int, clip: int, frames: int, folder: Path | None) -> Clip:
+def known_clip(person: int, clip: int, frames: int, folder: Path | None, truth: str) -> Clip:
     """What a worker's next fits look at too: the methods and variants of one clip follow each other."""
-    return load_clip(shared_head(), person, clip, frames, folder)
+    return load_clip(shared_head(), person, clip, frames, folder, kind=truth)
 
 
 def population(folder: Path | None) -> np.ndarray:
@@ -191,11 +195,11 @@ def fitted(job: Job) -> dict[str, np.ndarray]:
     """Figures as arrays without axes, and what the identity figures need."""
     torch.set_num_threads(1)
     head = shared_head()
-    clip = known_clip(job.person, job.clip, job.frames, job.cache)
+    clip = known_clip(job.person, job.clip, job.frames, job.cache, job.truth)
     settings = settings_of(job.method, job.settings)
     shown = clip
     if job.variant == "hair" and job.person % 2:  # figures are those of the head below it
-        shown = load_clip(head, job.person, job.clip, job.frames, job.cache, long_hair=True)
+        shown = load_clip(head, job.person, job.clip, job.frames, job.cache, long_hair=True, kind=job.truth)
     targets, points, confidence = observe(shown, (job.person, job.clip), job.variant != "clean")
     meter = Meter()
     start = true_start(head, clip) if job.method == "oracle" else None
@@ -228,9 +232,9 @@ def summary(done: dict[str, dict], mean: np.ndarray, bare: np.ndarray, where: np
     (n_d,3): the population's with hair and clothes, and without."""
     out = {}
     for method, clips in done.items():
-        figures = {
-            name: _mean([scores[name] for scores, _ in clips.values()]) for name in next(iter(clips.values()))[0]
-        }
+        scored = [scores for scores, _ in clips.values()]
+        figures = {name: _mean([x[name] for x in scored]) for name in scored[0] if not name.startswith("sum_")}
+        figures |= {"dynamic_truth_plain": figures["dynamic_truth"]} | pooled(scored)
         arrays = {key: value for key, (_, value) in clips.items()}
         # What all heads of a method share is nobody's identity: without D_s they lack the hair that the population has.
         with_hair = identity(arrays, mean, where, "fitted")
@@ -267,6 +271,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, help="number of the first person")
     parser.add_argument("--clips", type=int, default=2, help="clips a person")
     parser.add_argument("--frames", type=int)
+    parser.add_argument("--truth", choices=KINDS, default="pattern", help="D_t of the truth; default %(default)s")
     parser.add_argument("--variants", default="clean,noisy", help=f"of {', '.join(VARIANTS)}; default %(default)s")
     parser.add_argument("--methods", help=f"of {', '.join(METHODS)}; default all but oracle")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the section proxy")
@@ -297,7 +302,7 @@ def main() -> None:
     head, clock = shared_head(), time.perf_counter()
     people = range(o.first, o.first + o.people)
     jobs = [
-        Job(variant, method, person, clip, o.frames, o.cache, o.pictures, o.settings)
+        Job(variant, method, person, clip, o.frames, o.cache, o.pictures, o.settings, o.truth)
         for person, clip, variant, method in product(people, range(o.clips), o.variants, o.methods)
     ]
     done = {variant: {method: {} for method in o.methods} for variant in o.variants}
@@ -313,7 +318,8 @@ def main() -> None:
         mean = mean.result()
     where = skin(head)
     figures = {variant: summary(done[variant], mean, head.dense.template.numpy(), where) for variant in o.variants}
-    print(f"{o.people} people x {o.clips} clips x {o.frames} frames, {time.perf_counter() - clock:.0f} s")
+    run_time = time.perf_counter() - clock
+    print(f"{o.people} people x {o.clips} clips x {o.frames} frames, truth {o.truth}, {run_time:.0f} s")
     for variant in o.variants:
         print("\n" + table(variant, figures[variant]))
     if o.json:

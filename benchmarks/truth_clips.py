@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmarks.truth_hair import make_sheet
+from benchmarks.truth_mixed import dynamic_of
 from benchmarks.truth_motion import YAW, Motion, make_motion
-from benchmarks.truth_person import Person, activations, make_person, mean_static, neutral
+from benchmarks.truth_person import Person, make_person, mean_static, neutral
 from scipy.spatial.transform import Rotation
 
 from expportrait.head import Head
@@ -18,7 +19,7 @@ from expportrait.store import encode_normals
 SIZE = 512
 # Read at once, so that a run during which the code changes keeps to the files of its own.
 SOURCES = b"".join(
-    Path(__file__).with_name(f"truth_{name}.py").read_bytes() for name in ("person", "hair", "motion", "clips")
+    Path(__file__).with_name(f"truth_{name}.py").read_bytes() for name in ("person", "hair", "motion", "mixed", "clips")
 )
 
 
@@ -72,12 +73,13 @@ def make_clip(
     yaw: tuple[float, float] = YAW,
     motion: Motion | None = None,
     long_hair: bool = False,
+    kind: str = "pattern",
 ) -> Clip:
     """Render one clip of one person, whose farthest turn lies between ``yaw`` degrees, or who moves as ``motion``; with
-    ``long_hair`` the same head with hair to the shoulders before it."""
+    ``long_hair`` the same head with hair to the shoulders before it. ``kind``: of D_t, see truth_mixed."""
     someone, motion = make_person(head, person), motion or make_motion((person, clip), frames, yaw)
     random = np.random.default_rng([3, person, clip])
-    moved = someone.dynamic(activations(motion.units, motion.jaw))
+    moved = dynamic_of(head, (person, clip), motion, kind)
     mean = moved.mean(0)
     focal = SIZE * random.uniform(2.4, 3.7)
     camera = Camera(focal, SIZE / 2, SIZE / 2, SIZE, SIZE)
@@ -153,11 +155,18 @@ def cached(make, folder: Path | None, *key) -> dict[str, np.ndarray]:
 
 
 def load_clip(
-    head: Head, person: int, clip: int, frames: int, folder: Path | None = None, long_hair: bool = False
+    head: Head,
+    person: int,
+    clip: int,
+    frames: int,
+    folder: Path | None = None,
+    long_hair: bool = False,
+    kind: str = "pattern",
 ) -> Clip:
+    """The clip of ``make_clip``, from ``folder`` where it was made before."""
     key = ("clip", head.sha256, len(head.dense.template), head.n_shape, head.n_expression, person, clip, frames)
-    make = lambda: vars(make_clip(head, person, clip, frames, long_hair=long_hair))  # noqa: E731
-    return Clip(**cached(make, folder, *key, long_hair))
+    make = lambda: vars(make_clip(head, person, clip, frames, long_hair=long_hair, kind=kind))  # noqa: E731
+    return Clip(**cached(make, folder, *key, long_hair, kind))
 
 
 def population_mean(head: Head, folder: Path | None = None, people: int = 96) -> np.ndarray:

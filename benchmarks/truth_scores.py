@@ -30,7 +30,9 @@ def score_clip(head: Head, fit: ProxyFit, clip: Clip) -> dict[str, float]:
     moved = np.zeros((len(fit.dynamic), *fit.static.shape), np.float32)
     moved[:, fit.dynamic_vertices.numpy()] = fit.dynamic.numpy()
     face = facial(head) & (clip.visible.mean(0) > SEEN)
+    normals = vertex_normals(head.dense.template[None], head.dense_faces)[0].numpy()
     scores |= disentanglement(moved, clip.dynamic, clip.static, head.dynamic_mask.numpy(), face)
+    scores |= dynamic_scores(moved[:, face], clip.dynamic[:, face], normals[face])
     projected = camera.project(vertices).numpy()
     scores["jitter_ratio"] = jitter(projected, clip.visible) / jitter(
         clip.camera.project(torch.from_numpy(clip.vertices)).numpy(), clip.visible
@@ -171,17 +173,40 @@ def lid_error(landmarks: np.ndarray, clip: Clip) -> float:
 def disentanglement(
     dynamic: np.ndarray, true_dynamic: np.ndarray, true_static: np.ndarray, mask: np.ndarray, where: np.ndarray
 ) -> dict[str, float]:
-    """Leakage and mean dynamic of method section 3.1.3 over the vertices ``where``; and the correlation with the true
-    field of what is left once the means are out. Offsets (T,n,3), (T,n,3), (n,3) m, mask m_d (n,)."""
+    """Leakage and mean dynamic of method section 3.1.3 over the vertices ``where``. Offsets (T,n,3), (T,n,3), (n,3) m,
+    mask m_d (n,)."""
     fitted, true = dynamic[:, where], true_dynamic[:, where]
     off = (fitted - true).mean(0)
     leak = ((mask[where, None] * off) ** 2).sum() / ((mask[where, None] * true_static[where]) ** 2).sum()
     length = lambda x: np.linalg.norm(x, axis=-1).mean()  # noqa: E731
+    return {"leakage": float(leak), "mean_dynamic": float(length(off) / length(true))}
+
+
+def dynamic_scores(fitted: np.ndarray, true: np.ndarray, normals: np.ndarray) -> dict[str, float]:
+    """What is left of the offsets (T,n,3), (T,n,3) m once their means over the clip are out: their correlation, the
+    fitted ones' size over the truth's, the correlation along the template's ``normals`` (n,3); and the sums, mm^2, of
+    which ``pooled`` makes the same figures of many clips."""
+    fitted, true = 1e3 * (fitted - fitted.mean(0)), 1e3 * (true - true.mean(0))
+    along = [(x * normals).sum(-1) for x in (fitted, true)]
+    sums = {
+        f"sum_{part}_{name}": float((a.astype(np.float64) * b).sum())
+        for part, (f, t) in {"all": (fitted, true), "normal": along}.items()
+        for name, (a, b) in {"product": (f, t), "fitted": (f, f), "true": (t, t)}.items()
+    }
+    return sums | pooled([sums])
+
+
+def pooled(clips: list[dict[str, float]]) -> dict[str, float]:
+    """``dynamic_truth``, ``dynamic_size`` and ``dynamic_normal`` of all clips together, so that each weighs by its
+    energy; 0 where there is none."""
+    total = {name: sum(clip[name] for clip in clips) for name in clips[0] if name.startswith("sum_")}
+    both = {part: total[f"sum_{part}_fitted"] * total[f"sum_{part}_true"] for part in ("all", "normal")}
+    correlation = {part: total[f"sum_{part}_product"] / np.sqrt(both[part]) if both[part] > 0 else 0.0 for part in both}
+    size = total["sum_all_fitted"] / total["sum_all_true"] if total["sum_all_true"] > 0 else 0.0
     return {
-        "leakage": float(leak),
-        "mean_dynamic": float(length(off) / length(true)),
-        "dynamic_truth": correlation(fitted - fitted.mean(0), true - true.mean(0)),
-        "dynamic_size": float(length(fitted - fitted.mean(0)) / length(true - true.mean(0))),
+        "dynamic_truth": float(correlation["all"]),
+        "dynamic_size": float(np.sqrt(size)),
+        "dynamic_normal": float(correlation["normal"]),
     }
 
 

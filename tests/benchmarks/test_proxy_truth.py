@@ -6,19 +6,24 @@ import numpy as np
 import pytest
 import scipy.ndimage as ndi
 import torch
+from benchmarks.dynamic_field import fitted, parts
 from benchmarks.proxy_truth import RATIOS, summary, true_start
 from benchmarks.truth_clips import Clip, make_clip
 from benchmarks.truth_film import film
+from benchmarks.truth_mixed import dynamic_of
 from benchmarks.truth_motion import make_motion
 from benchmarks.truth_observe import interocular, observe
 from benchmarks.truth_person import HAIR_RMS, activations, ground_of, make_person, rms
 from benchmarks.truth_scores import (
     align,
     angles,
+    correlation,
     disentanglement,
+    dynamic_scores,
     identity_correlation,
     jitter,
     lid_error,
+    pooled,
     score_clip,
     similarity,
 )
@@ -27,7 +32,7 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.evidence.growth import ears
 from expportrait.fit.result import ProxyFit
 from expportrait.head import Head
-from expportrait.settings.config import HeadSettings
+from expportrait.settings.config import HeadSettings, Proxy
 
 FRAMES = 6
 
@@ -79,6 +84,20 @@ def test_missing_offsets_are_seen(head: Head, clip: Clip) -> None:
     assert scores["surface_face_mm"] > 0.5
 
 
+def test_wrinkles_are_found_where_all_else_is_known(head: Head) -> None:
+    """Stretch and magnitude once left a seventh of their size."""
+    still, rising = make_motion((3, 1), FRAMES), np.linspace(0, 0.9, FRAMES)
+    smile = dict.fromkeys(("mouthSmileLeft", "mouthSmileRight", "browInnerUp"), rising)
+    clip = make_clip(head, 3, 1, FRAMES, motion=replace(still, units=still.units | smile))
+    moved = fitted(head, clip, (3, 1), False, "truth", Proxy())
+    total = dict.fromkeys(("all", "along normals", "along the surface"))
+    for name, (found, true) in parts(head, moved, clip).items():
+        if name in total:
+            total[name] = correlation(found, true), float(np.linalg.norm(found) / np.linalg.norm(true))
+    assert total["all"][0] > 0.75 and 0.5 < total["all"][1] < 1.2
+    assert total["along normals"][0] > total["along the surface"][0]
+
+
 def test_what_one_view_cannot_know_costs_nothing(head: Head, clip: Clip) -> None:
     weight = clip.visible.astype(float)
     ray = (weight[..., None] * clip.vertices).sum(1) / weight.sum(1)[:, None]
@@ -105,9 +124,47 @@ def test_leakage_of_a_known_case(rng: np.random.Generator) -> None:
     assert scores["leakage"] == pytest.approx(0.09)
     size = np.linalg.norm(0.3 * static[where], axis=-1).mean() / np.linalg.norm(dynamic[:, where], axis=-1).mean()
     assert scores["mean_dynamic"] == pytest.approx(size)
-    assert scores["dynamic_truth"] == pytest.approx(1)
-    absent = disentanglement(0 * dynamic, dynamic, static, np.ones(50), where)
-    assert absent["dynamic_truth"] == absent["dynamic_size"] == 0
+
+
+def test_correlation_of_known_offsets_along_and_across_the_normals(rng: np.random.Generator) -> None:
+    true, normals = rng.normal(size=(8, 50, 3)), np.tile([0.0, 0, 1], (50, 1))
+    still = rng.normal(size=(50, 3))  # the mean over the clip is D_s's
+    scores = dynamic_scores(0.5 * true + still, true, normals)
+    assert scores["dynamic_truth"] == pytest.approx(1) and scores["dynamic_size"] == pytest.approx(0.5)
+    flat = dynamic_scores(true * [0, 0, 1], true, normals)
+    assert flat["dynamic_normal"] == pytest.approx(1) and flat["dynamic_truth"] == pytest.approx(3**-0.5, abs=0.05)
+    absent = dynamic_scores(0 * true, true, normals)
+    assert absent["dynamic_truth"] == absent["dynamic_size"] == absent["dynamic_normal"] == 0
+
+
+def test_clips_weigh_by_their_energy(rng: np.random.Generator) -> None:
+    true, normals = rng.normal(size=(8, 50, 3)), np.tile([0.0, 0, 1], (50, 1))
+    large = dynamic_scores(10 * true, 10 * true, normals)
+    wrong = dynamic_scores(-true, true, normals)
+    together = pooled([large, wrong])
+    assert together["dynamic_truth"] == pytest.approx(99 / 101) and together["dynamic_size"] == pytest.approx(1)
+
+
+def test_of_the_mixed_truth_a_third_is_no_function_of_the_expression(head: Head) -> None:
+    motions = [make_motion((1, clip), 60) for clip in range(4)]
+    curves = np.concatenate([activations(motion.units, motion.jaw) for motion in motions])
+    known = np.linalg.qr(np.column_stack([curves, np.repeat(np.eye(4), 60, axis=0)]))[0]
+    plain, mixed = (
+        np.concatenate([dynamic_of(head, (1, clip), motion, kind) for clip, motion in enumerate(motions)])
+        for kind in ("pattern", "mixed")
+    )
+    assert np.array_equal(mixed[:60], dynamic_of(head, (1, 0), motions[0], "mixed"))
+    assert np.array_equal(plain, make_person(head, 1).dynamic(curves.astype(np.float64)))
+
+    def unexplained(moved: np.ndarray) -> float:
+        flat = (moved.reshape(4, 60, -1) - moved.reshape(4, 60, -1).mean(1, keepdims=True)).reshape(240, -1)
+        return float(((flat - known @ (known.T @ flat)) ** 2).sum() / (flat**2).sum())
+
+    assert unexplained(plain) < 1e-6
+    assert 0.15 < unexplained(mixed) < 0.34  # linear in the same curves is half of the lag
+    size = lambda x: ((x[:60] - x[:60].mean(0)) ** 2).sum()  # noqa: E731
+    assert size(mixed - plain) == pytest.approx(size(plain) / 2, rel=0.35)  # a third of the sum, its halves apart
+    assert np.abs(mixed[:, ground_of(head).dynamic == 0]).max() == 0
 
 
 def test_identity_ignores_place_turn_and_size(rng: np.random.Generator) -> None:
@@ -192,7 +249,8 @@ def test_hair_that_a_method_lacks_is_no_identity(rng: np.random.Generator) -> No
     everywhere = np.ones(len(bare), bool)
 
     def heads(mean: np.ndarray) -> dict:
-        scores = dict.fromkeys(RATIOS.values(), 1.0)
+        moved = rng.normal(size=(4, 9, 3))
+        scores = dict.fromkeys(RATIOS.values(), 1.0) | dynamic_scores(moved, moved, moved[0])
         who = 0.1 * rng.normal(size=(3, *bare.shape))
         return {
             (person, clip): (scores, {"fitted": mean + who[person], "true": hair + who[person], "seen": everywhere})

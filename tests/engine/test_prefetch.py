@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from expportrait.engine.loop import run
-from expportrait.engine.prefetch import AHEAD, Stopped, Turns, ahead, in_order, worthwhile
+from expportrait.engine.prefetch import AHEAD, Stopped, Turns, ahead, by_workers, in_order, worthwhile
 from expportrait.engine.stage import Stage
 from expportrait.errors import ClipError, MachineFault
 from tests.engine.test_loop import Bench
@@ -72,6 +72,58 @@ def test_what_nobody_took_from_ends_too():
     assert threading.active_count() == before
     assert len(made) <= 2
     assert [*ahead(range(3), wanted=False)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+def test_workers_give_things_in_order_and_are_not_far_ahead(workers):
+    begun, taken, far = [], [], []
+
+    def make(number, name):
+        begun.append(number)
+        time.sleep(0.002 * (number % 3 == 0))  # the first one is done last
+        return number, name
+
+    for item in by_workers(make, ((number, str(number)) for number in range(20)), workers):
+        time.sleep(0.004)
+        taken.append(item)
+        far.append(len(begun) - len(taken))
+    assert taken == [(number, str(number)) for number in range(20)]
+    assert max(far) == (workers + 1 if workers else 0)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_as_many_are_at_work_at_once_as_there_are_workers(workers):
+    meeting = threading.Barrier(workers, timeout=30)
+    assert sum(1 for _ in by_workers(lambda _: meeting.wait(), ((n,) for n in range(4 * workers)), workers)) == (
+        4 * workers
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+def test_what_goes_wrong_at_a_worker_is_raised_at_its_place_and_ends_the_others(workers):
+    before, made = threading.active_count(), []
+
+    def make(number):
+        if number == 3:
+            raise ClipError("no face")
+        made.append(number)
+        return number
+
+    items = by_workers(make, ((number,) for number in range(10**6)), workers)
+    assert [next(items) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ClipError, match=r"^no face$"):
+        next(items)
+    with pytest.raises(StopIteration):
+        next(items)
+    assert threading.active_count() == before and len(made) <= 3 + workers + 1
+
+
+def test_workers_end_when_nobody_wants_more():
+    before = threading.active_count()
+    items = by_workers(lambda number: time.sleep(0.01), ((number,) for number in range(10**6)), 4)
+    next(items)
+    items.close()
+    assert threading.active_count() == before
 
 
 def test_one_clip_is_written_while_the_next_is_computed(bench):

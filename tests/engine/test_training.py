@@ -95,6 +95,16 @@ def test_the_log_has_every_loss_and_the_norm_of_the_gradient_before_it_is_clippe
     assert {*rows[0]} == {"step", "loss", "off", "gradient", "learning_rate", "seconds", "waiting"}
 
 
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.999, 1.001, 7, math.inf])
+def test_only_a_gradient_above_the_limit_is_clipped_to_it(tmp_path, share):
+    _, (row, *_) = run(tmp_path / "free")
+    model, before = fresh()[0], fresh()[0]
+    clip = share * row["gradient"]
+    descend(course(model, clip=clip, steps=1), model, torch.optim.SGD(model.parameters(), lr=1), tmp_path / "clipped")
+    moved = [(old - new).detach().norm() for old, new in zip(before.parameters(), model.parameters(), strict=True)]
+    assert math.hypot(*moved) == pytest.approx(0.05 * min(clip, row["gradient"]), rel=1e-4)
+
+
 @pytest.mark.parametrize("of", [2, 4])
 def test_rounds_have_together_the_losses_and_the_gradient_of_the_whole_batch(tmp_path, of):
     _, whole = run(tmp_path / "whole")

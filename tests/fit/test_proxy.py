@@ -103,7 +103,7 @@ def test_every_weighted_term_is_recorded_and_the_total_is_their_sum(fit: ProxyFi
     told = {stage: {frozenset(terms) for found, terms in fit.losses if found == stage} for stage, _ in fit.losses}
     priors, smooth = {*TERMS["priors"]}, {*TERMS["smoothness"]}
     static = {"static_magnitude", "static_tangent", "static_laplacian", "strain"}
-    dynamic = {"dynamic_magnitude", "dynamic_laplacian", "dynamic_strain"}
+    dynamic = {"dynamic_magnitude", "dynamic_tangent", "dynamic_laplacian", "dynamic_strain"}
     coarse = {"total", "landmark"} | priors - {"normal_bias"} | smooth - {"temporal_offset"}
     surface = coarse | {"normal", "depth"}
     assert told["rigid"] == {frozenset({"total", "landmark"} | smooth - {"temporal_offset"})}

@@ -1,18 +1,20 @@
-"""Trainings on several processes, started as torchrun starts them; what each of the processes runs stands below."""
+"""Trainings on several processes, with what torchrun tells each; what each of the processes runs stands below."""
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-import expportrait
-
-ROOT, SRC = Path(__file__).parents[2], Path(expportrait.__file__).parents[1]
+PATIENCE = 1200  # s
 STAND_IN = Path(__file__).with_name("stand_in")  # for packages that are not here
+# processes are forked from one that has loaded what they need, which takes longer than most of these trainings
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["expportrait.stages.generator", "torch.distributed.checkpoint", "tests.generator.make"])
 
 
 def together(count: int, *runs: dict) -> list[tuple[int, str]]:
@@ -20,20 +22,36 @@ def together(count: int, *runs: dict) -> list[tuple[int, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    places = os.pathsep.join(map(str, (SRC, ROOT)))
-    shared = os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(count),
-                           "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
-    command = [sys.executable, "-m", "tests.generator.several", json.dumps(runs, default=str)]
-    processes = []
-    try:
-        for rank in map(str, range(count)):
-            processes.append(subprocess.Popen(command, env=shared | {"RANK": rank, "LOCAL_RANK": rank}, text=True,
-                                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))  # fmt: skip
-        told = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, text) for process, text in zip(processes, told, strict=True)]
+    shared = {"OMP_NUM_THREADS": "1", "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+              "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        said = [Path(folder) / f"{rank}.txt" for rank in range(count)]
+        processes = [
+            FORKED.Process(target=go_through, args=(json.dumps(runs, default=str), file, shared | {"RANK": str(rank),
+                           "LOCAL_RANK": str(rank)})) for rank, file in enumerate(said)]  # fmt: skip
+        try:
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join(PATIENCE)
+        finally:
+            for process in processes:
+                process.kill()
+        return [(process.exitcode, file.read_text()) for process, file in zip(processes, said, strict=True)]
+
+
+def go_through(runs: str, said: Path, environment: dict[str, str]) -> None:
+    """One process: what it says goes into the file ``said``."""
+    import torch
+
+    os.environ.update(environment)
+    with said.open("w") as text, open(os.devnull, "w") as nowhere:
+        os.dup2(text.fileno(), 2)
+        os.dup2(nowhere.fileno(), 1)
+    torch.set_num_threads(1)
+    for run in json.loads(runs):
+        with suppress(SystemExit):
+            train(**run)
 
 
 def train(
@@ -45,6 +63,10 @@ def train(
     from expportrait.generator import look
     from tests.generator.test_several import run_stage
 
+    if settings.get("compile") == "inductor":
+        import torch
+
+        torch._inductor.config.compile_threads = 1  # in here: other processes of its own would outlive this one
     look.SHARE, go_on = share, Heartbeat.trained
     signalled = not last or int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
 
@@ -61,16 +83,3 @@ def train(
     finally:
         Heartbeat.trained = go_on
         sys.path[:] = [place for place in sys.path if place != str(STAND_IN)]
-
-
-def main(runs: str) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    for run in json.loads(runs):
-        with suppress(SystemExit):
-            train(**run)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

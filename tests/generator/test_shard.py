@@ -20,6 +20,7 @@ from . import make
 from .several import together
 from .test_several import SETTINGS, folder, log, run_stage, same, work
 
+INDUCTOR = 2e-6  # relative, of losses and norms: its kernels sum in another order (measured: 2.4e-7)
 SHARD = {"micro": 1, "sharding": "shard", "steps": 6}
 # Each is trained on one process and on two.
 KINDS = {
@@ -108,17 +109,18 @@ def launched(results, gpus, **settings):
 @pytest.mark.slow
 def test_ended_on_two_processes_it_goes_on_on_four_in_two_copies(on_two, whole, place, tmp_path):
     shutil.copytree(place("ended"), tmp_path / "results", symlinks=True)
-    started = launched(tmp_path / "results", 4, shard_over=2)
-    told = started.communicate(timeout=300)[1].splitlines()
-    assert started.returncode == 0, told
-    assert told[1:] == ["generator: goes on from step 3 of 6"], "one process talks"
+    done = together(4, SHARD | {"results": tmp_path / "results", "shard_over": 2})
+    assert [status for status, _ in done] == [0] * 4, done
+    told = [text for _, text in done]
+    assert "goes on from step 3 of 6" in told[0] and not any("generator" in text for text in told[1:])
     same_model(tmp_path / "results", whole)
 
 
 @pytest.mark.slow
 def test_a_job_that_is_told_to_end_saves_and_says_so_once(prepared, tmp_path):
     results = folder(prepared, tmp_path / "results")
-    started = launched(results, 2, steps=10**6, save_every=1, keep=1, look_every=0)
+    started = launched(results, 2, steps=10**6, save_every=1, keep=1, look_every=0,
+                       workers=3)  # fmt: skip
     deadline = time.monotonic() + 200
     while not [*results.glob("generator/work-*/*/step-*")] and time.monotonic() < deadline and started.poll() is None:
         time.sleep(0.1)
@@ -126,9 +128,9 @@ def test_a_job_that_is_told_to_end_saves_and_says_so_once(prepared, tmp_path):
     told = started.communicate(timeout=200)[1]
     assert started.returncode == 128 + signal.SIGUSR1, told
     (step,) = work(results).glob("checkpoints/step-*")
-    assert told.splitlines()[1:] == [
-        f"generator: told to end; the next try goes on from step {step.name[5:]} of 1000000"
-    ]
+    lines = [line for line in told.splitlines()[1:] if " gone, " not in line]  # of the progress, which is slow at times
+    assert lines[-1] == f"generator: told to end; the next try goes on from step {step.name[5:]} of 1000000"
+    assert len({*lines}) == len(lines), "one process talks"
 
 
 @pytest.mark.long
@@ -147,6 +149,17 @@ def test_sharded_it_learns_what_one_process_learns(on_two, kind, prepared, place
     alone = folder(prepared, tmp_path / "alone")
     run_stage(alone, **KINDS[kind] | {"compile": "none", "micro": 4})
     same_model(place(kind), alone)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_compiled_by_inductor_on_two_processes_it_learns_the_same(whole, place):
+    made = SHARD | {"results": place("inductor"), "compile": "inductor", "checkpointing": "selective"}
+    done = together(2, made)
+    assert [status for status, _ in done] == [0, 0], done
+    found, expected = ([row[1:] for row in log(place(name) / "generator" / "model")] for name in ("inductor", "whole"))
+    assert found == [pytest.approx(row, rel=INDUCTOR) for row in expected]
+    assert found != expected, "nothing was compiled"
 
 
 def test_a_checkpoint_of_one_process_is_gone_on_with_in_parts(on_two, whole, place):

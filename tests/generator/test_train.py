@@ -1,19 +1,22 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.pretend_gpu import pretend_gpu
 from safetensors.torch import load_file, save_file
 
 import expportrait
 from expportrait.engine.checkpoints import Checkpoints
 from expportrait.engine.log import read_log
 from expportrait.errors import UserError
-from expportrait.generator.data import training_batch
+from expportrait.generator.data import Windows, training_batch
 from expportrait.generator.files import build
 from expportrait.generator.model import ModelConfig
 from expportrait.generator.train import (
@@ -21,10 +24,12 @@ from expportrait.generator.train import (
     choose_checkpointing,
     control_sensitivity,
     flow_losses,
+    reading_threads,
     train,
 )
 from expportrait.manifest.clips import Row
 from expportrait.stages import generator as stage
+from expportrait.store import StoreError
 
 from . import make
 
@@ -145,6 +150,75 @@ def test_a_run_in_parts_is_the_unbroken_run(windows, tmp_path):
     ]
     assert losses[0] == losses[1] and [step for step, _ in losses[0]] == list(range(6))
     assert sorted(path.name for path in (tmp_path / "parts" / "checkpoints").iterdir()) == ["step-4", "step-6"]
+
+
+@pytest.mark.parametrize("cache", [0, 1 << 30], ids=["read", "held"])
+def test_workers_change_neither_batches_nor_losses(prepared, tmp_path, monkeypatch, cache):
+    monkeypatch.setattr("expportrait.generator.data.CACHE_BYTES", cache)
+    seen, make_batch = {}, training_batch
+
+    def noted(*given, **options):
+        made = make_batch(*given, **options)
+        batches[given[2]] = made
+        return made
+
+    monkeypatch.setattr("expportrait.generator.train.training_batch", noted)
+    drops = {"drop_reference": 0.2, "drop_control": 0.2, "drop_both": 0.1, "workers": 0}
+    for workers in (0, 1, 2, 4):
+        batches = {}
+        settings = generator(**drops | {"workers": workers})
+        train(fresh(), made_windows(prepared), settings, tmp_path / str(workers), "cpu")
+        seen[workers] = [flat(batches[step]) for step in range(6)], losses(tmp_path / str(workers))
+    for found, others in seen.values():
+        assert others == seen[0][1]
+        for one, other in zip(found, seen[0][0], strict=True):
+            assert one[0] == other[0] and all(map(torch.equal, one[1], other[1]))
+
+
+def made_windows(prepared):
+    paths = [{clip: prepared / stage / f"{clip}.zarr" for clip in make.CLIPS} for stage in ("latents", "control")]
+    return Windows(*paths, ["normals", "coverage"])
+
+
+def flat(some):
+    """Where a batch comes from, and its tensors."""
+    parts = [part for value in vars(some).values() for part in (value.values() if isinstance(value, dict) else [value])]
+    return (some.clips, some.starts), [part for part in parts if isinstance(part, torch.Tensor)]
+
+
+def losses(work):
+    return [(row["loss"], row["gradient"]) for row in read_log(work / "loss.csv")]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_a_damaged_store_ends_the_training_with_its_own_sentence(prepared, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr("expportrait.generator.data.CACHE_BYTES", 0)
+    shutil.copytree(prepared, tmp_path / "results")
+    windows, before = made_windows(tmp_path / "results"), threading.active_count()
+    for chunk in (tmp_path / "results/control/b.zarr/normals/c").rglob("*"):
+        if chunk.is_file():
+            chunk.unlink()
+    with pytest.raises(StoreError, match=r"^\S+/control/b.zarr is damaged: chunks of 'normals' are missing$"):
+        train(fresh(), windows, generator(workers=workers), tmp_path / "work", "cpu")
+    assert threading.active_count() == before
+
+
+def test_a_core_each_beside_a_gpu_and_one_thread_else(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert [reading_threads(None, gpu) for gpu in (True, False)] == [2, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "16")
+    assert [reading_threads(asked, True) for asked in (None, 0, 7)] == [4, 0, 7]
+
+
+def test_a_pinned_batch_travels_while_the_program_goes_on(windows):
+    with pretend_gpu() as gpu:
+        waits = []
+        for some in (batch(windows), batch(windows).pinned()):
+            before = gpu.waits
+            there = some.to("cuda")
+            waits.append(gpu.waits - before)
+    assert waits == [len(flat(there)[1]), 0]
+    assert all(torch.equal(one.held, other) for one, other in zip(flat(there)[1], flat(batch(windows))[1], strict=True))
 
 
 def test_training_ends_with_the_average_of_its_weights(windows, tmp_path):

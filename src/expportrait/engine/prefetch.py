@@ -4,6 +4,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice, repeat
 from typing import Any, TypeVar
 
 from expportrait.machine import threads
@@ -31,19 +33,34 @@ def ahead(items: Iterable[T], wanted: bool = True, size: int = AHEAD) -> "Genera
     What making them raises is raised here. torch's ``no_grad`` and ``autocast`` are a thread's own: they have to stand
     where the items are made.
     """
-    return Ahead(items, size) if wanted else (item for item in items)
+    if not wanted:
+        return (item for item in items)
+    return Ahead(repeat(partial(next, iter(items), _END)), size, 1)
+
+
+def by_workers(make: Callable[..., T], arguments: Iterable[tuple], workers: int) -> "Generator[T] | Ahead[T]":
+    """``make(*arguments)`` of each, in their order whoever is done first, made by so many threads from now on: as many
+    in the making as there are ``workers``, and one that waits to be taken. 0 workers: each where it is asked for.
+
+    Threads and no processes, since what takes long (unpacking, copies, random numbers) lets others run. ``close`` and
+    errors are as in ``ahead``.
+    """
+    jobs = (partial(make, *of) for of in arguments)
+    return Ahead(jobs, workers + 1, workers) if workers else (job() for job in jobs)
 
 
 class Ahead(Iterator[T]):
-    """This iterator makes the items of another one in a thread, some of them ahead of the caller (see ``ahead``)."""
+    """This iterator has ``workers`` threads do jobs, ``size`` of them begun before the caller takes what the first one
+    gives (see ``ahead``). A job may say that there are no more by giving ``_END``."""
 
-    def __init__(self, items: Iterable[T], size: int):
-        self._items = iter(items)
-        self._pool = ThreadPoolExecutor(1, "ahead")
-        self._waiting = deque(self._pool.submit(next, self._items, _END) for _ in range(size))
+    def __init__(self, jobs: Iterator[Callable[[], T]], size: int, workers: int):
+        self._jobs = jobs
+        self._pool = ThreadPoolExecutor(workers, "ahead")
+        self._waiting = deque(self._pool.submit(job) for job in islice(jobs, size))
 
     def __next__(self) -> T:
         if not self._waiting:
+            self.close()
             raise StopIteration
         try:
             item = self._waiting.popleft().result()
@@ -53,14 +70,14 @@ class Ahead(Iterator[T]):
         if item is _END:
             self.close()
             raise StopIteration
-        self._waiting.append(self._pool.submit(next, self._items, _END))
+        self._waiting.extend(self._pool.submit(job) for job in islice(self._jobs, 1))
         return item
 
     def close(self) -> None:
-        """Waits for the item that is being made; those behind it are never made."""
+        """Waits for the items that are being made; those behind them are never made."""
         self._waiting.clear()
         self._pool.shutdown(cancel_futures=True)
-        self._items = iter(())
+        self._jobs = iter(())
 
     __del__ = close
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import product, starmap
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from expportrait.engine.costs import billed
 from expportrait.engine.heartbeat import Heartbeat
 from expportrait.engine.log import LOG_FILE, Row, Rows, in_short, read_log, write_log
 from expportrait.engine.parts import agreed
-from expportrait.engine.prefetch import ahead
+from expportrait.engine.prefetch import by_workers
 from expportrait.errors import UserError
 from expportrait.progress import bar, say
 
@@ -34,14 +34,14 @@ class Course:
     """What a training consists of.
 
     A step takes ``rounds`` batches of equal size one after the other, and its gradient is the mean of theirs.
-    ``make(step, round)`` makes a batch, in a thread, while the one before is trained on. ``losses(batch)`` gives means
-    over its samples: ``loss``, which is descended on, and what else the log is to hold. ``rate(step)`` is the learning
-    rate, which a group of the optimizer takes by its ``factor``, ``clip`` the largest norm of the gradient.
-    ``figures(seconds)`` gives further columns of the log, of a step that took so long. ``seen(row)`` is told of each
-    row, ``look(step, rows)`` of the log after each step, in between of which it may look at the model. Of several
-    processes, ``main`` says whether this is the one that writes; ``alone`` is a context in which gradients stay with
-    their process, around all rounds of a step but the last, after which they are averaged; ``mean`` averages over the
-    processes. ``parts``: each holds a part of every weight.
+    ``make(step, round)`` makes a batch, in one of ``workers`` threads, while those before are trained on: ``workers`` +
+    2 batches are held at most. ``losses(batch)`` gives means over its samples: ``loss``, which is descended on, and
+    what else the log is to hold. ``rate(step)`` is the learning rate, which a group of the optimizer takes by its
+    ``factor``, ``clip`` the largest norm of the gradient. ``figures(seconds)`` gives further columns of the log, of a
+    step that took so long. ``seen(row)`` is told of each row, ``look(step, rows)`` of the log after each step, in
+    between of which it may look at the model. Of several processes, ``main`` says whether this is the one that writes;
+    ``alone`` is a context in which gradients stay with their process, around all rounds of a step but the last, after
+    which they are averaged; ``mean`` averages over the processes. ``parts``: each holds a part of every weight.
     """
 
     name: str  # of the stage
@@ -61,6 +61,7 @@ class Course:
     alone: Callable[[], AbstractContextManager] = nullcontext
     mean: Callable[[Tensor], Tensor] = lambda values: values
     parts: bool = False
+    workers: int = 1
 
 
 def descend(
@@ -81,9 +82,10 @@ def descend(
     rows = [row for row in read_log(work / LOG_FILE) if row["step"] < first]
     if first:
         say(f"{course.name}: goes on from step {first} of {course.steps}")
-    batches = starmap(course.make, product(range(first, course.steps), range(course.rounds)))
+    places = product(range(first, course.steps), range(course.rounds))
+    batches = by_workers(course.make, places, course.workers)
     bill = billed(work.parent, "", course.name, device=str(next(model.parameters()).device))
-    with bill, bar(course.steps, course.name) as shown, closing(ahead(batches, size=1)) as made, told_to_end() as told:
+    with bill, bar(course.steps, course.name) as shown, closing(batches) as made, told_to_end() as told:
         shown.update(first)
         clock = time.perf_counter()
         for step in range(first, course.steps):
@@ -157,9 +159,10 @@ def _backward(
     weights = [value for value in trainable(model).values() if value.grad is not None]
     norm = nn.utils.get_total_norm([value.grad for value in weights])
     norm = norm.full_tensor() if course.parts else norm  # of all parts
-    nn.utils.clip_grads_with_norm_(weights, course.clip, norm)
     asked = torch.full_like(total["loss"], len(told))  # of all at once: no process may end by itself
     asked, *values = torch.cat([course.mean(torch.stack([asked, *total.values()])), norm[None]]).tolist()
+    if values[-1] + 1e-6 > course.clip:  # below, torch would multiply all of them by 1
+        nn.utils.clip_grads_with_norm_(weights, course.clip, norm)
     return dict(zip((*total, "gradient"), values, strict=True)), waiting, asked > 0
 
 

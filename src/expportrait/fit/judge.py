@@ -11,7 +11,7 @@ from expportrait.fit.evidence import turned
 from expportrait.fit.evidence.growth import LONG, grow, hanging_hair, thickness_axes, unexplained
 from expportrait.fit.evidence.hanging import hidden_pixels
 from expportrait.fit.evidence.perspective import depth_shift
-from expportrait.fit.evidence.points import LOST, interocular, project_landmarks
+from expportrait.fit.evidence.points import LOST, interocular
 from expportrait.fit.model import ClipModel
 from expportrait.fit.problem import UNSEEN
 from expportrait.fit.spool import FrameFile
@@ -27,7 +27,6 @@ def settle_turns(model: ClipModel, move: bool) -> None:
     may ``move``, and its own points stand for the detector's, with little weight. Raises ClipError where these are too
     many."""
     problem, s = model.problem, model.settings
-    points, unit = problem.detected, model.judged.unit
     maps = problem.targets[s.coarse_size]
 
     def at(t: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,7 +36,7 @@ def settle_turns(model: ClipModel, move: bool) -> None:
     found = turned.settle_turns(
         model.head,
         model.parameters,
-        points,
+        problem.detected,
         problem.confidence,
         at,
         maps.size,
@@ -54,18 +53,14 @@ def settle_turns(model: ClipModel, move: bool) -> None:
         )
     model.unknowns.parameters = found.parameters
     aside, again, likeness = (x.to(model.device) for x in (found.aside, found.found, found.likeness))
-    if aside.any():
-        own = torch.cat([project_landmarks(model.head, model.parameters), points[..., 2:]], -1)
-        points = torch.where(aside[:, None, None], own, points)
-        unit = interocular(points).clamp_min(1)[:, None, None]
     weights = model.judged.weights
     usual = weights[~aside].mean(0) if not aside.all() else weights.mean(0)
     weights = weights * found.share.to(model.device)[:, None]
     weights[aside] = LOST * problem.trust[aside, None] * usual
     model.judged = replace(
         model.judged,
-        points=points,
-        unit=unit,
+        points=found.points,
+        unit=interocular(found.points).clamp_min(1)[:, None, None],
         weights=weights,
         aside=found.aside,
         trust=torch.where(aside, torch.where(again & (likeness > 0), FOUND_AGAIN, UNSEEN), problem.trust),

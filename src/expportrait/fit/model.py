@@ -217,7 +217,8 @@ class ClipModel:
 
     def dynamic_weights(self) -> OffsetWeights:
         """Weights of the terms of D_t."""
-        return OffsetWeights(DYNAMIC.weights(self.settings.weights))
+        along = self.judged.along[self.problem.dynamic_vertices]
+        return OffsetWeights(DYNAMIC.weights(self.settings.weights), along)
 
     def static_energies(self) -> dict[str, Tensor]:
         """The weighted terms of D_s alone."""

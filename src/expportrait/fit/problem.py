@@ -137,6 +137,7 @@ def offset_energies(head: Head, ear: Tensor, face: Tensor) -> tuple[OffsetEnergy
         "dynamic_magnitude": Magnitude(torch.ones(len(rows), device=device)),
         "dynamic_strain": Strain(strain[rows][:, rows], device),
         "dynamic_laplacian": Laplacian(on_face, device),
+        "dynamic_tangent": Tangent(),
     }
     return OffsetEnergy(of_static, smooth, device), OffsetEnergy(of_dynamic, on_face, device)
 

@@ -27,6 +27,7 @@ from expportrait.fit.solvers.exchange import recentre
 from expportrait.fit.solvers.integrate import Integrator
 from expportrait.fit.solvers.newton import BLOCK, Tell, coarse_step
 from expportrait.fit.solvers.polish import polish, steps
+from expportrait.fit.solvers.shrinkage import shrink
 from expportrait.fit.terms.priors import of_bias, prior_energies
 from expportrait.fit.terms.residuals import energies, numbers
 from expportrait.fit.terms.table import BARE, DRESSED
@@ -82,6 +83,8 @@ class ProxyFitter:
 
         def all_dynamic(tell: Tell) -> dict[str, float]:
             terms = solver.dynamic_step(tell)
+            if s.disentangle and s.offsets == "both":
+                shrink(model.unknowns.dynamic, model.judged.trust)
             recentre(model)
             return terms
 

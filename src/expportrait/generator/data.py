@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -148,13 +149,21 @@ class Batch:
         return Condition(*drawn, *self.kept.unbind(1), **self.carried)
 
     def to(self, device: str | torch.device) -> "Batch":
-        return Batch(**{name: _moved(value, device) for name, value in vars(self).items()})
+        """A copy there; of a pinned batch, the program goes on while it travels."""
+        return self._each(lambda value: value.to(device, non_blocking=True))
+
+    def pinned(self) -> "Batch":
+        """A copy in memory that a GPU reads by itself."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return Batch(**{name: _changed(value, change) for name, value in vars(self).items()})
 
 
-def _moved(value: Any, device: str | torch.device) -> Any:
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, dict):
-        return {name: part.to(device) for name, part in value.items()}
-    return value.to(device) if isinstance(value, Tensor) else value
+        return {name: change(part) for name, part in value.items()}
+    return change(value) if isinstance(value, Tensor) else value
 
 
 @dataclass
@@ -170,7 +179,8 @@ class Sample:
 
 
 class Windows:
-    """All windows of some clips, from their stores of the stages latents, control and, for ``CARRIED``, carry."""
+    """All windows of some clips, from their stores of the stages latents, control and, for ``CARRIED``, carry. Several
+    threads may read them."""
 
     def __init__(
         self,
@@ -203,6 +213,7 @@ class Windows:
         total = sum(store.attrs["frames"] for store in self._latents.values())
         small = 4 * total * control_channels(maps) * self.made_by["size"] ** 2 <= CACHE_BYTES
         self._held: dict[tuple[str, str], Any] | None = {} if small else None
+        self._reading = Lock()  # what is held is read once, whoever asks
 
     def __len__(self) -> int:
         return len(self.table)
@@ -212,10 +223,9 @@ class Windows:
         store, size = self._control[clip], self.made_by["size"]
         if self._held is None:
             return stored_maps(store, slice(start, start + frames), size, self.maps, memory=memory)
-        if (clip, "control") not in self._held:
-            self._held[clip, "control"] = stored_maps(store, slice(None), size, self.maps)
         out = {}
-        for name, held in self._held[clip, "control"].items():
+        whole = self._kept(clip, "control", lambda: stored_maps(store, slice(None), size, self.maps))
+        for name, held in whole.items():
             values = held[start : start + frames].numpy()
             out[name] = torch.from_numpy(copy := memory(name, values.shape, values.dtype))
             copy[:] = values
@@ -230,9 +240,13 @@ class Windows:
             array = store.lazy(name)
             array.into(row := np.empty((1, *array.shape[1:]), array.dtype), index)
             return row[0]
-        if (clip, name) not in self._held:
-            self._held[clip, name] = store[name]
-        return self._held[clip, name][index]
+        return self._kept(clip, name, lambda: store[name])[index]
+
+    def _kept(self, clip: str, name: str, read: Callable[[], Any]) -> Any:
+        with self._reading:
+            if (clip, name) not in self._held:
+                self._held[clip, name] = read()
+        return self._held[clip, name]
 
     def _carried(self, clip: str, row: int) -> dict[str, Tensor]:
         out = {}

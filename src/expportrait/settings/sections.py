@@ -161,14 +161,17 @@ class Weights(Section):
         0.03, ge=0, description="weight of the squared length of D_s along the surface, per mm^2"
     )
     dynamic_magnitude: float = Field(
-        2e-3, ge=0, description="weight of the squared length of D_t, L_mag with lambda_d, per mm^2"
+        2e-4, ge=0, description="weight of the squared length of D_t, L_mag with lambda_d, per mm^2"
+    )
+    dynamic_tangent: float = Field(
+        0.3, ge=0, description="weight of the squared length of D_t along the surface, per mm^2"
     )
     static_laplacian: float = Field(0.4, ge=0, description="weight of the smoothness of D_s, L_lap, per mm^2")
     dynamic_laplacian: float = Field(0.02, ge=0, description="weight of the smoothness of D_t, L_lap, per mm^2")
     strain: float = Field(
         0.1, ge=0, description="weight of the squared stretch of D_s, which keeps chin, ears, lips from folding"
     )
-    dynamic_strain: float = Field(3.0, ge=0, description="weight of the squared stretch of D_t")
+    dynamic_strain: float = Field(0.03, ge=0, description="weight of the squared stretch of D_t")
     temporal_offset: float = Field(
         0.01, ge=0, description="weight of the change of D_t from frame to frame, L_tmp, per mm^2"
     )
@@ -455,6 +458,12 @@ class Generator(Section):
     )
     shard_over: int = Field(
         0, ge=0, description="processes that the parts of one model lie on, such as a node's GPUs; 0: all of them"
+    )
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="threads of a process that read and prepare windows ahead; empty: one, beside a GPU one a core up "
+        "to 4; 0: none, each window is waited for",
     )
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="how many of the newest checkpoints are kept")

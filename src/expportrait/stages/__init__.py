@@ -14,7 +14,7 @@ from expportrait.manifest.pairs import clip_of, portrait
 from expportrait.settings.config import SECTIONS, Config
 
 CODE = ("process", "load", "needless", "finish", "run")  # of a stage's module, as far as it has them
-PROXY, DRIVE = 11, 2  # the versions of proxy and drive; that of drive/targets is made of both
+PROXY, DRIVE = 12, 2  # the versions of proxy and drive; that of drive/targets is made of both
 
 
 def _from_image(config: Config) -> bool:
@@ -80,7 +80,7 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("demo", 1, ("demo",), (), kind="source"),
     Stage("crop", 3, ("crop",), (), overlaps=True),
     Stage("landmarks", 4, ("landmarks",), ("crop",)),
-    Stage("geometry", 7, ("geometry", "head"), ("crop", "landmarks"), overlaps=True),
+    Stage("geometry", 8, ("geometry", "head"), ("crop", "landmarks"), overlaps=True),
     Stage("proxy", PROXY, ("proxy", "head"), ("crop", "landmarks", "geometry")),
     Stage("control", 2, ("control", "head"), ("proxy",), overlaps=True),
     Stage("latents", 4, ("latents",), ("crop",), overlaps=True),
@@ -99,7 +99,8 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
           weights="generator.base", parents_by_row=_training,
           unkeyed=("latents", "generator.base", "generator.micro", "generator.save_every", "generator.keep",
                    "generator.checkpointing", "generator.attention", "generator.compile", "generator.sharding",
-                   "generator.shard_over", "generator.look_every", "generator.look_steps", "generator.log")),
+                   "generator.shard_over", "generator.workers", "generator.look_every", "generator.look_steps",
+                   "generator.log")),
     Stage("reenact", 2, ("latents", "reenact", "generator"), ("drive", "crop", "appearance", "generator"), kind="pair",
           parents_by_row=_reenacting, only=("generator.maps",), unkeyed=("generator",),
           media=(".mp4", ".side.mp4")),

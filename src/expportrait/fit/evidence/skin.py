@@ -19,7 +19,7 @@ from expportrait.render import Camera, Maps, fragments
 from expportrait.store.frames import Frames
 
 Pictures = np.ndarray | Frames  # (T, H, W, 3) u8 RGB
-Shift = tuple[int, int]  # px, rows and columns
+Shift = tuple[float, float]  # px, rows and columns
 BARE = ("face", "lips", "neck", "eye")  # regions that look alike from all sides; hair is not where the mesh has it
 FINE, COARSE = 0.003, 0.022  # m, details between these are compared: light falls otherwise on a head that has turned
 DARK = 20.0  # of 255, below which brightness says little
@@ -94,4 +94,16 @@ def best_correlation(image: np.ndarray, weight: np.ndarray, picture: np.ndarray,
     own, theirs = (image**2 * weight).sum(), np.maximum(square - mean**2 / total, 1e-9)
     found = correlate(0, 3) / np.sqrt(max(own, 1e-9) * theirs)
     row, column = np.unravel_index(found.argmax(), found.shape)
-    return float(found[row, column]), (int(row) - reach, int(column) - reach)
+    (down, more), (right, still) = (peak(line, at) for line, at in ((found[:, column], row), (found[row], column)))
+    return float(found[row, column] + more + still), (row - reach + down, column - reach + right)
+
+
+def peak(line: np.ndarray, at: int) -> tuple[float, float]:
+    """Where between the numbers (n,) the largest of them, the one ``at``, has its top (a parabola's), counted from it,
+    and by how much that is higher."""
+    if not 0 < at < len(line) - 1:
+        return 0.0, 0.0
+    before, top, after = line[at - 1 : at + 2]
+    bend = 2 * top - before - after
+    slope = (after - before) / 2
+    return (slope / bend, slope**2 / (2 * bend)) if bend > 0 else (0.0, 0.0)

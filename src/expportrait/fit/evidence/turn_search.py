@@ -1,21 +1,22 @@
 """Where a head stands in the frames of a far turn whose landmarks are not believed.
 
-They go on from their neighbours; how far the head turns beyond what lies between these is chosen, evenly over time, of
-turns that are tried: by outlines, normals, the picture of the skin, and the yaw that the detector's depth stands for.
+They go on from their neighbours; how far the head turns beyond what lies between these is chosen, evenly over time,
+by outlines, normals, the picture of the skin, and the yaw that the detector's depth stands for.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from expportrait.fit.evidence.growth import grow
+from expportrait.fit.evidence.overlap import REACH, best_shift, outline_gap
 from expportrait.fit.evidence.skin import NEAREST, Pictures, Shift, Skin
-from expportrait.fit.evidence.targets import distance, outline_distance
+from expportrait.fit.evidence.turn_path import ANGLES, ahead, between, jerk, runs, smoothest
 from expportrait.fit.parameters import HeadParameters
 from expportrait.head import JOINTS, Head
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd
@@ -24,18 +25,16 @@ from expportrait.render import render
 from expportrait.video.margins import Margins
 
 TURNED = 25.0  # degrees, as fitted, from which on a frame is judged; nearer to the camera hands and faces explain more
-EXTRA = np.arange(-24, 65, 8)  # degrees, tried beyond what lies between the neighbours
-FINE = np.arange(-24, 65, 2)  # degrees, between them: what was tried is interpolated
+TRIED = ANGLES[::8].tolist()  # degrees that are looked at: further apart, the skin's best correlation is missed
+BESIDE = 4.0  # degrees on either side of the likeliest angle that are looked at too
 FARTHEST, BEYOND = 85.0, 10.0  # degrees: a head turns further than the first rarely, by about the second
-# What counts as one unit of cost: degrees, m, correlation, degrees a frame^2.
-NORMALS, OUTLINE, SKIN, PACE = 2.0, 1e-3, 0.015, 6.0
-REACH = 16  # part of the picture by which a head is shifted at most
+NORMALS, OUTLINE, SKIN = 2.0, 1e-3, 0.015  # what counts as one unit of cost: degrees, m, correlation
 CAP = 0.01  # m, largest distance of two outlines that is told from any other
 # Yaw by the depth that the detector gives its points, degrees (quality.head_turn), at the true ones, as measured. It
 # tells far turns better than the points' places do, and saturates; ``OFF`` degrees beside it cost one unit, at most
-# MOST, and beyond one that has come to SATURATED twice as many; a jerk costs at most JERK: heads do turn fast.
+# MOST, and beyond one that has come to SATURATED twice as many.
 READ, TRUE = (0.0, 16.0, 29.5, 41.0, 50.0, 59.5, 66.0, 71.0), (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0)
-OFF, MOST, JERK, SATURATED = 8.0, 4.0, 12.0, 50.0
+OFF, MOST, SATURATED = 8.0, 4.0, 50.0
 SIDEWAYS = 0.8  # of a turn's axis, upright, from which on it is a yaw
 FACING = 0.2  # cosine to the view from which on a vertex's normal is compared
 
@@ -131,11 +130,14 @@ class Search:
         """The skin in the known frames on either side of ``first`` to ``last``."""
         p, camera = self.parameters, self.parameters.camera(self.size)
         known = [*self.known[self.known < first][-NEAREST:], *self.known[self.known > last][:NEAREST]]
-        metre = float((-p.log_scale[known]).mean().exp()) * self.size / p.size  # px
-        skin = Skin(self.head, camera, self.pictures, metre)
+        skin = Skin(self.head, camera, self.pictures, self.metre(p, known))
         for t in map(int, known):
             skin.learn(t, self.posed(p, t, p.matrices(slice(t, t + 1)))[0])
         return skin
+
+    def metre(self, p: HeadParameters, frames: list[int]) -> float:
+        """px at the head in these frames."""
+        return float((-p.log_scale[frames]).mean().exp()) * self.size / p.size
 
     def posed(self, p: HeadParameters, t: int, matrices: Tensor) -> Tensor:
         """(1, n_c, 3): the grown head ``p`` of frame t with joints ``matrices`` (1, 10, 3, 3)."""
@@ -187,7 +189,7 @@ class Search:
             return  # which way, nothing tells
         axis = self.axis(p, first, last)
         angle = angle_about(axis, forward(p)).cpu().numpy()
-        costs = self.expected(angle[first : last + 1, None] + EXTRA, axis, first, share[first : last + 1, None])
+        costs = self.expected(angle[first : last + 1, None] + ANGLES, axis, first, share[first : last + 1, None])
 
         def at(t: int, extra: float) -> Tensor:
             return turned(p.matrices(slice(t, t + 1)), axis, float(extra))
@@ -196,13 +198,12 @@ class Search:
         # From both ends inwards: skin that has turned by a few degrees is known again, by 40 hardly.
         way = angle.copy()
         for t in sorted(range(first, last + 1), key=lambda t: min(t - first, last - t)):
-            looks = [self.look(t, at(t, extra), p) for extra in EXTRA]
-            row = costs[t - first]
-            row += [look.gap / OUTLINE + look.degrees / NORMALS - look.likeness / SKIN for look in looks]
+            expected = jerk(angle[t] + ANGLES - ahead(way, t, first, last))
+            costs[t - first] += self.told(p, t, partial(at, t), costs[t - first] + expected)
             if self.skin:
-                way[t] += likeliest(row, ahead(way, t, first, last) - angle[t])
-                found = self.look(t, at(t, way[t] - angle[t]), p)
-                self.skin.learn(t, self.posed(p, t, at(t, way[t] - angle[t]))[0], found.shift)
+                way[t] += ANGLES[(costs[t - first] + expected).argmin()]
+                stands = at(t, way[t] - angle[t])
+                self.skin.learn(t, self.posed(p, t, stands)[0], self.look(t, stands, p).shift)
         for t, degrees in zip(range(first, last + 1), smoothest(costs, angle, first, last), strict=True):
             stands = at(t, degrees)
             p.rotation[t] = matrix_to_sixd(stands[0])[: p.rotation.shape[1]]
@@ -211,11 +212,24 @@ class Search:
                 p.place[t] += p.place.new_tensor(found.shift[::-1]) / self.size
                 self.likeness[t] = found.likeness
 
+    def told(self, p: HeadParameters, t: int, at: Callable[[float], Tensor], price: np.ndarray) -> np.ndarray:
+        """(n,) costs of ANGLES in frame t, by looks at the head ``p`` with the joints ``at`` some of them: evenly, and
+        again beside the likeliest, whose ``price`` (n,) and looks cost least."""
+
+        def cost(angle: float) -> float:
+            look = self.look(t, at(angle), p)
+            return look.gap / OUTLINE + look.degrees / NORMALS - look.likeness / SKIN
+
+        known = {angle: cost(angle) for angle in TRIED}
+        best = float(ANGLES[(price + between(known, ANGLES)).argmin()])
+        known |= {angle: cost(angle) for angle in (best - BESIDE, best + BESIDE) if angle not in known}
+        return between(known, ANGLES)
+
     def expected(self, tried: np.ndarray, axis: Tensor, first: int, share: np.ndarray) -> np.ndarray:
         """(K, n) costs, before any look, of the angles ``tried`` (K, n) about an ``axis`` in the frames from ``first``
         on, whose landmarks have a ``share`` (K, 1) of their weight."""
         frames = slice(first, first + len(tried))
-        costs = (np.maximum(tried - FARTHEST, 0) / BEYOND) ** 2 + share * (EXTRA / OFF) ** 2
+        costs = (np.maximum(tried - FARTHEST, 0) / BEYOND) ** 2 + share * (ANGLES / OFF) ** 2
         if abs(float(axis[1])) > SIDEWAYS:
             read = np.sign(float(axis[1])) * self.yaw[frames, None]
             wide = np.where((read > SATURATED) & (tried > read), 2 * OFF, OFF)
@@ -258,7 +272,7 @@ class Search:
             likeness, shift = self.skin.likeness(t, drawn, self.size // REACH) or (0.0, shift)
         if normals is None:
             return Look(here, overlap, gap, 0.0, likeness, shift)
-        back = (-shift[0], -shift[1])
+        back = (-round(shift[0]), -round(shift[1]))
         shown = covered * above * (drawn.normals[0, ..., 2] > FACING)
         weight = trust.roll(back, (0, 1)) * mask.roll(back, (0, 1)) * shown
         cosine = (drawn.normals[0] * normals.roll(back, (0, 1))).sum(-1).clamp(-1, 1)
@@ -275,75 +289,3 @@ def turned(matrices: Tensor, axis: Tensor, degrees: float) -> Tensor:
     above = out[0, root] @ out[0, neck]
     out[0, top] = above.t() @ half @ above @ out[0, top]
     return out
-
-
-def best_shift(covered: np.ndarray, mask: np.ndarray) -> tuple[float, float, tuple[int, int]]:
-    """Intersection over union of two (h, w) 0/1 images; the largest one when the first is shifted by up to a sixteenth
-    of the picture; and that shift, rows and columns."""
-    reach = len(mask) // REACH
-    common = np.fft.irfft2(np.fft.rfft2(mask) * np.fft.rfft2(covered).conj(), s=mask.shape)
-    common = np.roll(common, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
-    row, column = np.unravel_index(common.argmax(), common.shape)
-    here, best = (
-        float(both / max(covered.sum() + mask.sum() - both, 1)) for both in (common[reach, reach], common.max())
-    )
-    return here, best, (int(row) - reach, int(column) - reach)
-
-
-def outline_gap(own: np.ndarray, mask: np.ndarray, above: np.ndarray, cap: float) -> float:
-    """Mean px, at most ``cap``, from the outlines of two (h, w) 0/1 images to each other, where these lie ``above``
-    (h, w) bool and not at its edge. Of a head that turns, the area hardly changes; nose, chin and nape do."""
-    above = distance(above) > 2
-    far = [np.abs(outline_distance(x)) for x in (own, mask)]
-    mine, theirs = (above & (x < 1) for x in far)
-    if not mine.any() or not theirs.any():
-        return cap
-    return float(np.minimum(far[1][mine], cap).mean() + np.minimum(far[0][theirs], cap).mean()) / 2
-
-
-def runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """First and last frame of each run of True in (T,) bool."""
-    edges = np.flatnonzero(np.diff(np.r_[False, flags, False].astype(int)))
-    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def ahead(way: np.ndarray, t: int, first: int, last: int) -> float:
-    """Where frame t of those from ``first`` to ``last`` would be if it went on as the two before it, coming from the
-    nearer end; ``way`` (T,) degrees."""
-    step = 1 if t - first <= last - t else -1
-    a, b = t - 2 * step, t - step
-    if not 0 <= b < len(way):
-        return float("nan")
-    return 2 * way[b] - way[a] if 0 <= a < len(way) else way[b]
-
-
-def likeliest(costs: np.ndarray, expected: float) -> float:
-    """The least cost of EXTRA (n,), and what lies between, with that of a jerk from where it is ``expected``."""
-    between = PchipInterpolator(EXTRA, costs)(FINE)
-    return float(FINE[(between + np.nan_to_num(np.minimum(((FINE - expected) / PACE) ** 2, JERK))).argmin()])
-
-
-def smoothest(costs: np.ndarray, angle: np.ndarray, first: int, last: int) -> np.ndarray:
-    """(K,) degrees beyond ``angle`` (T,) in the frames ``first`` to ``last``: the path through ``costs`` (K, n) of
-    EXTRA, and what lies between, with the least sum of costs and squared second differences of the angle (dynamic
-    programming over pairs)."""
-    n = len(FINE)
-    known = lambda t: np.full(n, angle[t]) if 0 <= t < len(angle) else None  # noqa: E731
-    levels = [known(first - 2), known(first - 1)]
-    levels += [angle[t] + FINE for t in range(first, last + 1)] + [known(last + 1), known(last + 2)]
-    between = PchipInterpolator(EXTRA, costs, axis=1)(FINE)
-    price = [np.zeros(n)] * 2 + list(between) + [np.zeros(n)] * 2
-    inside = [k for k, level in enumerate(levels) if level is not None]
-    a, b = inside[0], inside[1]
-    total, steps = price[a][:, None] + price[b][None], []  # (n, n): of the last two
-    for k in inside[2:]:
-        bend = levels[k - 2][:, None, None] - 2 * levels[k - 1][:, None] + levels[k]
-        every = total[..., None] + np.minimum((bend / PACE) ** 2, JERK)
-        steps.append(every.argmin(0))
-        total = every.min(0) + price[k]
-    i, j = np.unravel_index(total.argmin(), total.shape)
-    path = [j, i]
-    for step in reversed(steps):
-        path.append(step[path[-1], path[-2]])
-    chosen = {k: levels[k][i] for k, i in zip(inside, reversed(path), strict=True)}
-    return np.array([chosen[k] for k in range(2, 2 + len(costs))]) - angle[first : last + 1]

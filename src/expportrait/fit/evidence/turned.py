@@ -12,6 +12,7 @@ import torch
 from scipy.ndimage import maximum_filter1d
 from torch import Tensor
 
+from expportrait.fit.evidence.front_pitch import pitch_by_skin
 from expportrait.fit.evidence.points import frame_confidence, landmark_error, project_landmarks
 from expportrait.fit.evidence.skin import Pictures
 from expportrait.fit.evidence.turn_search import TURNED, Maps, Search, forward, turn_of, yaw_read
@@ -35,11 +36,13 @@ COVERED = 0.05  # of the usual overlap that a head found again may lack
 @dataclass
 class Turns:
     """What is made of a clip's far turns. ``parameters``: with the frames set aside moved to where they are thought to
-    be; ``share`` (T,) 0..1: weight of the frames' landmarks, 0 in those ``aside`` (T,) bool; ``found`` (T,) bool: of
-    these, where the head then fits its silhouette; ``likeness`` (T,) 0..1 there: the correlation of its skin, as other
-    frames show it, with the picture."""
+    be, and the others pitched as their skin has it; ``points`` (T, 478, 3) px: the detector's, moved with the pitch,
+    and in frames set aside the head's own; ``share`` (T,) 0..1: weight of the frames' landmarks, 0 in those ``aside``
+    (T,) bool; ``found`` (T,) bool: of these, where the head then fits its silhouette; ``likeness`` (T,)
+    0..1 there: the correlation of its skin, as other frames show it, with the picture."""
 
     parameters: HeadParameters
+    points: Tensor
     share: Tensor
     aside: Tensor
     found: Tensor
@@ -80,7 +83,7 @@ def settle_turns(
     """
     near, nothing = judged(parameters), torch.zeros(len(points), dtype=torch.bool)
     if not near.any():
-        return Turns(parameters, torch.ones(len(points)), nothing, nothing, torch.zeros(len(points)))
+        return Turns(parameters, points, torch.ones(len(points)), nothing, nothing, torch.zeros(len(points)))
     sure = frame_confidence(confidence.cpu())
     residual = landmark_error(head, project_landmarks(head, parameters), points).cpu()
     front = ~near if int((~near).sum()) >= FEW else turn_of(parameters).cpu() < TURNED
@@ -89,7 +92,8 @@ def settle_turns(
     share, aside = shares(expected_error(residual, sure), near)
     chosen = (~aside).nonzero().squeeze(-1)
     if len(chosen) < FEW:
-        return Turns(parameters, share, aside, nothing, torch.zeros(len(points)))
+        points = own_points(head, parameters, points, aside)
+        return Turns(parameters, points, share, aside, nothing, torch.zeros(len(points)))
     search = Search(head, parameters, maps, margins.inside(size), yaw_read(points), sure, pictures)
     search.learn(chosen, max_growth, margins)
     overlap = search.overlap(parameters, range(len(points)))
@@ -100,15 +104,27 @@ def settle_turns(
         # Of a head that is turned too little, hair grows where there is none, and the search would follow it.
         plain = (share > HALF).nonzero().squeeze(-1)
         search.learn(plain if len(plain) >= FEW else believed, max_growth, margins)
+        search.parameters, points = pitch_by_skin(search, parameters, points, aside)
         moved = search.run(aside, share)
-        apart = torch.rad2deg((forward(parameters) * forward(moved)).sum(-1).clamp(-1, 1).acos()).cpu()
+        apart = torch.rad2deg((forward(search.parameters) * forward(moved)).sum(-1).clamp(-1, 1).acos()).cpu()
         # Their landmarks would draw the head back from where all else has it.
         aside = aside | (apart > APART)
-        share, parameters = torch.where(aside, 0, share), moved
+        share = torch.where(aside, 0, share)
+        # Once more, from frames beside the turn that the search has moved.
+        parameters, points = pitch_by_skin(search, moved, points, aside)
         overlap = search.overlap(parameters, range(len(points)))
         usual = overlap[front if front.any() else believed].median(0).values
     found = aside & ((overlap - usual)[:, 1] > -COVERED)
-    return Turns(parameters, share, aside, found, search.likeness.clamp_min(0) * found)
+    points = own_points(head, parameters, points, aside)
+    return Turns(parameters, points, share, aside, found, search.likeness.clamp_min(0) * found)
+
+
+def own_points(head: Head, parameters: HeadParameters, points: Tensor, aside: Tensor) -> Tensor:
+    """(T, 478, 3) px: the detector's ``points``, in frames set ``aside`` (T,) bool the head's own."""
+    if not aside.any():
+        return points
+    own = torch.cat([project_landmarks(head, parameters), points[..., 2:]], -1)
+    return torch.where(aside.to(points.device)[:, None, None], own, points)
 
 
 def shares(error: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:

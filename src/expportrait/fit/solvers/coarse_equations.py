@@ -89,11 +89,19 @@ class CoarseEquations:
         """J^T J (own + shared + 1) with what the rows of the ``points`` and of the ``maps`` (k, own + shared + 1) say
         beyond their weight of the frame's own unknowns alone."""
         own = torch.tensor([*range(self.own), -1], device=gram.device)
-        more = self.pose_trust[t] / self.trust[t] - 1
-        for rows, factor in ((points, self.held[t]), (maps, more)):
-            if factor > 0:
-                gram[own[:, None], own] += factor * rows[:, own].t() @ rows[:, own]
+        if self.held[t] > 0:
+            turns = self.turns_alone(points)[:, own]
+            gram[own[:, None], own] += self.held[t] * turns.t() @ turns
+        if (more := self.pose_trust[t] / self.trust[t] - 1) > 0:
+            gram[own[:, None], own] += more * maps[:, own].t() @ maps[:, own]
         return gram
+
+    def turns_alone(self, rows: Tensor) -> Tensor:
+        """The rows (k, own + shared + 1) of points without what expression and place can explain of them. Of a head
+        found again by its skin the turns are known; its expression and distance went on from its neighbours."""
+        free = torch.cat([rows[:, : self.model.head.n_expression], rows[:, self.own - 3 : self.own]], 1)
+        basis = torch.linalg.qr(free.double())[0].to(rows)
+        return rows - basis @ (basis.t() @ rows)
 
     def landmark_rows(self, t: int, transforms: Tensor, change: Tensor, offset: Tensor | None) -> Tensor:
         """Rows of the landmarks in the picture; ``offset`` (n_d, 3) m carries them along."""

@@ -12,7 +12,7 @@ DATA = ("landmark", "normal", "depth", "outline", "silhouette")
 PRIORS = ("shape", "expression", "neck", "torso", "torso_motion", "jaw", "eyes", "shoulders", "focal")
 TEMPORAL = ("temporal_expression", "temporal_pose", "temporal_place")
 OF_STATIC = ("static_magnitude", "static_tangent", "static_laplacian", "strain")
-OF_DYNAMIC = ("dynamic_magnitude", "dynamic_laplacian", "dynamic_strain")
+OF_DYNAMIC = ("dynamic_magnitude", "dynamic_tangent", "dynamic_laplacian", "dynamic_strain")
 TERMS = {  # in the order in which the store has them, by group
     "sum": ("total",),
     "data": DATA,

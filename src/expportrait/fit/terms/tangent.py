@@ -14,7 +14,7 @@ class Tangent:
 
     def energy(self, x: Field, weight: float) -> Tensor:
         """See ``FieldTerm``."""
-        slid = (x.along @ x.moved[..., None])[..., 0]
+        slid = torch.einsum("nij,n...j->n...i", x.along, x.moved)
         return weight * self.unit * (slid * x.moved).sum(-1).mean()
 
     def gradient(self, x: Field, weight: float) -> Tensor:

@@ -20,7 +20,7 @@ from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.landmarks.areas import polygon
 from expportrait.estimators.mediapipe_models import SelfieSegmenter, shipped
 from expportrait.fit.evidence.growth import grow
-from expportrait.fit.evidence.points import landmark_error, project_landmarks
+from expportrait.fit.evidence.points import landmark_error
 from expportrait.fit.evidence.turned import settle_turns
 from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.parameters import HeadParameters
@@ -59,7 +59,7 @@ class EmbeddedEstimator(GeometryEstimator):
     """Silhouette, fitted head, grown hair, shading and a coarse bust; see the module."""
 
     name = "embedded"
-    version = 4
+    version = 5
     depth_space = "depth"
     statement = STATEMENT
 
@@ -161,7 +161,8 @@ class EmbeddedEstimator(GeometryEstimator):
         margins: Margins,
     ) -> tuple[HeadParameters, np.ndarray, np.ndarray]:
         """The fit with its far turns settled, by the masks (T,H,W) and the skin in the ``frames`` (T,H,W,3); the
-        points, which are its own in these; and the likeness (T,) of the skin where that told the turn, 0 elsewhere."""
+        points, which are its own in these, and in others moved with the pitch; and the likeness (T,) of the skin where
+        that told the turn, 0 elsewhere."""
         small = Outlines(masks, 128, margins)
         given = [
             torch.from_numpy(np.nan_to_num(x).astype(np.float32)).to(self.head.faces.device)
@@ -177,10 +178,8 @@ class EmbeddedEstimator(GeometryEstimator):
             margins,
             pictures=frames,
         )
-        aside = found.aside.numpy() & np.isfinite(points).all((1, 2))
-        points = points.copy()
-        points[aside, :, :2] = project_landmarks(self.head, found.parameters).cpu().numpy()[aside]
-        return found.parameters, points, found.likeness.numpy()
+        seen = np.isfinite(points).all((1, 2))[:, None, None]
+        return found.parameters, np.where(seen, found.points.cpu().numpy(), points), found.likeness.numpy()
 
     def grown(self, fitted: HeadParameters, masks: np.ndarray, margins: Margins = NONE) -> Tensor:
         """(n_c,3) m: hair of one shape for the whole clip, out to the masks' outlines."""
