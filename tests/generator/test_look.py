@@ -17,6 +17,8 @@ from expportrait.engine.checkpoints import Checkpoints, trainable
 from expportrait.engine.log import read_log
 from expportrait.engine.looks import NOISE, read_looks, write_looks
 from expportrait.errors import UserError
+from expportrait.estimators.blendshapes import FaceLandmarker
+from expportrait.estimators.sface import SFace
 from expportrait.generator import flop
 from expportrait.generator import look as look_module
 from expportrait.generator.codec import LinearCodec, load_codec
@@ -24,6 +26,9 @@ from expportrait.generator.look import SHARE, Looks, Seen, losses
 from expportrait.generator.lookfilm import FRAMES, LookFilm, film_windows
 from expportrait.generator.train import flow_losses
 from expportrait.manifest.clips import Row
+from expportrait.metrics.pair import measure
+from expportrait.metrics.shipped_lpips import ShippedLpips
+from expportrait.metrics.tools import Tools
 from expportrait.stages import generator as stage
 from expportrait.video.mark import moved, read_mark
 
@@ -238,6 +243,9 @@ def test_faces_are_measured_as_the_evaluation_does(tmp_path):
     film = LookFilm(25, LinearCodec, tmp_path)
     assert film._measured(face, face) == pytest.approx({"aed": 0, "csim": 1}, abs=1e-6)
     other = film._measured(np.roll(face, 3, 1), face)
+    tools = Tools(FaceLandmarker(), None, ShippedLpips("cpu"), SFace())
+    scores = measure(tools, np.roll(face, 3, 1), face, face[0], own=True)["generated"].fields()
+    assert other == pytest.approx({name: scores[name] for name in ("psnr", "aed", "csim")}, abs=1e-5)
     assert 0.8 < other["csim"] <= 1 and 0 < other["aed"] < 0.05 and 10 < other["psnr"] < 40
     assert {*film._measured(np.zeros_like(face), face)} == {"psnr"}
 

@@ -119,7 +119,8 @@ def test_ended_on_two_processes_it_goes_on_on_four_in_two_copies(on_two, whole, 
 @pytest.mark.slow
 def test_a_job_that_is_told_to_end_saves_and_says_so_once(prepared, tmp_path):
     results = folder(prepared, tmp_path / "results")
-    started = launched(results, 2, steps=10**6, save_every=1, keep=1, workers=3)
+    started = launched(results, 2, steps=10**6, save_every=1, keep=1, look_every=0,
+                       workers=3)  # fmt: skip
     deadline = time.monotonic() + 200
     while not [*results.glob("generator/work-*/*/step-*")] and time.monotonic() < deadline and started.poll() is None:
         time.sleep(0.1)

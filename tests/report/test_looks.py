@@ -111,6 +111,20 @@ def test_dots_stand_where_the_numbers_are():
     assert y[1] - y[0] == pytest.approx(y[2] - y[1], abs=0.2), "a factor of ten is as high everywhere"
 
 
+def ticks(values, **more):
+    points = np.stack([np.arange(len(values)), np.array(values)], 1)
+    svg = looks_chart({"a": points}, len(values), "t", **more)
+    found = [n for n in ElementTree.fromstring(svg).iter("text") if n.get("class") == "tick end"]
+    return [node.text for node in found][:-1]
+
+
+def test_ticks_are_round_or_at_the_ends_and_have_room():
+    assert ticks([10.5, 20.5, 30.5]) == ["10.5", "20.5", "30.5"]
+    assert ticks([0.0327, 0.0337]) == [".0327", ".0332", ".0337"] and ticks([0.0, 0.0]) == ["0"]
+    assert ticks([0.003, 0.0031], logarithmic=True) == [".003", ".00305", ".0031"]
+    assert len(ticks([0.001, 1.0], logarithmic=True)) > 2 and "0.1" in ticks([0.001, 1.0], logarithmic=True)
+
+
 def test_looks_without_numbers_make_no_chart():
     looks = make_looks_of(float("nan"))
     assert {caption for caption, _ in look_charts(looks, 10)} == {"loss by noise level, 1 being noise alone"}

@@ -1,6 +1,7 @@
 """Small SVG charts as text, coloured by the page's style sheet (classes, no colours here)."""
 
 import math
+import re
 from collections.abc import Callable
 from html import escape
 from itertools import pairwise
@@ -11,7 +12,7 @@ Scale = Callable[[float], float]
 Points = dict[str, np.ndarray]  # name -> (n, 2), step and value
 
 WIDTH = 420
-LEFT, RIGHT = 38, 8  # margins of the plot, user units
+LEFT, RIGHT = 42, 8  # margins of the plot, user units
 POINTS = 160  # a curve has at most about so many
 BUDGET = 640  # and all curves of the fit's losses together: a chart stays under 15 kB
 SMALLEST = 1e-5  # of the largest value in a chart of losses: what is below is not drawn
@@ -87,11 +88,15 @@ def training_chart(curves: dict[str, np.ndarray], title: str, seen: Points | Non
 
 
 def looks_chart(seen: Points, steps: int, title: str, logarithmic: bool = False) -> str:
-    """What was ``seen`` at some of the ``steps``, a dot each; empty where there is nothing."""
+    """What was ``seen`` at some of the ``steps``, a dot each; empty where there is nothing. ``logarithmic``: where the
+    values differ enough."""
     top, height = 20, 190
-    points = _logarithms(seen) if logarithmic else {name: p for name, p in seen.items() if len(p)}
+    points = {name: p for name, p in seen.items() if len(p)}
     if not points:
         return ""
+    every = np.concatenate([p[:, 1] for p in points.values()])
+    logarithmic = logarithmic and every.min() > 0 and every.max() > 2 * every.min()  # else it has too few round values
+    points = _logarithms(points) if logarithmic else points
     values = np.concatenate([p[:, 1] for p in points.values()])
     y, body = (_log_axis if logarithmic else _axis)(values, height - 18, top)
     x = _scale(0, max(1, steps), LEFT, WIDTH - RIGHT)
@@ -164,7 +169,8 @@ def _axis(values: np.ndarray, bottom: float, top: float) -> tuple[Scale, list[st
     room = max(0.08 * (high - low), 0.02 * max(abs(low), abs(high)), 1e-6)
     y = _scale(low - room, high + room, bottom, top)
     ticks = np.linspace(low, high, 3) if high > low else [low]
-    return y, [_grid(y(float(tick)), _short(float(tick))) for tick in ticks]
+    labels = (re.sub(r"^0\.", ".", _short(float(tick))) for tick in ticks)  # there is room for five letters
+    return y, [_grid(y(float(tick)), label) for tick, label in zip(ticks, labels, strict=True)]
 
 
 def _steps(count: int, height: float) -> list[str]:

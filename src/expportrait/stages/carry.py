@@ -36,8 +36,10 @@ def load(settings: SimpleNamespace, device: str) -> Tools:
 
 
 def needless(row: Row, parents: dict[str, Store], settings: SimpleNamespace) -> str:
-    """Only the training reads what this makes."""
-    return "" if row.split == "train" else f"the clip is of the split {row.split}, and only train is trained on"
+    """Only the training reads what this makes, and looks at it at clips of the split val."""
+    if row.split in ("train", "val"):
+        return ""
+    return f"the clip is of the split {row.split}: only train is trained on, and only val looked at meanwhile"
 
 
 @torch.no_grad()
