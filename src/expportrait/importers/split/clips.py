@@ -28,7 +28,7 @@ ALONE = {NO_FACE, BLACK_PICTURE, BLEND, NO_PICTURES}  # reasons that are nobody'
 @dataclass
 class Clip:
     """Frames of one person. Times in s; ``face`` x0 y0 x1 y1 px where it is first seen; ``row``: (128,), the mean of
-    its faces' rows, of length 1, None where none is recognised; ``likeness``: least cosine between these."""
+    its faces' rows, of length 1, None where none is recognised; ``likeness``: ``_least`` of these."""
 
     start: float
     end: float
@@ -146,7 +146,7 @@ class _Shot:
         doubts = [doubt for doubt in track.doubts(self._section.faces) if self._differ(track, samples, doubt)]
         if not doubts:
             rows = self._embedded([sample for _, sample in _spread(samples)])
-            if len(rows) > 1 and (rows @ rows.T).min() < LEAST:
+            if (least := _least(rows)) is not None and least < LEAST:
                 doubts = self._changes(track, samples)
         return track.divided(doubts, self._section.faces) if doubts else [track]
 
@@ -234,7 +234,7 @@ class _Shot:
         if brightness is not None and not crop.min_brightness <= brightness <= crop.max_brightness:
             return DARK if brightness < crop.min_brightness else BRIGHT
         rows = self._embedded([one for _, one in _spread([(0, one) for one in samples if one.aligned is not None])])
-        alike = float((rows @ rows.T).min()) if len(rows) > 1 else None
+        alike = _least(rows)
         if alike is not None and alike < LEAST:
             return CHANGED
         boxes, faces = track.boxes[at], np.array([track.faces[k] for k in at])
@@ -252,6 +252,11 @@ def _spread(samples: list[tuple[int, Sample]]) -> list[tuple[int, Sample]]:
     """At most ``ASKED`` of them, the middles of equal parts."""
     chosen = np.unique(((np.arange(ASKED) + 0.5) / ASKED * len(samples)).astype(int))
     return [samples[n] for n in chosen] if samples else []
+
+
+def _least(rows: np.ndarray) -> float | None:
+    """Of rows (n,128) in order of time: the mean cosine of those before and after the place where it is least."""
+    return min((likeness_of(rows[:n], rows[n:]) for n in range(1, len(rows))), default=None)
 
 
 def _median(values: list[float]) -> float | None:
