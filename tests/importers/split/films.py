@@ -81,7 +81,9 @@ def of(person: str) -> tuple[np.ndarray, np.ndarray]:
 Way = Callable[[int], tuple[float, float]]  # frame -> x y of a portrait's corner, px
 
 
-def scene(count: int, wall: int, people: list[tuple[str, Way, float, int]]) -> tuple[list[np.ndarray], list[list[Shown]]]:
+def scene(
+    count: int, wall: int, people: list[tuple[str, Way, float, int]]
+) -> tuple[list[np.ndarray], list[list[Shown]]]:
     """``count`` frames of people before a wall: who, where, at which scale, from which of their frames on."""
     frames, shown = [], []
     for t in range(count):

@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 import numpy as np
 
 from expportrait.importers.split.runs import parts, pieces, ranges, runs
-from expportrait.importers.split.watch import Sample, Section
+from expportrait.importers.split.watch import OUTSIDE, Sample, Section
 from expportrait.people.compare import LEAST, likeness_of
 from expportrait.settings.config import Config
 from expportrait.video.shots import GAP, gaps
@@ -19,6 +19,7 @@ ASKED = 3  # faces on either side of a place where the person may have changed, 
 
 NO_FACE, BLACK_PICTURE, BLEND = "no face", "a black picture", "a dissolve or fade"
 SMALL, ROLLED, LOST = "the face is too small", "the face is rolled too far", "the face is not found"
+CUT_OFF = "the face is cut off by the picture's edge"
 SHORT, RARELY, CHANGED = "the face is there too briefly", "the face is found too rarely", "another person takes over"
 BLURRED, DARK, BRIGHT = "the face is blurred", "the face is too dark", "the face is too bright"
 NO_PICTURES = "a gap in the times"
@@ -86,7 +87,7 @@ class _Shot:
 
     def __init__(self, section: Section, shot: tuple[int, int], config: Config, embed: Embed) -> None:
         self._section, self._shot, self._embed = section, shot, embed
-        self._options, self._crop = config.split, config.crop
+        self._options, self._crop, self._most_outside = config.split, config.crop, config.landmarks.max_outside
         self._looked = [t for t in sorted(section.faces) if shot[0] <= t < shot[1]]
         self._rows: dict[int, np.ndarray] = {}  # of samples, by their id
         self.clips: list[Clip] = []
@@ -208,6 +209,8 @@ class _Shot:
             return LOST
         if (face[2:4] - face[:2]).max() < self._options.min_face:
             return SMALL
+        if face[OUTSIDE] > self._most_outside:
+            return CUT_OFF
         return ROLLED if abs(face[ROLL]) > self._options.max_roll else ""
 
     def _parts(self, first: int, end: int) -> list[tuple[int, int]]:

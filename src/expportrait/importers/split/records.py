@@ -20,7 +20,8 @@ def key_of(source: Source, config: Config) -> str:
     """Changes with all that a video's clips depend on: its size and time of change, its ``rev``, the settings. Raises
     OSError where the video is not there."""
     about = os.stat(source.path)
-    settings = [config.split.model_dump(exclude=ELSEWHERE), config.crop.model_dump(include=OF_CROP)]
+    settings = [config.split.model_dump(exclude=ELSEWHERE), config.crop.model_dump(include=OF_CROP),
+                config.landmarks.max_outside]  # fmt: skip
     told = [VERSION, about.st_size, about.st_mtime_ns, source.given.get("rev", ""), settings]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 

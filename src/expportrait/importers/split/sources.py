@@ -97,3 +97,8 @@ def shard_count(sources: list[Source], configured: int) -> int:
 def of_shard(sources: list[Source], shard: int, count: int) -> list[Source]:
     """Those whose names fall to that shard; a video that comes or goes moves no other one."""
     return [one for one in sources if int.from_bytes(hashlib.sha1(one.name.encode()).digest()) % count == shard]
+
+
+def told(sources: list[Source]) -> list[str]:
+    """What the records of these videos depend on, as far as their table says it."""
+    return [f"{one.name} {one.path} {one.given.get('rev', '')}" for one in sources]

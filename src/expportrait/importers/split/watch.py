@@ -18,6 +18,7 @@ from expportrait.video.tracks import away
 
 LOOK_AT, CUTS_AT = 640, 256  # px, longer side of the frames in which faces are looked for, and cuts
 SECTION = 30.0, 120.0  # s: a section ends with the first shot that ends after so many, at the latest after so many
+OUTSIDE = 6  # column of a face, behind those that the detector gives
 FACES_EVERY = 1.0  # s between looks at faces in their full size
 LAG = 8  # frames by which cuts are known later, mostly
 
@@ -41,7 +42,8 @@ class Section:
     times: list[float]  # s, of its frames; then when the last one ends
     cuts: list[int]
     blends: list[tuple[int, int]]
-    faces: dict[int, np.ndarray]  # (n,6) px of the video, of the frames looked at: ``LandmarkDetector.faces``
+    # of the frames looked at: (n,7) px of the video, as ``LandmarkDetector.faces``, then the share beyond the picture
+    faces: dict[int, np.ndarray]
     light: dict[int, float] = field(default_factory=dict)  # of these frames, mean of 255
     samples: dict[int, list[Sample]] = field(default_factory=dict)
 
@@ -109,9 +111,12 @@ class Watch:
     def _look(self, number: int, picture: Picture) -> np.ndarray:
         frame = picture(LOOK_AT)
         faces = self._tools.detector.faces(frame)
-        faces[:, :4] *= max(self._source.size(number)) / max(frame.shape[:2])
-        self._faces[number] = faces
-        return faces
+        size = self._source.size(number)
+        faces[:, :4] *= max(size) / max(frame.shape[:2])
+        inside = np.minimum(faces[:, 2:4], size[::-1]) - np.maximum(faces[:, :2], 0)
+        outside = 1 - inside.clip(0).prod(1) / (faces[:, 2:4] - faces[:, :2]).prod(1)
+        self._faces[number] = np.column_stack([faces, outside])
+        return self._faces[number]
 
     def _large(self, faces: np.ndarray) -> np.ndarray:
         return faces[(faces[:, 2:4] - faces[:, :2]).max(1) >= self._options.min_face]
