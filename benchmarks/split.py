@@ -96,8 +96,8 @@ def costs(folder: Path, frames: int) -> None:
         again, _ = decoded(path)
         alone, hour = min(alone, again), 3600 * 25 / count
         rate = path.stat().st_size * 8 / count * 25 / 1e6
-        print(f"{height:5d} p  {rate:5.1f} Mbit/s  decoding {alone * hour:6.0f}  "
-              f"split {whole * hour:6.0f}  ratio {whole / alone:4.1f}  clips {len(record['clips'])}", flush=True)  # fmt: skip
+        print(f"{height:5d} p  {rate:5.1f} Mbit/s  decoding {alone * hour:6.0f}  split {whole * hour:6.0f}  "
+              f"ratio {whole / alone:4.1f}  clips {len(record['clips'])}", flush=True)  # fmt: skip
     profile.runcall(split, str(folder / f"{SIZES[1]}.mp4"), Config(), tools, lambda share: None)
     table = pstats.Stats(profile).stats
     wanted = {"faces": "faces", "add": "cuts and dissolves", "_reduced": "frames of other sizes",

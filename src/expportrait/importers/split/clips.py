@@ -6,6 +6,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
+from expportrait.estimators.recognition import WIDTH
 from expportrait.importers.split.runs import parts, pieces, ranges, runs
 from expportrait.importers.split.watch import OUTSIDE, Sample, Section
 from expportrait.people.compare import LEAST, likeness_of
@@ -15,6 +16,7 @@ from expportrait.video.tracks import Doubt, Track, away, link
 from expportrait.video.turning import ROLL
 
 BLACK = 16.0  # mean of 255, below which a picture shows nothing
+SHRINKS = 0.8  # of the smallest face: down to this at times, where the clip's median is large enough
 ASKED = 3  # faces on either side of a place where the person may have changed, and of a clip
 
 NO_FACE, BLACK_PICTURE, BLEND = "no face", "a black picture", "a dissolve or fade"
@@ -178,7 +180,7 @@ class _Shot:
     def _embedded(self, samples: list[Sample]) -> np.ndarray:
         new = [sample for sample in samples if id(sample) not in self._rows]
         self._rows |= zip(map(id, new), self._embed([sample.aligned for sample in new]), strict=True)
-        return np.array([self._rows[id(sample)] for sample in samples]).reshape(len(samples), -1)
+        return np.array([self._rows[id(sample)] for sample in samples]) if samples else np.empty((0, WIDTH))
 
     # which of its frames are usable
 
@@ -207,7 +209,7 @@ class _Shot:
         """Why a look at the track is not usable; empty where it is."""
         if face is None:
             return LOST
-        if (face[2:4] - face[:2]).max() < self._options.min_face:
+        if (face[2:4] - face[:2]).max() < SHRINKS * self._options.min_face:
             return SMALL
         if face[OUTSIDE] > self._most_outside:
             return CUT_OFF
@@ -228,6 +230,10 @@ class _Shot:
         coverage = len(at) / max(1, sum(first <= t < end for t in self._looked))
         if coverage < crop.min_coverage:
             return RARELY
+        boxes, faces = track.boxes[at], np.array([track.faces[k] for k in at])
+        size = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(1)))
+        if size < options.min_face:
+            return SMALL
         samples = [sample for t in self._looked if first <= t < end for sample in self._section.samples.get(t, ())
                    if any(away(sample.box, track.boxes[k]) < 0.1 for k in at if track.frames[k] == t)]  # fmt: skip
         sharpness, brightness = (_median([getattr(sample, name) for sample in samples])
@@ -240,11 +246,10 @@ class _Shot:
         alike = _least(rows)
         if alike is not None and alike < LEAST:
             return CHANGED
-        boxes, faces = track.boxes[at], np.array([track.faces[k] for k in at])
         mean = rows.mean(0) / np.linalg.norm(rows.mean(0)) if len(rows) else None
         self.clips.append(Clip(
             self._time(first), self._until(end), end - first, boxes[0].round(1).tolist(),
-            float(np.median((boxes[:, 2:] - boxes[:, :2]).max(1))), coverage, float(np.median(faces[:, ROLL])),
+            size, coverage, float(np.median(faces[:, ROLL])),
             sharpness, brightness, alike, mean,
         ))  # fmt: skip
         self._kept.append((first, end))

@@ -22,7 +22,8 @@ OWN_WAY = ("sources", "shards")  # settings that have an option of another form
 
 def _split(
     videos: Annotated[list[Path] | None, typer.Argument(help="Videos, and folders that are looked through.")] = None,
-    out: Annotated[Path, typer.Option(help="Manifest to write; its sources are relative to its folder.")] = Path(),
+    *,
+    out: Annotated[Path, typer.Option(help="Manifest to write; its sources are relative to its folder.")],
     sources: Annotated[
         Path | None, typer.Option(help="Table of the videos instead, with a column source; others are carried along.")
     ] = None,
@@ -70,8 +71,6 @@ def _split(
 
 def _configured(out: Path, settings: str | None, sets: list[str] | None, own: dict[str, Any]) -> Config:
     """The settings, and those that were given as options of their own."""
-    if not out.name:
-        raise UserError("--out is missing: the manifest to write, such as --out my.csv")
     said = [f"split.{name}={value!r}" for name, value in own.items() if value is not None]
     config = configuration(out, None, settings, [*(sets or ()), *said])
     options = config.split

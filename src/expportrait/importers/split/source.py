@@ -41,13 +41,14 @@ def split(path: str, config: Config, tools: Tools, heard: Callable[[float], None
 def joined(left: list[Left]) -> list[Left]:
     """In order of time; what is nobody's and goes on, such as titles, is one line whatever cuts it has."""
     found: list[Left] = []
+    last: dict[str, int] = {}  # reason -> its last line
     for one in sorted(left, key=lambda one: (one.start, one.end, one.reason)):
-        last = next((n for n, other in enumerate(found) if other.reason == one.reason and one.reason in ALONE
-                     and abs(other.end - one.start) < NEAR), None)  # fmt: skip
-        if last is None:
-            found.append(one)
+        before = last.get(one.reason)
+        if one.reason in ALONE and before is not None and abs(found[before].end - one.start) < NEAR:
+            found[before] = Left(found[before].start, one.end, one.reason)
         else:
-            found[last] = Left(found[last].start, one.end, one.reason)
+            last[one.reason] = len(found)
+            found.append(one)
     return [Left(round(one.start, 4), round(one.end, 4), one.reason, one.count, round(one.size, 1)) for one in found]
 
 

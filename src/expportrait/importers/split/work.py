@@ -29,6 +29,10 @@ def work(sources: list[Source], folder: Path, config: Config, jobs: int) -> dict
     done: dict[str, dict[str, Any]] = {}
     wanted: list[tuple[Source, str]] = []
     for source in sources:
+        if (name := str(source.path)) != name.strip() or name.encode("utf-8", "replace").decode() != name:
+            done[source.name] = _failed(f"the name of the source {name!r} is not UTF-8, or has blanks at an end", "")
+            say(f"split: {done[source.name]['fault']}")
+            continue
         try:
             key = records.key_of(source, config)
         except OSError as error:
