@@ -1,6 +1,6 @@
 """`import split` beside decoding alone: CPU seconds an hour of video by size, where they go, peak memory by length.
 
-    python benchmarks/split.py [--frames 400]
+    python benchmarks/split.py [--frames 300] [--film FILE]
 
 The films are the tests' (tests/importers/split/films.py), enlarged, with grain, so that they are as hard to decode as
 films that were taken with a camera. Decoding alone is FFmpeg's, by PyAV, without making pictures of it.
@@ -9,7 +9,7 @@ films that were taken with a camera. Decoding alone is FFmpeg's, by PyAV, withou
 import argparse
 import cProfile
 import pstats
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -83,21 +83,24 @@ def cut(path: Path, tools: Tools) -> tuple[float, dict]:
     return time.process_time() - begun, record
 
 
+def compare(path: Path, what: str, tools: Tools) -> None:
+    """A line of the table, by an hour of 25 frames a second."""
+    first, count = decoded(path)
+    whole, record = cut(path, tools)
+    again, _ = decoded(path)
+    alone, hour = min(first, again), 3600 * 25 / count
+    rate = path.stat().st_size * 8 / count * 25 / 1e6
+    print(f"{what:8s} {rate:5.1f} Mbit/s  decoding {alone * hour:6.0f}  split {whole * hour:6.0f}  "
+          f"ratio {whole / alone:4.1f}  clips {len(record['clips'])}", flush=True)  # fmt: skip
+
+
 def costs(folder: Path, frames: int) -> None:
-    cv2.setNumThreads(1)
     tools = Tools()
     cut(film(folder / "warm.mp4", 540, 60), tools)
-    print("\nCPU s an hour of video (25 frames a second)")
+    print("\nCPU s an hour of video")
     for height in SIZES:
-        path = film(folder / f"{height}.mp4", height, frames)
-        alone, count = decoded(path)
-        profile = cProfile.Profile()
-        whole, record = cut(path, tools)
-        again, _ = decoded(path)
-        alone, hour = min(alone, again), 3600 * 25 / count
-        rate = path.stat().st_size * 8 / count * 25 / 1e6
-        print(f"{height:5d} p  {rate:5.1f} Mbit/s  decoding {alone * hour:6.0f}  split {whole * hour:6.0f}  "
-              f"ratio {whole / alone:4.1f}  clips {len(record['clips'])}", flush=True)  # fmt: skip
+        compare(film(folder / f"{height}.mp4", height, frames), f"{height} p", tools)
+    profile = cProfile.Profile()
     profile.runcall(split, str(folder / f"{SIZES[1]}.mp4"), Config(), tools, lambda share: None)
     table = pstats.Stats(profile).stats
     wanted = {"faces": "faces", "add": "cuts and dissolves", "_reduced": "frames of other sizes",
@@ -120,14 +123,22 @@ def memory(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--frames", type=int, default=400)
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--film", type=Path, help="a film of yours, instead: the table's line alone")
     parser.add_argument("--peak", type=Path)
     given = parser.parse_args()
     if given.peak:
         cut(given.peak, Tools())
-        print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        status = Path("/proc/self/status").read_text()  # getrusage would count what the process was forked from
+        print(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024)
         return
+    cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
+        if given.film:
+            tools = Tools()
+            cut(repeated(given.film, Path(folder) / "warm.mp4", 1), tools)
+            compare(repeated(given.film, Path(folder) / "film.mp4", 2), "film", tools)
+            return
         costs(Path(folder), given.frames)
         memory(Path(folder))
 

@@ -37,7 +37,7 @@ rule all:
 rule split:
     """Look at the videos of a shard."""
     output:
-        index=f"{RECORDS}/shard-{{shard}}.json",
+        index=f"{RECORDS}/shards/{{shard}}.json",
     log:
         f"{CONFIG.results}/logs/split/{{shard}}.log",
     conda:
@@ -68,7 +68,7 @@ rule split:
 rule manifest:
     """Put what was found in all videos into one manifest."""
     input:
-        indexes=expand(f"{RECORDS}/shard-{{shard}}.json", shard=range(COUNT)),
+        indexes=expand(f"{RECORDS}/shards/{{shard}}.json", shard=range(COUNT)),
         table=SOURCES,
     output:
         manifest=MANIFEST,

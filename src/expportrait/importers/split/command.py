@@ -65,7 +65,7 @@ def _split(
         typer.echo(write(found, done, Options(out, dataset, val, test, split)))
         return
     index = {name: record["fault"] or record["key"] for name, record in sorted(done.items())}
-    replace_file(folder / f"shard-{shard}.json", json.dumps(index, indent=1).encode())
+    replace_file(folder / "shards" / f"{shard}.json", json.dumps(index, indent=1).encode())
     typer.echo(f"{len(wanted):,} of {len(found):,} videos are looked at")
 
 
