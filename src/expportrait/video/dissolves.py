@@ -90,9 +90,11 @@ def _limit(a: np.ndarray, b: np.ndarray) -> float:
 
 def _mixed(frames: np.ndarray, a: np.ndarray, way: np.ndarray, limit: float) -> tuple[np.ndarray, bool]:
     """Frames (n,h,w,3) -> the share of the second picture in each, (n,), and whether all of them are mixtures, but for
-    ``limit`` of the whole ``way`` from a to the second picture."""
-    length = float((way * way).sum())
-    apart = frames - a
-    shares = (apart * way).sum((1, 2, 3)) / length
-    rest = apart - shares[:, None, None, None] * way
-    return shares, bool((np.sqrt((rest * rest).sum((1, 2, 3)) / length) <= limit).all())
+    ``limit`` of the ``way`` (h,w,3) from a to the second picture. Both are medians over the pixels that change, so that
+    people who move while two pictures are mixed do not count."""
+    length = (way * way).sum(-1)
+    changed = length > LARGE**2
+    way, length, apart = way[changed], length[changed], (frames - a)[:, changed]
+    shares = np.median((apart * way).sum(-1) / length, 1)
+    rest = apart - shares[:, None, None] * way
+    return shares, bool((np.median(np.sqrt((rest * rest).sum(-1) / length), 1) <= limit).all())
