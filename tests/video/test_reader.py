@@ -1,4 +1,5 @@
 import errno
+import gc
 import os
 from fractions import Fraction
 
