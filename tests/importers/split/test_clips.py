@@ -79,6 +79,15 @@ def test_faces_that_are_not_usable_are_left_out_with_the_reason():
         assert left[0].count == 1 and left[0].size == row[2] - row[0]
 
 
+def test_a_pattern_that_nobody_recognises_is_left_out():
+    made = section(75, lambda t: [face(100), face(500)])
+    for found in made.samples.values():
+        found[1].aligned = None
+    clips, left = clips_of(made, CONFIG, embed)
+    assert [clip.face[0] for clip in clips] == [100]
+    assert reasons(left) == {(0, 75, "what the detectors take for a face is not recognised as one")}
+
+
 def test_who_takes_the_place_of_somebody_without_a_cut_ends_the_clip():
     made = section(200, lambda t: [face(100)], who=lambda t, k: 5 * (t >= 100))
     clips, left = clips_of(made, CONFIG, embed)

@@ -24,6 +24,7 @@ SMALL, ROLLED, LOST = "the face is too small", "the face is rolled too far", "th
 CUT_OFF = "the face is cut off by the picture's edge"
 SHORT, RARELY, CHANGED = "the face is there too briefly", "the face is found too rarely", "another person takes over"
 BLURRED, DARK, BRIGHT = "the face is blurred", "the face is too dark", "the face is too bright"
+UNSURE = "what the detectors take for a face is not recognised as one"
 NO_PICTURES = "a gap in the times"
 ALONE = {NO_FACE, BLACK_PICTURE, BLEND, NO_PICTURES}  # reasons that are nobody's
 
@@ -236,6 +237,8 @@ class _Shot:
             return SMALL
         samples = [sample for t in self._looked if first <= t < end for sample in self._section.samples.get(t, ())
                    if any(away(sample.box, track.boxes[k]) < 0.1 for k in at if track.frames[k] == t)]  # fmt: skip
+        if samples and all(sample.aligned is None for sample in samples):
+            return UNSURE  # patterns are taken for faces now and then; the recogniser has another detector
         sharpness, brightness = (_median([getattr(sample, name) for sample in samples])
                                  for name in ("sharpness", "brightness"))  # fmt: skip
         if sharpness is not None and sharpness < crop.min_sharpness:
