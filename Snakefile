@@ -4,6 +4,7 @@
 configfile: "config.yaml"
 
 
+include: "rules/settings.smk"
 include: "rules/common.smk"
 include: "rules/demo.smk"
 include: "rules/crop.smk"

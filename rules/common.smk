@@ -1,54 +1,21 @@
-"""What the rules share: checked settings, the manifest cut into shards, and where things are."""
+"""What the rules of clips and pairs share: the manifest cut into shards, and where things are."""
 
 import gc
 import os
 import re
-import shlex
 import sys
-from functools import cache
 from pathlib import Path
 
-from expportrait.settings.commandline import check_command_line, check_paths
-from expportrait.settings.config import SECTIONS
-from expportrait.settings.files import overlay, read_config, read_yaml
-from expportrait.errors import UserError
 from expportrait.manifest.clips import digest, mixed_splits, read_manifest, shard_counts, shards
 from expportrait.engine.names import check_names
 from expportrait.manifest.pairs import pair_count, pair_shards, portraits, read_pairs
+from expportrait.settings.config import SECTIONS
 from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE, STAGES, made
-from expportrait.settings.weights import check_given
 
 # A plan is hundreds of thousands of small objects that stay: looking through them again and again costs a sixth of it.
 gc.set_threshold(200_000)
 
 
-def checked(function, *args):
-    """A user's mistake ends planning with one sentence."""
-    try:
-        return function(*args)
-    except UserError as error:
-        sys.exit(f"expportrait: {error}")
-
-
-def layers():
-    """The settings, later ones win: (where from, what is there)."""
-    files = (*workflow.configfiles, *workflow.overwrite_configfiles)
-    said = dict(workflow.config_settings.config)  # ``config`` itself has the files in it as well
-    return [*((file, checked(read_yaml, Path(file))) for file in files), ("the command line", said)]
-
-
-checked(check_command_line, sys.argv[1:])
-OVERLAY = overlay(checked(read_config, *layers()).manifest)
-
-
-if OVERLAY.exists():
-
-    configfile: str(OVERLAY)
-
-
-CONFIG = checked(read_config, *layers())
-checked(check_paths, {"results": CONFIG.results} | CONFIG.paths(*SECTIONS))
-checked(CONFIG.check_together)
 ROWS = checked(read_manifest, CONFIG.manifest)
 SHARDS = shards(ROWS, CONFIG.shards)
 SHARD_OF = {row.clip: shard for shard, rows in SHARDS.items() for row in rows}
@@ -78,39 +45,6 @@ pathvars:
 
 wildcard_constraints:
     shard=r"[^/]+-\d+",
-
-
-# Jobs run this checkout, with the environment's Python whether it is activated or not.
-os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.getenv("PATH", "")]))
-HERE = shlex.quote(str(Path(workflow.basedir)))
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={HERE}/src; . {HERE}/rules/logged.sh; ")
-
-
-def settings(*sections):
-    """The sections a stage reads as one canonical text: a change re-runs exactly the stages that read them."""
-    return CONFIG.canonical(*sections)
-
-
-def settings_files(*sections):
-    """The files named in those sections, as far as they are there: Snakemake asks for the inputs of all rules, also of
-    those that will not run (beyond --until, after --omit-from)."""
-    return CONFIG.files(*sections)
-
-
-def once_given(*sections):
-    """The priority of a rule's jobs, which is that of all others. Snakemake asks for it once a plan is made, of jobs that
-    will run and of no others, and before any runs: here ends a plan for which those sections lack a file."""
-
-    @cache
-    def missing():
-        checked(check_given, CONFIG, sections)
-        checked(CONFIG.require, *sections)
-
-    def priority(wildcards):
-        missing()
-        return 0
-
-    return priority
 
 
 def rows_digest(wildcards):
@@ -157,12 +91,6 @@ def trained_offsets(wildcards):
     """The transfer's index, where its module makes the offsets of one of the shard's pairs."""
     pairs = [CONFIG.told(row.settings) for row in PAIR_SHARDS[wildcards.shard]]
     return [f"{CONFIG.results}/transfer/index.json"] * any(pair.drive.offsets == "transfer" for pair in pairs)
-
-
-def memory(megabytes):
-    """Of a job. A retry gets as much again, since memory is what most often kills one; it needs no more time, since it
-    goes on where the job before it stopped."""
-    return lambda wildcards, attempt: megabytes * attempt
 
 
 def stage_version(stage):

@@ -40,6 +40,17 @@ def test_folders_of_frames_have_a_rate_of_their_own(manifest):
             read_manifest(manifest(f"clip,dataset,source,fps\na,d,frames,{wrong}\n"))
 
 
+def test_a_row_may_name_a_face_and_keys_of_others_stay(manifest):
+    rows = read_manifest(manifest("clip,dataset,source,face\na,d,v.mp4,10 20 110 130.5\nb,d,v.mp4,\n"))
+    assert [row.face for row in rows] == [(10.0, 20.0, 110.0, 130.5), None]
+    assert rows[0].identity() == rows[1].identity() | {"face": (10.0, 20.0, 110.0, 130.5)}
+    assert "face" not in rows[1].identity()
+    without = rows[0]._replace(face=None)
+    assert digest([rows[0]]) != digest([without]) and digest([without]) == digest([Row("a", "d", "v.mp4", None)])
+    with pytest.raises(UserError, match="column face: '3 3 1 1' is empty"):
+        read_manifest(manifest("clip,dataset,source,face\na,d,v.mp4,3 3 1 1\n"))
+
+
 def test_only_the_required_columns(manifest):
     (row,) = read_manifest(manifest("source,clip,dataset\n/abs/v.mp4,a,d\n"))
     assert (row.start, row.end, row.box, row.person, row.split, row.rev) == (None, None, None, "a", "train", "")

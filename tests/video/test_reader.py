@@ -1,4 +1,5 @@
 import errno
+import gc
 import os
 from fractions import Fraction
 
@@ -333,3 +334,16 @@ def test_names_that_lead_nowhere_are_told(tmp_path):
         ("link.mp4", "leads nowhere"),
     ):
         assert reason(tmp_path / name).retry and said in reason(tmp_path / name).reason
+
+
+def test_frames_that_were_read_do_not_wait_for_the_garbage_collector(tmp_path):
+    source = open_source(make.video(tmp_path / "v.mp4", make.numbered(60)))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in source.frames(32):
+            pass
+        alive = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive <= 2

@@ -5,12 +5,23 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from expportrait.estimators.arcface import aligned_faces
+from expportrait.estimators.arcface import TEMPLATE, aligned_faces
+from expportrait.estimators.landmarks.gaps import AWAY
 from expportrait.estimators.sface import SFace
 from expportrait.estimators.yunet import YuNet
+from expportrait.video.framing import cut_out
 
 SIDE = 256  # px, of the pictures in which faces are looked for
 WIDTH = 128  # numbers a face
+
+
+def around(frame: np.ndarray, face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of a whole frame (H, W, 3) u8 and a face's box in it (4,) px: the square of twice the face's side about it,
+    (256, 256, 3) u8, and where in it the face is, (5,), as ``Recogniser`` takes them."""
+    middle, half = (face[:2] + face[2:]) / 2, round(max(face[2:] - face[:2]))
+    corner = np.rint(middle).astype(int) - half
+    picture = cut_out(frame, (*corner.tolist(), *(corner + 2 * half).tolist()), SIDE)
+    return picture, np.array([*(face - [*corner, *corner]) * SIDE / (2 * half), AWAY])
 
 
 class Recogniser:
@@ -43,6 +54,12 @@ class Recogniser:
         if seen:
             rows[seen] = self._sface.embed_at([pictures[i] for i in seen], np.stack([five[i] for i in seen]))
         return rows
+
+    def rows(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        """Faces (N, 112, 112, 3) u8 as ``aligned`` gives them -> unit rows (N, 128)."""
+        if not len(faces):
+            return np.empty((0, WIDTH))
+        return self._sface.embed_at(faces, np.tile(TEMPLATE + 0.5, (len(faces), 1, 1)))
 
     def aligned(self, picture: np.ndarray, place: np.ndarray) -> np.ndarray | None:
         """The face as SFace gets it, (112, 112, 3) u8; None where none is found."""

@@ -9,6 +9,7 @@ import typer
 
 from expportrait.importers import celebvhq, folder, hdtf, nersemble, ravdess, vfhq
 from expportrait.importers.common import FRAMES, PORTRAIT, TAKEN_FOR, Found, LeftOut
+from expportrait.importers.split import command as split_command
 from expportrait.importers.table import Options, Report, kept, write
 
 NAMED = 3  # folders that the summary names of each kind
@@ -90,3 +91,4 @@ def _some(paths: Iterable[Path]) -> str:
 for _name, _module in (("vfhq", vfhq), ("celebvhq", celebvhq), ("hdtf", hdtf), ("ravdess", ravdess),
                        ("nersemble", nersemble), ("folder", folder)):  # fmt: skip
     _command(_name, _module.rows)
+split_command.add_to(app)

@@ -98,16 +98,19 @@ def write(found: Iterable[Found | LeftOut], options: Options) -> Report:
         rows += [_row(clip, place, name, split, options) for name, place in zip(names, places, strict=True)]
         taken_for.setdefault(clip.taken_for, []).append(clip.source)
     if not rows and not old:
-        _write_csv(_list(options.out), LEFT_OUT, _lines(left, options))
-        raise UserError(f"{options.dataset}: no clip is left, {options.out} is not written; why: {_list(options.out)}")
-    _write_csv(options.out, dict.fromkeys((*COLUMNS, *(name for row in old + rows for name in row))), old + rows)
-    _write_csv(_list(options.out), LEFT_OUT, _lines(left, options))
+        write_csv(left_out(options.out), LEFT_OUT, _lines(left, options))
+        raise UserError(
+            f"{options.dataset}: no clip is left, {options.out} is not written; why: {left_out(options.out)}"
+        )
+    write_csv(options.out, dict.fromkeys((*COLUMNS, *(name for row in old + rows for name in row))), old + rows)
+    write_csv(left_out(options.out), LEFT_OUT, _lines(left, options))
     splits = Counter(row["split"] for row in rows)
     return Report(len(rows), len({row["person"] for row in rows}), splits, Counter(item.reason for item in left),
-                  _list(options.out), taken_for)  # fmt: skip
+                  left_out(options.out), taken_for)  # fmt: skip
 
 
-def _list(out: Path) -> Path:
+def left_out(out: Path) -> Path:
+    """Where the list of what was left out of a manifest is."""
     return out.with_name(f"{out.stem}.left_out.csv")
 
 
@@ -255,14 +258,15 @@ def _row(clip: Found, place: Place, name: str, split: str, options: Options) -> 
 def _lines(left: list[LeftOut], options: Options) -> list[dict[str, str]]:
     """The list's lines, after those of other data sets in the same table."""
     old: list[dict[str, str]] = []
-    if options.append and _list(options.out).exists():
-        with _list(options.out).open(encoding="utf-8", newline="") as text:
+    if options.append and left_out(options.out).exists():
+        with left_out(options.out).open(encoding="utf-8", newline="") as text:
             old = [row for row in csv.DictReader(text) if row.get("dataset") != options.dataset]
     return old + [dict(zip(LEFT_OUT, (options.dataset, item.what, item.reason, item.detail), strict=True))
                   for item in left]  # fmt: skip
 
 
-def _write_csv(file: Path, columns: Iterable[str], rows: list[dict[str, str]]) -> None:
+def write_csv(file: Path, columns: Iterable[str], rows: list[dict[str, str]]) -> None:
+    """A table, whole or not at all."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(columns), restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

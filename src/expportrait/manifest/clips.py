@@ -16,7 +16,7 @@ from expportrait.errors import UserError
 from expportrait.manifest.tables import opened
 
 REQUIRED = ("clip", "dataset", "source")
-COLUMNS = (*REQUIRED, "start", "end", "box", "person", "split", "rev", "fps")
+COLUMNS = (*REQUIRED, "start", "end", "box", "person", "split", "rev", "fps", "face")
 IDENTITY = ("source", "start", "end", "box", "rev", "fps")  # what the pixels of a clip depend on
 SPLITS = ("train", "val", "test")
 CLIPS_A_SHARD = 128
@@ -41,6 +41,7 @@ class Row(NamedTuple):
     fps: float | None = None  # frames a second of a folder of images; the setting crop.folder_fps where empty
     extra: Mapping[str, str] = MappingProxyType({})
     settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({})  # of its own, by section, as a pair may have
+    face: tuple[float, float, float, float] | None = None  # x0 y0 x1 y1, px of the source: whose, where the row starts
 
     @property
     def path(self) -> Path:
@@ -50,7 +51,8 @@ class Row(NamedTuple):
     def identity(self) -> dict:
         """What the pixels of the clip depend on; the root of every key."""
         known = {"source": self.source, "start": self.start, "end": self.end, "box": self.box, "rev": self.rev}
-        return known | {"fps": self.fps} if self.fps else known
+        later = {"fps": self.fps, "face": self.face}  # columns that keys had not at first
+        return known | {name: value for name, value in later.items() if value}
 
 
 def read_manifest(file: Path) -> list[Row]:
@@ -106,7 +108,14 @@ def _row(values: list[str], header: list[str], extra: list[str], file: Path, lin
         raise wrong(column, f"{name!r} is not a name ({NAMES})")
     if not source:
         raise wrong("source", "empty; name a video, an image or a folder of frames")
-    start = end = fps = box = None
+
+    def rectangle(column: str) -> tuple[float, ...]:
+        x0, y0, x1, y1 = sides = tuple(numbers(column, 4))
+        if x0 >= x1 or y0 >= y1:
+            raise wrong(column, f"{cells[column]!r} is empty; x0 y0 x1 y1 with x0 < x1 and y0 < y1 is expected")
+        return sides
+
+    start = end = fps = box = face = None
     if cells.get("start"):
         (start,) = numbers("start", 1)
         if start < 0:
@@ -116,9 +125,9 @@ def _row(values: list[str], header: list[str], extra: list[str], file: Path, lin
         if end <= (start or 0):
             raise wrong("end", f"{end:g} s is not after the start, {start or 0:g} s")
     if cells.get("box"):
-        x0, y0, x1, y1 = box = tuple(numbers("box", 4))
-        if x0 >= x1 or y0 >= y1:
-            raise wrong("box", f"{cells['box']!r} is empty; x0 y0 x1 y1 with x0 < x1 and y0 < y1 is expected")
+        box = rectangle("box")
+    if cells.get("face"):
+        face = rectangle("face")
     if cells.get("fps"):
         (fps,) = numbers("fps", 1)
         if fps <= 0:
@@ -129,7 +138,7 @@ def _row(values: list[str], header: list[str], extra: list[str], file: Path, lin
     place = os.path.normpath(os.path.join(os.path.dirname(file), os.path.expanduser(source)))
     others = {name: cells[name] for name in extra if name in cells}
     return Row(clip, dataset, source, place, start, end, box, cells.get("person") or clip, split, cells.get("rev", ""),
-               fps, others)  # fmt: skip
+               fps, others, face=face)  # fmt: skip
 
 
 def mixed_splits(rows: list[Row]) -> list[str]:
@@ -165,4 +174,7 @@ def default_shards(clips: int) -> int:
 def digest(rows: list[Row], *columns: str) -> str:
     """Changes with the clips' ids and these columns, by default those of their identity; not with the rows' order."""
     lines = map(attrgetter("clip", *(columns or IDENTITY)), rows)
-    return hashlib.sha256(repr(sorted(lines, key=itemgetter(0))).encode()).hexdigest()[:16]
+    told = repr(sorted(lines, key=itemgetter(0)))
+    if not columns and (faces := sorted((row.clip, row.face) for row in rows if row.face)):
+        told += repr(faces)  # of rows without one nothing changes
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

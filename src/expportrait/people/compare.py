@@ -8,12 +8,24 @@ MOST = 2000  # rows of which all pairs are held at once; what is beyond joins th
 BLOCK = 512  # rows against all others at once: 74 MB for 36,000
 
 
+# Mean cosine below which two sets of faces are two people's. One person's films have 0.69 or more between their halves,
+# and single frames of them 0.41; single frames of two people 0.34 at most (docs/people.md).
+LEAST = 0.35
+SAME = 0.5  # from which they are one person's
+
+
 class Alike(NamedTuple):
     """Of each row: its group, counted from 0; the other row most like it, -1 where there is none; that one's cosine."""
 
     group: np.ndarray
     nearest: np.ndarray
     cosine: np.ndarray
+
+
+def likeness_of(before: np.ndarray, after: np.ndarray) -> float | None:
+    """Mean cosine between unit rows (n,128) and (m,128); None where one side has none that is a number."""
+    before, after = (rows[~np.isnan(rows[:, 0])] for rows in (before, after))
+    return round(float((before @ after.T).mean()), 3) if len(before) and len(after) else None
 
 
 def groups(rows: np.ndarray, least: float) -> np.ndarray:

@@ -13,11 +13,11 @@ from expportrait.estimators.recognition import WIDTH
 from expportrait.files import replace_file
 from expportrait.machine import writing
 from expportrait.manifest.clips import SPLITS, Row
-from expportrait.people.compare import alike, groups
+from expportrait.people.compare import SAME, alike, groups
 from expportrait.people.faces import Shard
 
 # Mean cosines of SFace (docs/judges.md): the halves of a person's film 0.69 or more, two people 0.28 at most.
-SAME = 0.5  # two names from which they are probably one person
+# SAME: two names from which they are probably one person.
 DIFFERENT = 0.3  # clips, or frames of one, below which they are probably two people
 COLUMNS = ("finding", "group", "person", "clip", "split", "clips", "frames", "like", "cosine", "leak")
 

@@ -30,6 +30,7 @@ from expportrait.settings.sections import (
     Proxy,
     Reenact,
     Report,
+    Split,
     Transfer,
 )
 
@@ -50,6 +51,7 @@ class Config(Section):
     shards: dict[str, Annotated[int, Field(ge=1), BeforeValidator(_digits)]] = Field(
         {}, description="data set: number of its shards; where absent, about 128 clips a shard"
     )
+    split: Split = Split()
     demo: Demo = Demo()
     head: HeadSettings = HeadSettings()
     crop: Crop = Crop()

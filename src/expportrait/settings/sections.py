@@ -12,6 +12,28 @@ from expportrait.errors import UserError
 from expportrait.settings.section import Place, Section
 
 
+class Split(Section):
+    """Long videos cut into the clips of a manifest: each a run of frames of one person."""
+
+    sources: Place | None = Field(None, description="table of the videos, for snakemake -s rules/split.smk")
+    shards: int = Field(0, ge=0, description="jobs among which the table's videos are shared out; 0: some 16 in each")
+    min_seconds: float = Field(2.0, gt=0, description="shortest clip, s")
+    max_seconds: float = Field(30.0, gt=0, description="longest clip, s; longer runs are cut into equal parts")
+    min_face: float = Field(
+        128, gt=0, description="smallest face, hairline to chin, px of the source: half of what 512 px crops show"
+    )
+    max_roll: float = Field(60.0, gt=0, le=180, description="largest roll of the face in the picture, degrees")
+    max_gap: float = Field(
+        0.5, ge=0, description="longest time within a clip in which the face is not found, or not usable, s"
+    )
+    look_every: int = Field(
+        10, ge=1, description="look for faces in every so many frames, and between where they change"
+    )
+    dissolve: float = Field(
+        12.0, ge=0, le=255, description="least mean change of colour over a dissolve or fade; 255: none are looked for"
+    )
+
+
 class Demo(Section):
     """Short clips animated from two public-domain portraits, with known motion."""
 

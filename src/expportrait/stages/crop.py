@@ -109,6 +109,7 @@ def _usable(clip: Clip, source: Turned, looked: Looked) -> list[Track]:
     tracks = leading(looked.tracks, count, options)
     if not tracks:
         where = f" inside the box {' '.join(f'{v:g}' for v in box)}" if box else ""
+        where += f" that is first seen at {' '.join(f'{v:g}' for v in clip.row.face)}" if clip.row.face else ""
         raise ClipError(f"no face{where} in {file}: {len(looked.faces)} of {count} frames were looked at",
                         quality={"face_coverage": 0.0})  # fmt: skip
     usable = [track for track in tracks if not fault(track, count, options)]

@@ -3,27 +3,22 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from expportrait.engine.stage import Clip
-from expportrait.estimators.landmarks.gaps import AWAY
+from expportrait.people.compare import LEAST, SAME, likeness_of
 from expportrait.settings.config import Crop
-from expportrait.video.framing import cut_out
 from expportrait.video.reader import FolderReader, VideoReader
 from expportrait.video.shots import ShotFinder
-from expportrait.video.tracks import Doubt, Track, by_prominence, link
+from expportrait.video.tracks import NEAR, Doubt, Track, away, by_prominence, link
 from expportrait.video.turning import TURNS, Turned, turned, upright, wanted_turn
 
 LOOK_AT = 640  # px, longer side of the frames in which faces are looked for; the models reduce them further
 WAITING = 8  # frames read ahead
-ASKED, RECOGNISED_AT = 3, 256  # looks on either side of a doubt; px, of twice the face's side
-# Mean cosine below which both sides of a doubt are two people's. One person's films have 0.69 or more between their
-# halves, and single frames of them 0.41; single frames of two people 0.34 at most (docs/people.md).
-LEAST = 0.35
-SAME = 0.5  # from which those before and after a meeting are one person's
+ASKED = 3  # looks on either side of a doubt
 
 
 class Looked(NamedTuple):
@@ -82,14 +77,15 @@ class _Meeting:
 
     @cached_property
     def likeness(self) -> float | None:
-        """Of both sides, as ``_likeness``."""
-        return _likeness(np.array(self.before), np.array(self.after))
+        """Of both sides, as ``likeness_of``."""
+        return likeness_of(np.array(self.before), np.array(self.after))
 
     @property
     def one_person(self) -> bool:
         """Whether both sides, and the face in every frame between, are the same person's."""
         known = np.array([*self.before, *self.after])
-        return (self.likeness or 0) >= SAME and all((_likeness(row[None], known) or 0) >= LEAST for row in self.between)
+        between = (likeness_of(row[None], known) or 0 for row in self.between)
+        return (self.likeness or 0) >= SAME and all(like >= LEAST for like in between)
 
 
 class _Look:
@@ -109,7 +105,7 @@ class _Look:
     def looked(self) -> Looked:
         """What the passes have found."""
         times = np.array(self.times)
-        return Looked(times, self.shots, self.faces, self.turn, self.tracks, self.third, self.doubts)
+        return Looked(times, self.shots, self.faces, self.turn, self._wanted(), self.third, self.doubts)
 
     def passes(self) -> Iterator[None]:
         """All that are needed: mostly the first one alone, two where faces are not surely upright."""
@@ -133,7 +129,15 @@ class _Look:
         self.tracks = [link(shot, faces) for shot in self.shots]
 
     def _leading(self) -> list[Track]:
-        return leading(self.tracks, len(self.times), self.options)
+        return leading(self._wanted(), len(self.times), self.options)
+
+    def _wanted(self) -> list[list[Track]]:
+        """The tracks, or where the row names a face, the one of that face alone."""
+        place = self.clip.row.face
+        if place is None or not self.times:
+            return self.tracks
+        found = at_the_start(self.tracks, Turned(self.source, self.turn).place(place, 0))
+        return [[track for track in of_shot if track is found] for of_shot in self.tracks]
 
     def _usable(self, track: Track) -> bool:
         return not fault(track, len(self.times), self.options)
@@ -243,7 +247,7 @@ class _Look:
             sides = [np.array([rows[track, track.frames[k]] for k in side]) for side in _sides(track, doubts[track])]
             apart = []
             for doubt, before, after in zip(doubts[track], sides[::2], sides[1::2], strict=True):
-                likeness = _likeness(before, after)
+                likeness = likeness_of(before, after)
                 self._note([track.frames[doubt.before], track.frames[doubt.after]], likeness)
                 if likeness is not None and likeness < LEAST:
                     apart.append(doubt)
@@ -254,11 +258,10 @@ class _Look:
 
     def _recognised(self, frame: np.ndarray, face: np.ndarray) -> np.ndarray:
         """The row (128,) of a face (4,) px of a whole frame, NaN where it is not found again."""
-        middle, half = (face[:2] + face[2:]) / 2, round(max(face[2:] - face[:2]))
-        corner = np.rint(middle).astype(int) - half
-        picture = cut_out(frame, (*corner.tolist(), *(corner + 2 * half).tolist()), RECOGNISED_AT)
-        place = (face - [*corner, *corner]) * RECOGNISED_AT / (2 * half)
-        return self.clip.tools.recogniser.embed([picture], np.array([[*place, AWAY]]))[0]
+        from expportrait.estimators.recognition import around  # loads torch
+
+        picture, place = around(frame, face)
+        return self.clip.tools.recogniser.embed([picture], place[None])[0]
 
     def _note(self, frames: list[int], likeness: float | None) -> None:
         self.doubts = self.doubts or self.clip.tools.recogniser.about() | {
@@ -277,10 +280,11 @@ def _sides(track: Track, doubts: list[Doubt]) -> list[range]:
     return sides
 
 
-def _likeness(before: np.ndarray, after: np.ndarray) -> float | None:
-    """Mean cosine between unit rows (n,128) and (m,128); None where one side has none that is a number."""
-    before, after = (rows[~np.isnan(rows[:, 0])] for rows in (before, after))
-    return round(float((before @ after.T).mean()), 3) if len(before) and len(after) else None
+def at_the_start(tracks: list[list[Track]], place: tuple[float, float, float, float]) -> Track | None:
+    """Of the tracks of all shots the one that first is where a row has its face, x0 y0 x1 y1 px; None where none is."""
+    near = [(track.frames[0], apart, n, track) for n, track in enumerate(chain(*tracks))
+            if (apart := away(track.boxes[0], np.array(place))) < NEAR]  # fmt: skip
+    return min(near)[-1] if near else None
 
 
 def leading(tracks: list[list[Track]], count: int, options: Crop) -> list[Track]:

@@ -2,7 +2,7 @@
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 
 _UNKNOWN = sorted(set(range(64)) - {kind.value for kind in Type})  # side data that PyAV refuses to list
 
@@ -19,10 +19,10 @@ def shown(image: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
 
 def display_matrix(frame: av.VideoFrame) -> np.ndarray:
     """The linear part (2,2) of the display matrix, in 1/65536: (x, y) is shown at (x, y) @ matrix."""
-    try:
-        data = frame.side_data.get("DISPLAYMATRIX")
+    try:  # not frame.side_data: the frame would keep that, which keeps the frame, and hundreds wait to be collected
+        data = SideDataContainer(frame).get("DISPLAYMATRIX")
     except ValueError:
-        data = _known_only(frame).side_data.get("DISPLAYMATRIX")
+        data = SideDataContainer(_known_only(frame)).get("DISPLAYMATRIX")
     if data is None:
         return np.eye(2)
     return np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2].astype(np.float64)

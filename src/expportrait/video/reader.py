@@ -6,8 +6,9 @@ Nothing but the current frame is held in memory, and a reader can be read as oft
 import contextlib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -27,6 +28,7 @@ from expportrait.video.streams import Shape, main_stream
 
 SLACK = 1e-3  # s; manifests give times in milliseconds, and a time just before a frame means that frame
 UNSPECIFIED = 2  # of ffmpeg's colour spaces
+Picture = Callable[..., np.ndarray]  # (longest px or None) -> (H,W,3) u8 RGB
 LONG_STEP = 2.5  # of the median one: longer steps from frame to frame do not count for the rate
 
 
@@ -115,6 +117,12 @@ class VideoReader:
 
     def frames(self, longest: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
         """Time in s and frame (H,W,3) u8 RGB, reduced so that its longer side is ``longest`` px at most."""
+        for time, picture in self.pictures():
+            yield time, picture(longest)
+
+    def pictures(self) -> "Iterator[tuple[float, Picture]]":
+        """The same, for whoever wants a frame in several sizes, or not all of them: a picture is what ``frames`` would
+        give, made when it is called with ``longest``. It holds the decoded frame."""
         with self._open() as (container, stream):
             last, number, shape = -1 / self.fps, 0, Shape(stream, self._first)
             for time, frame in self._timed(container, stream):
@@ -125,7 +133,7 @@ class VideoReader:
                 if time >= self._start - SLACK:
                     if size != self.size(number):
                         self._sizes.append((number, size))
-                    yield time, _picture(frame, *reduced(*shape.stored, longest))
+                    yield time, partial(_reduced, frame, *shape.stored)
                     number += 1
             if last + 1 / self.fps < self.length - max(0.2, 2 / self.fps):
                 self.truncated = True
@@ -259,6 +267,10 @@ def _pull(graph: av.filter.Graph, base: Fraction) -> Iterator[av.VideoFrame]:
             if frame.pts is not None:
                 frame.pts = int(frame.pts * frame.time_base / base)  # the filter counts in halves
             yield frame
+
+
+def _reduced(frame: av.VideoFrame, height: int, width: int, longest: int | None = None) -> np.ndarray:
+    return _picture(frame, *reduced(height, width, longest))
 
 
 def _picture(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:

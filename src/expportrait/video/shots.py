@@ -59,19 +59,34 @@ class ShotFinder:
             place = next(i for i, (passed, _) in enumerate(self._passed) if passed == cut.frame_num)
             self._cuts.append((cut.frame_num, self._passed[place - 1][1], self._passed[place][1]))
 
+    @property
+    def settled(self) -> int:
+        """Cuts at frames before this one will neither come nor go, whatever frames follow."""
+        earliest = self._passed[1][0] if len(self._passed) > 1 else self.count
+        return max(0, earliest - FLASH)
+
+    def forget(self, before: int) -> None:
+        """The cuts at frames before this one are wanted no more. (They would be all that grows with the video.)"""
+        self._cuts = [cut for cut in self._cuts if cut[0] >= before]
+        self._reshaped = [number for number in self._reshaped if number >= before]
+
     def shots(self, times: Sequence[float] = ()) -> list[tuple[int, int]]:
         """Half-open ranges of frames that cover the video; none where there was no frame.
 
         ``times``: those of the frames, s, where a gap in them is to be a cut, too.
         """
+        inner = {*self.cuts()} | {*gaps(times)}
+        return list(pairwise([0, *sorted(inner), self.count])) if self.count else []
+
+    def cuts(self) -> list[int]:
+        """The first frames of all shots but the first one; gaps in the times are no cuts here."""
         cuts: list[tuple[int, np.ndarray, np.ndarray]] = []
         for cut in self._cuts:
             if cuts and cut[0] - cuts[-1][0] <= FLASH and np.abs(cut[2] - cuts[-1][1]).mean() < ALIKE:
                 cuts.pop()
             else:
                 cuts.append(cut)
-        inner = {cut[0] for cut in cuts} | {*self._reshaped} | {*gaps(times)}
-        return list(pairwise([0, *sorted(inner), self.count])) if self.count else []
+        return sorted({cut[0] for cut in cuts} | {*self._reshaped})
 
 
 def gaps(times: Sequence[float]) -> list[int]:

@@ -172,6 +172,14 @@ def link(shot: tuple[int, int], faces: dict[int, np.ndarray]) -> list[Track]:
     return _spanned([track for track in tracks if track.frames], shot, looked)
 
 
+def away(a: np.ndarray, b: np.ndarray) -> float:
+    """How far two boxes (4+,) lie apart, by the larger one's side; infinite where their sizes are not two looks' at one
+    face."""
+    sides = _side(np.stack([a[:4], b[:4]]))
+    apart = float(np.linalg.norm(_centre(a) - _centre(b)) / sides.max())
+    return apart if sides.max() <= GROWTH * sides.min() else float("inf")
+
+
 def by_prominence(tracks: list[Track]) -> list[Track]:
     """The most prominent one first, by number of frames times side."""
     return sorted(tracks, key=lambda track: -len(track.frames) * track.size)
