@@ -26,6 +26,7 @@ from benchmarks.pretend_gpu import pretend_gpu
 
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.proxy import ProxyFitter
+from expportrait.options import layered
 from expportrait.settings.config import Proxy
 
 COUNTED = {"operations": "launches", "synchronisations": "waits"}
@@ -69,7 +70,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="Sparse CSR")
-    settings = Proxy(**dict(pair.split("=") for pair in asked.set))
+    settings = layered([], [f"proxy.{pair}" for pair in asked.set], {}).proxy
     lengths = max(2, asked.frames // 4), asked.frames
     clock = time.process_time()
     fits = [counted(frames, asked.size, settings) for frames in lengths]

@@ -38,6 +38,7 @@ from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.proxy import VIEWS, fit_proxy
 from expportrait.fit.solvers.polish import steps
 from expportrait.head import Head
+from expportrait.options import layered
 from expportrait.progress import progress
 from expportrait.settings.config import Proxy
 
@@ -106,8 +107,7 @@ def settings_of(method: str, s: Proxy) -> Proxy:
         "dynamic": {"offsets": "dynamic"},
         "joint": {
             "disentangle": False,
-            "w_static_magnitude": 0.0,
-            "w_dynamic_magnitude": 0.0,
+            "weights": s.weights.model_copy(update={"static_magnitude": 0.0, "dynamic_magnitude": 0.0}),
             "static_passes": 0.0,
             "dynamic_passes": s.static_passes + s.dynamic_passes,
         },
@@ -288,8 +288,7 @@ def arguments() -> argparse.Namespace:
             parser.error(f"--{name}: {', '.join(sorted(unknown))}: not one of {', '.join(known)}")
     if options.frames < 4:
         parser.error("--frames: at least 4, because drop-outs need neighbours and jitter needs three frames")
-    values = dict(item.partition("=")[::2] for item in options.set)
-    options.settings = Proxy(**{name: json.loads(v) if v[:1] in "0123456789-tf" else v for name, v in values.items()})
+    options.settings = layered([], [f"proxy.{item}" for item in options.set], {}).proxy
     return options
 
 

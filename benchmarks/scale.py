@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from expportrait.store import Store, StoreWriter, videocodec
 from expportrait.store.checksums import verify
 
 ROOT = Path(__file__).parents[1]
+NO_FILES = {"geometry": {"estimator": "embedded"}, "latents": {"codec": "linear"}}
 # a process starts with its parent's peak memory, so each is started by a small one
 SMALL = (
     "import resource, subprocess, sys; status = subprocess.run(sys.argv[1:]).returncode; "
@@ -67,23 +69,32 @@ def fabricate(seen: Survey) -> None:
     (results / "report" / "index.html").touch()
 
 
+def checkout(folder: Path) -> None:
+    """A copy of the workflow."""
+    for part in ("Snakefile", "rules", "profiles", "envs", "config.yaml", "src"):
+        (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, folder / part)
+
+
+def write_manifest(folder: Path, numbers: Iterable[int]) -> None:
+    """big.csv and its settings big.yaml, of clips with these numbers."""
+    rows = [f"clip{i:06d},{('vfhq', 'celebv')[i % 2]},videos/{i}.mp4,p{i // 3},"
+            f"{'test' if i % 100 == 0 else 'train'}" for i in numbers]  # fmt: skip
+    (folder / "big.csv").write_text("\n".join(["clip,dataset,source,person,split", *rows]) + "\n")
+    (folder / "big.yaml").write_text(json.dumps(NO_FILES))
+
+
 def plan(clips: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for part in ("Snakefile", "rules", "profiles", "envs", "config.yaml", "src"):
-            (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, folder / part)
-        rows = [f"clip{i:06d},{('vfhq', 'celebv')[i % 2]},videos/{i}.mp4,p{i // 3},"
-                f"{'test' if i % 100 == 0 else 'train'}" for i in range(clips)]  # fmt: skip
-        (folder / "big.csv").write_text("\n".join(["clip,dataset,source,person,split", *rows]) + "\n")
-        no_files = {"geometry": {"estimator": "embedded"}, "latents": {"codec": "linear"}}
-        (folder / "big.yaml").write_text(json.dumps(no_files))
+        checkout(folder)
+        write_manifest(folder, range(clips))
         given = ["--config", "manifest=big.csv", "results=big"]
         status = ["expportrait", "status", "--manifest", "big.csv", "--results", "big"]
         print(f"{clips:,} clips")
         measure("plan, nothing there", folder, "snakemake", "-n", *given)
         measure("status, nothing there", folder, *status)
         where = {"manifest": str(folder / "big.csv"), "results": str(folder / "big")}
-        config = read_config(("benchmark", no_files | where))
+        config = read_config(("benchmark", NO_FILES | where))
         fabricate(survey(config))
         # so that Snakemake has its records of all jobs as well, settings included
         measure("(Snakemake takes the files for its own)", folder, "snakemake", "--touch", "--forceall", "--cores", "1",

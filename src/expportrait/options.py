@@ -10,7 +10,7 @@ import yaml
 from expportrait.errors import MachineFault, UserError
 from expportrait.manifest.clips import Row, read_manifest, shards
 from expportrait.manifest.pairs import pair_shards, read_pairs
-from expportrait.settings.config import Config
+from expportrait.settings.config import SECTIONS, Config
 from expportrait.settings.files import merge, overlay, read_config, read_yaml
 
 Manifest = Annotated[Path | None, typer.Option(help="Table of the clips, one a row. (default: data_manifest.csv)")]
@@ -71,7 +71,10 @@ def layered(layers: list[tuple[str, dict]], sets: list[str] | None, given: dict)
         section, dot, key = name.partition(".")
         if not (equals and dot and key):
             raise UserError(f"--set {text}: write it as section.setting=value, such as proxy.batch=8")
-        singly = merge(singly, {section: {key: _parse(value, f"--set {name}")}})
+        said = _parse(value, f"--set {name}")
+        group, dot, below = key.partition(".")
+        grouped = {group: {below: said}} if dot and section in SECTIONS else {key: said}
+        singly = merge(singly, {section: grouped})
     return read_config(*layers, ("--set", singly), ("the command line", given))
 
 

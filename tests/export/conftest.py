@@ -23,8 +23,8 @@ def layout(name: str):
     return getattr(import_module(f"expportrait.export.{module}"), class_)()
 
 
-def hand_over(folder: Path, name: str, out: Path, dry_run: bool = False, **options) -> list[str]:
-    config = Config(manifest=folder / "my.csv", results=folder / "results")
+def hand_over(folder: Path, name: str, out: Path, dry_run: bool = False, shards=None, **options) -> list[str]:
+    config = Config(manifest=folder / "my.csv", results=folder / "results", shards=shards or {})
     return export(config, layout(name), out, Options(**options), dry_run)
 
 

@@ -32,9 +32,9 @@ def make_run(folder: Path, frames: int = FRAMES, rows: tuple = ROWS) -> Path:
     return manifest
 
 
-def index(folder: Path) -> None:
-    """Write the indexes of the stores that are there."""
-    members = shards(read_manifest(folder / "my.csv"), {})
+def index(folder: Path, shards_of: dict[str, int] | None = None) -> None:
+    """Write the indexes of the stores that are there. ``shards_of``: how many a data set has."""
+    members = shards(read_manifest(folder / "my.csv"), shards_of or {})
     for stage in STAGES:
         for shard, of in members.items():
             found = {row.clip: Outcome("ok", f"{stage} {row.clip}") for row in of

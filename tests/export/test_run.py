@@ -63,6 +63,19 @@ def test_growing_and_shrinking_touch_only_what_comes_and_goes(name, tmp_path, co
     assert content(tmp_path / "out") == small
 
 
+@pytest.mark.parametrize("name", ["folder", "videox-fun", "webdataset"])
+def test_clips_that_are_in_other_shards_now_are_moved(name, tmp_path, counted):
+    make_run(tmp_path)
+    hand_over(tmp_path, name, tmp_path / "out", shards={"d": 1})
+    counted.clear()
+    index(tmp_path, shards_of={"d": 3})
+    hand_over(tmp_path, name, tmp_path / "out", shards={"d": 3})
+    if name != "webdataset":  # whose shards are packed anew
+        assert not counted
+    hand_over(tmp_path, name, tmp_path / "anew", shards={"d": 3})
+    assert content(tmp_path / "out") == content(tmp_path / "anew")
+
+
 def test_a_changed_store_is_handed_over_anew(tmp_path, counted):
     from expportrait.engine.record import read_index, write_index
 

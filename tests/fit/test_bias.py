@@ -8,6 +8,7 @@ from expportrait.fit.proxy import ProxyFitter
 from expportrait.head import Head
 from expportrait.render import render
 from expportrait.settings.config import Proxy
+from tests.fit.terms.make import weighing
 
 QUICK = Proxy(coarse_size=64, fine_size=128, dynamic_passes=0, final_passes=0)
 REACH = 0.05  # m
@@ -50,14 +51,14 @@ def test_what_leans_in_all_frames_is_the_estimators(head: Head, truth: Truth) ->
     neutral = head.dense.canonical(truth.parameters.shape, torch.zeros(1, head.n_expression))[0] + truth.static
 
     def run(weight: float) -> tuple[float, ProxyFitter]:
-        settings = QUICK.model_copy(update={"w_normal_bias": weight})
+        settings = weighing(QUICK, normal_bias=weight)
         fitter = ProxyFitter(head, targets, truth.points, torch.ones(6), settings)
         fit = fitter.run()
         found = head.dense.canonical(fit.parameters.shape, torch.zeros(1, head.n_expression))[0] + fit.static
         off = (found - neutral)[face]
         return float((off - off.mean(0)).norm(dim=1).mean()), fitter
 
-    (off, fitter), (held, still) = run(QUICK.w_normal_bias), run(1e6)
+    (off, fitter), (held, still) = run(QUICK.weights.normal_bias), run(1e6)
     found = fitter.model.unknowns.bias.at(len(lean))[face]
     assert off < 0.9 * held
     assert F.cosine_similarity(found.flatten(), lean[face].flatten(), 0) > 0.8

@@ -20,11 +20,14 @@ from expportrait.fit.solvers.integrate import Integrator
 from expportrait.fit.solvers.newton import Tell, coarse_step
 from expportrait.fit.spool import FrameFile
 from expportrait.fit.store import TERMS, load_proxy, parameters_of, save_proxy
+from expportrait.fit.terms.table import BARE, DRESSED, STEPS
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
 from expportrait.head.smplx import to_smplx
 from expportrait.settings.config import Proxy
+from expportrait.settings.sections import Weights
 from expportrait.store import Store, StoreWriter
+from tests.fit.terms.make import weighing
 
 COARSE = ("landmark", "depth", "focal")  # weights of the same terms in Gauss-Newton's stages
 QUICK = Proxy(coarse_size=64, fine_size=128, min_steps=5)
@@ -110,19 +113,22 @@ def test_every_weighted_term_is_recorded_and_the_total_is_their_sum(fit: ProxyFi
     assert told["dynamic"] == {frozenset(with_static), frozenset(with_static - {"outline"} | dynamic)}
     pixels = (with_static - {"outline"}) | dynamic | {"silhouette", "temporal_offset"}
     assert told["final"] == {frozenset(pixels)}
-    weights = {name for name in Proxy.model_fields if name.startswith("w_")} - {f"w_{name}_coarse" for name in COARSE}
-    assert {f"w_{name}" for names in told.values() for terms in names for name in terms} - {"w_total"} == weights
+    for stage, terms in told.items():
+        taken = {term for kind in STEPS.values() if stage in kind.stages for term in kind.terms}
+        assert taken <= frozenset().union(*terms), stage
+    weights = {*Weights.model_fields} - {f"{name}_coarse" for name in COARSE}
+    assert {name for names in told.values() for terms in names for name in terms} - {"total"} == weights
     for _, terms in fit.losses:
         assert terms["total"] == pytest.approx(sum(terms.values()) - terms["total"])
 
 
 def test_what_is_recorded_is_the_weighted_energy(head: Head, truth: Truth) -> None:
     """Twice the weight, at the same place: twice the value; each of the linear solvers, at its first step."""
-    names = ("w_torso_motion", "w_strain", "w_normal", "w_outline", "w_depth_coarse", "w_depth")
+    names = ("torso_motion", "strain", "normal", "outline", "depth_coarse", "depth")
     told = []
     for factor in (1, 2):
-        weights = {name: factor * getattr(QUICK, name) for name in names}
-        model = clip_model(head, truth, QUICK.model_copy(update=weights))
+        weights = {name: factor * getattr(QUICK.weights, name) for name in names}
+        model = clip_model(head, truth, weighing(QUICK, **weights))
         model.unknowns.parameters = truth.parameters.copy()
         start_static(model, 128)
         u = model.unknowns
@@ -130,7 +136,7 @@ def test_what_is_recorded_is_the_weighted_energy(head: Head, truth: Truth) -> No
         told.append((Integrator(model, 128).static_step(torch.arange(6)), None))
         u.parameters, u.static = truth.parameters.copy(), model.judged.static_start + 0.001
         u.bias.turn = torch.zeros_like(u.bias.turn)
-        told[-1] = told[-1][0], coarse_step(model, 128, True)
+        told[-1] = told[-1][0], coarse_step(model, 128, DRESSED)
     for one, two in zip(*told, strict=True):
         for name in {"normal", "outline", "depth"} | ({"strain"} & one.keys()):
             assert two[name] == pytest.approx(2 * one[name], rel=1e-3)
@@ -154,7 +160,7 @@ def test_a_gpu_finds_the_same_head(truth: Truth, fit: ProxyFit) -> None:
 
 
 def test_a_zero_weight_switches_its_loss_off(head: Head, truth: Truth) -> None:
-    silent = QUICK.model_copy(update={"w_silhouette": 0.0, "static_passes": 0, "dynamic_passes": 0})
+    silent = weighing(QUICK.model_copy(update={"static_passes": 0, "dynamic_passes": 0}), silhouette=0.0)
     fit = fit_proxy(head, truth.targets, truth.points, torch.ones(6), silent)
     assert fit.losses[-1][0] == "final" and "silhouette" not in fit.losses[-1][1]
 
@@ -278,8 +284,8 @@ def test_gauss_newton_brings_the_head_closer(head: Head, truth: Truth) -> None:
         head, model.problem.detected, model.problem.confidence, 128, Proxy(landmark_steps=20)
     )
     before = evaluate(model, 128, dense=False)
-    first = coarse_step(model, 128, False)
-    last = [coarse_step(model, 128, False) for _ in range(3)][-1]
+    first = coarse_step(model, 128, BARE)
+    last = [coarse_step(model, 128, BARE) for _ in range(3)][-1]
     after = evaluate(model, 128, dense=False)
     assert last["landmark"] < first["landmark"] and last["normal"] < 0.5 * first["normal"]
     assert after["normal_deg"].mean() < 0.6 * before["normal_deg"].mean()
@@ -300,7 +306,7 @@ def test_tilted_normals_do_not_slide_the_face(head: Head, truth: Truth) -> None:
     targets = Targets(torch.nn.functional.normalize(turned, dim=-1), *others)
 
     def slid(weight: float) -> float:
-        settings = QUICK.model_copy(update={"w_static_tangent": weight})
+        settings = weighing(QUICK, static_tangent=weight)
         model = ClipModel(Problem.of(head, targets, truth.points, torch.ones(6), settings))
         model.unknowns.parameters = truth.parameters.copy()
         start_static(model, 128)
@@ -308,7 +314,7 @@ def test_tilted_normals_do_not_slide_the_face(head: Head, truth: Truth) -> None:
         moved = model.judged.along @ (model.unknowns.static - model.judged.static_start)[..., None]
         return float(moved[model.problem.dynamic_vertices].norm(dim=1).mean())
 
-    assert slid(QUICK.w_static_tangent) < 0.4 * slid(0.0)
+    assert slid(QUICK.weights.static_tangent) < 0.4 * slid(0.0)
 
 
 def rough(truth: Truth) -> tuple[Targets, torch.Tensor, torch.Tensor]:

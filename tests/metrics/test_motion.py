@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from expportrait.head.rotation import axis_angle_to_matrix
 from expportrait.metrics import motion
-from expportrait.metrics.motion import FIT, SIZE, Landmarks, Motion, Tracker, aed, apd, euler, jaw
+from expportrait.metrics.motion import FIT, SIZE, WEIGHTS, Landmarks, Motion, Tracker, aed, apd, euler, jaw
 from expportrait.render import Camera
 from expportrait.settings.config import Proxy
 
@@ -23,7 +23,7 @@ def tracker():
 @pytest.fixture
 def hasty(tracker, monkeypatch):
     """The same with few steps, where it does not matter how good the fit is."""
-    monkeypatch.setattr(tracker, "settings", Proxy(**FIT | {"rigid_steps": 15, "landmark_steps": 15}))
+    monkeypatch.setattr(tracker, "settings", Proxy(**FIT | {"rigid_steps": 15, "landmark_steps": 15}, weights=WEIGHTS))
     return tracker
 
 
@@ -148,14 +148,18 @@ def test_the_tracker_says_what_it_is_and_is_pinned(tracker):
     for about in (*one.values(), *two.values()):
         assert about["backend"] == "own tracker" and {"norm", "unit", "reduction", "components", "fit"} <= set(about)
     assert one["apd"]["unit"] == "rad" and one["aed"]["shape"] != two["aed"]["shape"]
-    # a setting that fit_landmarks reads and FIT does not name would follow the proxy's defaults
+    # a setting that fit_landmarks reads and the tracker does not name would follow the proxy's defaults
     read, head = set(), tracker.head
 
     class Told:
+        def __init__(self, of):
+            self.of = of
+
         def __getattr__(self, name):
             read.add(name)
-            return 1 if name.endswith("_steps") else getattr(tracker.settings, name)
+            value = getattr(self.of, name)
+            return Told(value) if name == "weights" else 1 if name.endswith("_steps") else value
 
     points = torch.tensor([1, -1, -1]) * head.landmarks.template.expand(3, -1, -1) * 1000 + 256
-    motion.fit_landmarks(head, points, torch.ones(3), 512, Told())
-    assert "w_jaw" in read and read <= set(FIT)
+    motion.fit_landmarks(head, points, torch.ones(3), 512, Told(tracker.settings))
+    assert "jaw" in read and read - {"weights"} <= {*FIT, *WEIGHTS}

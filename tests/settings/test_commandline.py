@@ -32,6 +32,7 @@ def test_entries_are_found_as_snakemake_finds_them(line, entries):
         ("--config aa=1 --config bb=2", "there are 2 --config, and Snakemake would take the last one alone: write all"),
         ("--config proxy.batch=8", "--config proxy.batch=8: write it as 'proxy={batch: 8}'"),
         ("-n -C proxy.w_depth=1e-4", "--config proxy.w_depth=1e-4: write it as 'proxy={w_depth: 1e-4}'"),
+        ("-C proxy.weights.depth=3", "--config proxy.weights.depth=3: write it as 'proxy={weights: {depth: 3}}'"),
         ("--config a.b.c=8", "'a.b.c' is not the name of a setting"),
         ("--config 1a=8", "'1a' is not the name of a setting"),
         ("--config =8", "'' is not the name of a setting"),

@@ -51,7 +51,8 @@ def test_every_setting_says_what_it_is():
     for name in SECTIONS:
         model = type(getattr(Config(), name))
         assert model.__doc__
-        assert all(field.description for field in model.model_fields.values()), name
+        for each in (model, *model.groups().values()):
+            assert all(field.description for field in each.model_fields.values()), name
 
 
 def test_the_shipped_overlay_is_short_and_valid():
@@ -172,10 +173,10 @@ def test_the_layer_that_is_wrong_is_named():
 
 
 def test_text_from_a_command_line_is_read_as_what_is_expected():
-    config = read(crop={"scale": "2.5", "size": "256"}, head={"file": "null"}, proxy={"w_depth": "1e-4"},
+    config = read(crop={"scale": "2.5", "size": "256"}, head={"file": "null"}, proxy={"weights": {"depth": "1e-4"}},
                   shards={"d": "3"})  # fmt: skip
     assert (config.crop, config.head.file) == (Crop(size=256, scale=2.5), None)
-    assert (config.proxy.w_depth, config.shards) == (1e-4, {"d": 3})
+    assert (config.proxy.weights.depth, config.shards) == (1e-4, {"d": 3})
     assert read(proxy={"init": "file"}).proxy.init == "file"
 
 

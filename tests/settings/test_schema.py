@@ -32,8 +32,11 @@ def test_the_schema_itself_is_sound_and_explains_every_setting():
     assert json.loads(schema_text()) == SCHEMA and {*SCHEMA["properties"]} == {*Config.model_fields}
     for name in SECTIONS:
         part, model = SCHEMA["properties"][name], type(getattr(Config(), name))
-        assert part["description"] and {*part["properties"]} == {*model.model_fields}
-        assert all(found["description"] and "default" in found for found in part["properties"].values())
+        assert part["description"] and {*part["properties"]} == {*model.model_fields, *model.renamed}
+        below = {name: part["properties"][name]["properties"] for name in model.groups()}
+        for found in (part["properties"], *below.values()):
+            said = [found[name] for name in found if name not in below]
+            assert all(one["description"] and "default" in one for one in said)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,9 @@ def test_the_schema_itself_is_sound_and_explains_every_setting():
     [
         "crop: {size: 256, scale: 3}",
         "crop:",
+        "proxy: {weights: {depth: 20}}",
+        "proxy: {weights: }",
+        "proxy: {w_depth: 20}",
         "head: {file: SMPLX_NEUTRAL.npz}",
         "head: {file: }",
         "pairs: my.csv",

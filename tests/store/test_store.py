@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import socket
 import subprocess
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from expportrait.errors import MachineFault
 from expportrait.store import Store, StoreError, StoreWriter, decode_normals, encode_normals
@@ -165,9 +167,11 @@ def test_a_missing_chunk_is_an_error_not_zeros(path):
     write(path, x=np.zeros((300, 512, 512), np.uint8), y=np.ones(3))
     chunk_of(path, "x").unlink()
     store = Store(path)
-    for use in (store.check, lambda: store["x"], lambda: store.lazy("x")):
+    for use in (lambda: store["x"], lambda: store.lazy("x")):
         with pytest.raises(StoreError, match="chunks of 'x' are missing"):
             use()
+    with pytest.raises(StoreError, match=r"damaged: x/c/.* is missing"):
+        store.check()
     np.testing.assert_array_equal(store["y"], np.ones(3))
 
 
@@ -186,6 +190,44 @@ def test_a_damaged_chunk_is_an_error(path, shape, harm):
     chunk.write_bytes(data)
     with pytest.raises(StoreError, match="damaged"):
         Store(path)["x"]
+
+
+def reads(monkeypatch):
+    """The files that zarr reads from now on."""
+    seen, real = [], zarr.storage.LocalStore.get
+
+    async def get(self, key, *rest, **options):
+        seen.append(key)
+        return await real(self, key, *rest, **options)
+
+    monkeypatch.setattr(zarr.storage.LocalStore, "get", get)
+    return seen
+
+
+def test_a_look_at_a_whole_store_reads_no_array_and_sees_a_cut_one(path, monkeypatch):
+    write(path, x=np.random.default_rng(0).integers(0, 255, (20, 512, 512), dtype=np.uint8), y=np.ones(3))
+    seen = reads(monkeypatch)
+    Store(path).check()
+    assert seen and not [name for name in seen if name.startswith(("x", "y"))]
+    chunk = chunk_of(path, "x")
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    with pytest.raises(StoreError, match=r"damaged: x/c/.* bytes, .* were written"):
+        Store(path).check()
+
+
+@pytest.mark.parametrize("lost", ["chunk", "array"])
+def test_stores_of_before_contents_are_looked_at_as_before(path, lost):
+    write(path, x=np.zeros((20, 512, 512), np.uint8), y=np.ones(3))
+    about = json.loads((path / "zarr.json").read_text())
+    del about["attributes"]["contents"]
+    (path / "zarr.json").write_text(json.dumps(about))
+    assert Store(path).check()["y"].sum() == 3
+    if lost == "chunk":
+        chunk_of(path, "x").unlink()
+    else:
+        (path / "x" / "zarr.json").write_text("{")
+    with pytest.raises(StoreError):
+        Store(path).check()
 
 
 def test_normals_survive_eight_bits():

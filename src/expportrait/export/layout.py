@@ -52,13 +52,14 @@ class Made:
 class Layout:
     """A folder as a reader wants it. ``needs``: parts without which a clip is left out. ``parts``: those that are
     handed over where nothing is said; None for all. ``papers_inside``: what the manifest says of a clip is in its media
-    files. ``about``: which description of the layout was followed."""
+    files. ``loose``: each clip's files lie by themselves. ``about``: which description of the layout was followed."""
 
     name = ""
     needs: tuple[str, ...] = ("frames",)
     parts: tuple[str, ...] | None = None
     papers_inside = False
     choice = True  # of parts
+    loose = True
     about = ""
 
     def file(self, sample: Sample, name: str) -> str:

@@ -34,11 +34,12 @@ def open_export(out: Path, layout: Layout) -> None:
 
 
 def made_before(plan: Plan, layout: Layout, out: Path) -> dict[str, dict[str, Any]]:
-    """Clip -> its record, of those whose files are there as their stores have them now. No store is opened."""
+    """Clip -> its record, of those whose files are there as their stores have them now, perhaps in another shard's
+    place. No store is opened."""
     found = {}
     for sample in plan.samples:
         record = read_record(out / RECORDS / f"{sample.clip}.json")
-        fits = record and (record["key"], record["place"]) == (sample.key, sample.place)
+        fits = record and record["key"] == sample.key and (layout.loose or record["place"] == sample.place)
         if fits and layout.there(out, record):
             found[sample.clip] = record
     return found
@@ -56,6 +57,8 @@ def make_all(
         for _ in samples:
             sample = next(bar)
             record = before.get(sample.clip) or _make(sample, layout, results, out, options)
+            if record["place"] != sample.place:
+                record = _moved(record, sample, layout, out)
             if record["keys"] != sample.keys:  # another store has other figures; the files are as they should be
                 record = _recorded(out, sample, record["files"], stores_of(results, sample))
             of.append(Made(sample, record["files"], record["facts"]))
@@ -78,6 +81,20 @@ def _make(sample: Sample, layout: Layout, results: Path, out: Path, options: Opt
     for stale in {of["file"] for of in old["files"].values()} - {of["file"] for of in files.values()}:
         (out / stale).unlink(missing_ok=True)
     return _recorded(out, sample, files, stores)
+
+
+def _moved(record: dict[str, Any], sample: Sample, layout: Layout, out: Path) -> dict[str, Any]:
+    """A data set that grows to the double has other shards: the clip's files go into another one's folder."""
+    files = {name: of | {"file": layout.file(sample, name)} for name, of in record["files"].items()}
+    with writing(out):
+        for name, of in files.items():
+            old, new = out / record["files"][name]["file"], out / of["file"]
+            new.parent.mkdir(parents=True, exist_ok=True)
+            old.replace(new)
+            _drop_empty(old.parent, out)
+    record = record | {"place": sample.place, "files": files}
+    write_json(out / RECORDS / f"{sample.clip}.json", record)
+    return record
 
 
 def _recorded(out: Path, sample: Sample, files: dict[str, Any], stores: dict[str, Store]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ BLOCK = 1 << 20
 
 class WebDataset(Layout):
     name = "webdataset"
+    loose = False
     about = (
         "WebDataset: POSIX tars, members of a sample one behind the other, named alike up to the first dot "
         "(`base_plus_ext` of webdataset's `tariterators`). Not tried with the "

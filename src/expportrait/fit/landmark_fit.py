@@ -14,12 +14,20 @@ from expportrait.fit.solvers.adam import ClipAdam, Slot
 from expportrait.fit.terms import landmarks
 from expportrait.fit.terms.priors import prior_energies
 from expportrait.fit.terms.residuals import numbers
+from expportrait.fit.terms.table import LANDMARKS, RIGID, StepTerms
 from expportrait.fit.terms.temporal import temporal_energies
 from expportrait.head import Head
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_sixd
 from expportrait.settings.config import Proxy
 
 BLOCK = 256  # frames whose gradients are in memory at a time
+RATES = {  # of Adam, by what a step moves
+    RIGID: {"place": 0.005, "log_scale": 0.01, "rotation": 0.01},
+    LANDMARKS: {
+        "place": 0.002, "log_scale": 0.004, "rotation": 0.01, "shape": 0.05, "expression": 0.05, "log_focal": 0.005,
+    },
+}  # fmt: skip
+OF_CLIP = ("shape", "log_focal")  # all else is a frame's
 TORSO_SHARE = 0.4  # of a head turn that the torso takes at the start; neck and head share the rest
 
 Progress = Callable[[int, dict[str, float]], None]  # number of a step, the weighted terms before it, by name
@@ -95,39 +103,21 @@ def fit_landmarks(
     norm = weights.sum().clamp_min(1)
     blocks = [slice(first, first + BLOCK) for first in range(0, len(points), BLOCK)]
 
-    def data(frames: slice) -> dict[str, Tensor]:
+    def data(frames: slice, w: dict[str, float]) -> dict[str, Tensor]:
         matrices, place = parameters.matrices(frames), parameters.translation(frames)
         posed = head.pose(head.landmarks, parameters.shape, parameters.expression[frames], matrices, place)
         off = landmarks.residuals(parameters.camera().project(posed), points[frames], unit[frames])
-        return {"landmark": landmarks.energy(off, weights[frames]) / norm}
+        return {"landmark": w["landmark"] * landmarks.energy(off, weights[frames]) / norm}
 
-    def expected(prior: bool) -> dict[str, Tensor]:
-        terms = temporal_energies(parameters, s)
-        return terms | prior_energies(parameters, math.log(focal), s) if prior else terms
+    def expected(w: dict[str, float]) -> dict[str, Tensor]:
+        return temporal_energies(parameters, w) | prior_energies(parameters, math.log(focal), w)
 
-    def run(slots: dict[str, Slot], steps: int, offset: int) -> None:
-        parts = [lambda: expected("shape" in slots), *(partial(data, frames) for frames in blocks)]
+    def run(kind: StepTerms, steps: int, offset: int) -> None:
+        w, rates = kind.weights(s.weights), RATES[kind]
+        slots = {name: Slot(getattr(parameters, name), rates[name], name not in OF_CLIP) for name in kind.moves}
+        parts = [partial(expected, w), *(partial(data, frames, w) for frames in blocks)]
         descend(slots, steps, parts, lambda step, terms: progress(offset + step, terms) if progress else None)
 
-    run(
-        {
-            "place": Slot(parameters.place, 0.005, True),
-            "log_scale": Slot(parameters.log_scale, 0.01, True),
-            "rotation": Slot(parameters.rotation, 0.01, True),
-        },
-        s.rigid_steps,
-        0,
-    )
-    run(
-        {
-            "place": Slot(parameters.place, 0.002, True),
-            "log_scale": Slot(parameters.log_scale, 0.004, True),
-            "rotation": Slot(parameters.rotation, 0.01, True),
-            "shape": Slot(parameters.shape, 0.05, False),
-            "expression": Slot(parameters.expression, 0.05, True),
-            "log_focal": Slot(parameters.log_focal, 0.005, False),
-        },
-        s.landmark_steps,
-        s.rigid_steps,
-    )
+    run(RIGID, s.rigid_steps, 0)
+    run(LANDMARKS, s.landmark_steps, s.rigid_steps)
     return parameters.copy()

@@ -15,6 +15,7 @@ from expportrait.fit.problem import Judgement, Problem
 from expportrait.fit.terms import landmarks, outline, surface
 from expportrait.fit.terms.offsets import OffsetWeights
 from expportrait.fit.terms.surface import SurfaceResiduals, observe
+from expportrait.fit.terms.table import DYNAMIC, FINAL, STATIC
 from expportrait.fit.unknowns import Unknowns
 from expportrait.head import Head, Surface
 from expportrait.head.model import blend
@@ -200,33 +201,28 @@ class ClipModel:
 
     def pixel_energies(self, frames: Tensor, size: int, dynamic: Tensor) -> dict[str, Tensor]:
         """The weighted data terms of 3.1.2, by pixels, of ``frames`` whose D_t is ``dynamic`` (B, n_f, 3)."""
-        s, targets = self.settings, self.problem.targets[size][frames]
+        w, targets = FINAL.weights(self.settings.weights), self.problem.targets[size][frames]
         vertices = self.vertices(frames, True, dynamic)
         found = {"landmark": self.landmark_energy(frames, vertices)}
-        rendered = self.rendered(vertices, size, True, s.w_silhouette > 0)
+        rendered = self.rendered(vertices, size, True, w["silhouette"] > 0)
         found |= surface.pixel_energies(rendered, targets, self.unknowns.bias.at(vertices.shape[1]))
-        if s.w_silhouette > 0:
+        if w["silhouette"] > 0:
             valid = self.valid(frames, vertices, targets)
             found["silhouette"] = outline.pixel_energy(rendered.coverage, targets.mask, valid)
-        return {name: getattr(s, f"w_{name}") * value for name, value in found.items()}
+        return {name: w[name] * value for name, value in found.items()}
 
     def static_weights(self) -> OffsetWeights:
         """Weights of the terms of D_s."""
-        s, along = self.settings, self.judged.along
-        return OffsetWeights(s.w_static_magnitude, s.w_static_laplacian, s.w_strain, s.w_static_tangent, along)
+        return OffsetWeights(STATIC.weights(self.settings.weights), self.judged.along)
 
     def dynamic_weights(self) -> OffsetWeights:
         """Weights of the terms of D_t."""
-        s = self.settings
-        return OffsetWeights(s.w_dynamic_magnitude, s.w_dynamic_laplacian, s.w_dynamic_strain)
+        return OffsetWeights(DYNAMIC.weights(self.settings.weights))
 
     def static_energies(self) -> dict[str, Tensor]:
-        """The weighted terms of D_s alone, by the names of their weights."""
-        energy, start = self.problem.static_energy, self.judged.static_start
-        found = energy.terms(self.unknowns.static, start, self.static_weights())
-        return {"strain" if name == "strain" else f"static_{name}": value for name, value in found.items()}
+        """The weighted terms of D_s alone."""
+        return self.problem.static_energy.terms(self.unknowns.static, self.judged.static_start, self.static_weights())
 
     def dynamic_energies(self, rows: Tensor) -> dict[str, Tensor]:
         """The weighted terms of D_t in single frames, ``rows`` (B, n_f, 3), as means over these."""
-        found = self.problem.dynamic_energy.terms(rows.transpose(0, 1), None, self.dynamic_weights())
-        return {f"dynamic_{name}": value for name, value in found.items()}
+        return self.problem.dynamic_energy.terms(rows.transpose(0, 1), None, self.dynamic_weights())

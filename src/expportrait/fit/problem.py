@@ -12,7 +12,11 @@ from expportrait.fit.evidence.skin import Pictures
 from expportrait.fit.evidence.targets import TargetFile, TargetSource, target_files
 from expportrait.fit.mesh_operators import laplacian, strain_matrix
 from expportrait.fit.spool import FrameFile
+from expportrait.fit.terms.laplacian import Laplacian
+from expportrait.fit.terms.magnitude import Magnitude
 from expportrait.fit.terms.offsets import OffsetEnergy
+from expportrait.fit.terms.strain import Strain
+from expportrait.fit.terms.tangent import Tangent
 from expportrait.head import Head
 from expportrait.head.topology import edges_of
 from expportrait.settings.config import Proxy
@@ -122,10 +126,19 @@ def offset_energies(head: Head, ear: Tensor, face: Tensor) -> tuple[OffsetEnergy
     n, faces, rows = len(head.dense.template), head.dense_faces.cpu().numpy(), face.cpu().numpy()
     smooth = laplacian(faces, n)
     strain = strain_matrix(faces, head.dense.template.cpu().numpy(), 1 + STIFF_EARS * ear.cpu().numpy())
-    return (
-        OffsetEnergy(smooth, strain, face.device, 1 + HELD_EARS * ear),
-        OffsetEnergy(smooth[rows][:, rows], strain[rows][:, rows], face.device),
-    )
+    on_face, device = smooth[rows][:, rows], face.device
+    of_static = {
+        "static_magnitude": Magnitude(1 + HELD_EARS * ear),
+        "strain": Strain(strain, device),
+        "static_laplacian": Laplacian(smooth, device),
+        "static_tangent": Tangent(),
+    }
+    of_dynamic = {
+        "dynamic_magnitude": Magnitude(torch.ones(len(rows), device=device)),
+        "dynamic_strain": Strain(strain[rows][:, rows], device),
+        "dynamic_laplacian": Laplacian(on_face, device),
+    }
+    return OffsetEnergy(of_static, smooth, device), OffsetEnergy(of_dynamic, on_face, device)
 
 
 def hem(head: Head) -> Tensor:

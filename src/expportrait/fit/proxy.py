@@ -29,6 +29,7 @@ from expportrait.fit.solvers.newton import BLOCK, Tell, coarse_step
 from expportrait.fit.solvers.polish import polish, steps
 from expportrait.fit.terms.priors import of_bias, prior_energies
 from expportrait.fit.terms.residuals import energies, numbers
+from expportrait.fit.terms.table import BARE, DRESSED
 from expportrait.fit.terms.temporal import temporal_energies
 from expportrait.head import Head
 from expportrait.settings.config import Proxy
@@ -72,8 +73,8 @@ class ProxyFitter:
         s, model, solver = self.settings, self.model, Integrator(self.model, self.settings.fine_size)
         blocks, views = math.ceil(self.frames / BLOCK), len(self.views(0))
         bare, head = (
-            Step(lambda tell, dense=dense: coarse_step(model, s.fine_size, dense, tell), blocks)
-            for dense in (False, True)
+            Step(lambda tell, terms=terms: coarse_step(model, s.fine_size, terms, tell), blocks)
+            for terms in (BARE, DRESSED)
         )
 
         def static(turn: int) -> list[Step]:
@@ -128,12 +129,13 @@ class ProxyFitter:
         """Every weighted term that needs no look at the estimates; landmarks and D_t of some frames stand for all."""
         model, s, views = self.model, self.settings, self.views(0).to(self.model.device)
         p, u, dense = model.parameters, model.unknowns, self.name != "coarse"
-        terms = prior_energies(p, float(p.log_focal), s) | temporal_energies(p, s)
+        w = (DRESSED if dense else BARE).weights(s.weights)
+        terms = prior_energies(p, float(p.log_focal), w) | temporal_energies(p, w)
         found = model.landmark_energies(views, model.landmarks_alone(views, dense))
         share = model.judged.weights[views].sum(1)
-        terms["landmark"] = s.w_landmark_coarse * (share * found).sum() / share.sum().clamp_min(1)
+        terms["landmark"] = w["landmark"] * (share * found).sum() / share.sum().clamp_min(1)
         if dense:
-            terms |= energies(of_bias(u.bias.turn, s)) | (model.static_energies() if s.offsets == "both" else {})
+            terms |= energies(of_bias(u.bias.turn, w)) | (model.static_energies() if s.offsets == "both" else {})
         if u.dynamic.moved:
             terms |= model.dynamic_energies(u.dynamic[views])
         return numbers(terms)

@@ -10,6 +10,7 @@ from expportrait.errors import ClipError
 from expportrait.fit.displacement import Offsets, displaced, displacement
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.result import ProxyFit
+from expportrait.fit.terms.table import TERMS
 from expportrait.head import Head
 from expportrait.head.model import blend
 from expportrait.head.rotation import axis_angle_to_matrix
@@ -19,18 +20,6 @@ from expportrait.store.frames import Frames
 
 STEPS = 2**17  # a metre: dynamic offsets are rounded to 8 micrometres, which halves what they take
 BLOCK = 16  # frames of D_t in memory
-TERMS = {  # of the recorded losses: group -> names, which are those of their weights
-    "sum": ("total",),
-    "data": ("landmark", "normal", "depth", "outline", "silhouette"),
-    "priors": (
-        "shape", "expression", "neck", "torso", "torso_motion", "jaw", "eyes", "shoulders", "focal", "normal_bias",
-    ),
-    "smoothness": ("temporal_expression", "temporal_pose", "temporal_place", "temporal_offset"),
-    "offsets": (
-        "static_magnitude", "static_tangent", "static_laplacian", "strain", "dynamic_magnitude", "dynamic_laplacian",
-        "dynamic_strain",
-    ),
-}  # fmt: skip
 
 
 def save_proxy(out: StoreWriter, fit: ProxyFit, head: Head) -> None:

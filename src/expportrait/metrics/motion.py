@@ -25,10 +25,13 @@ SIZE = 512  # px, side of the frames that the tracker sees; others are resized
 # hide the very jitter that a generated clip may have.
 FIT = {
     "focal": 3.0, "rigid_steps": 100, "landmark_steps": 200, "iris_weight": 2.0, "lid_weight": 3.0, "lip_weight": 2.0,
-    "w_shape": 0.002, "w_expression": 0.002, "w_focal": 0.05, "w_neck": 0.02, "w_torso": 0.02, "w_torso_motion": 0.1,
-    "w_jaw": 0.01, "w_eyes": 0.02, "w_shoulders": 0.02, "w_temporal_expression": 0.0, "w_temporal_pose": 0.0,
-    "w_temporal_place": 0.0,
 }  # fmt: skip
+WEIGHTS = {
+    "shape": 0.002, "expression": 0.002, "focal": 0.05, "neck": 0.02, "torso": 0.02, "torso_motion": 0.1, "jaw": 0.01,
+    "eyes": 0.02, "shoulders": 0.02, "temporal_expression": 0.0, "temporal_pose": 0.0, "temporal_place": 0.0,
+}  # fmt: skip
+# By the first names of the settings: figures are of one kind where this is the same.
+RECORDED = FIT | {f"w_{name}": value for name, value in WEIGHTS.items()}
 
 
 @dataclass
@@ -58,7 +61,7 @@ class Tracker:
     def __init__(self) -> None:
         self.head = load_head()
         self._detector = LandmarkDetector()
-        self.settings = Proxy(**FIT)
+        self.settings = Proxy(**FIT, weights=WEIGHTS)
 
     def detect(self, frames: np.ndarray) -> Landmarks:
         """Landmarks of square frames (T, S, S, 3) u8 of any size S."""
@@ -86,7 +89,7 @@ class Tracker:
             "weights": {"head": self.head.sha256, "landmarks": sha256(MESH)},
             "shape": "one for driver and result" if one_shape else "one for the driver, one for the target",
             "norm": "L1",
-            "fit": FIT,
+            "fit": RECORDED,
         }
         frames = "over the frames with a face in both"
         return {

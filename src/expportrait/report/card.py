@@ -15,7 +15,7 @@ import numpy as np
 from expportrait.engine.keys import content_key
 from expportrait.engine.record import write_json
 from expportrait.files import new_folder
-from expportrait.fit.store import TERMS
+from expportrait.fit.terms.table import TERMS
 from expportrait.render.picture import normals_to_rgb
 from expportrait.report import charts
 from expportrait.report.film import film

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 
 from expportrait.errors import UserError
@@ -22,12 +23,13 @@ def check_command_line(arguments: list[str]) -> None:
                         f"settings behind one, as in {EXAMPLE}")  # fmt: skip
     for entry in (entry for entries in given for entry in entries):
         name, equals, value = entry.partition("=")
-        section, dot, key = name.partition(".")
+        section, *below = name.split(".")
         if not equals:
             raise UserError(f"--config takes all that follows it, and {entry!r} is no name=value: write targets and "
                             f"files before it, and settings as in {EXAMPLE}")  # fmt: skip
-        if dot and NAME.fullmatch(section) and NAME.fullmatch(key):
-            raise UserError(f"--config {entry}: write it as '{section}={{{key}: {value}}}'")
+        if below and all(map(NAME.fullmatch, (section, *below))):
+            nested = reduce(lambda inner, key: f"{{{key}: {inner}}}", reversed(below), value)
+            raise UserError(f"--config {entry}: write it as '{section}={nested}'")
         if not NAME.fullmatch(name):
             raise UserError(f"--config {entry}: {name!r} is not the name of a setting; write it as in {EXAMPLE}")
 

@@ -91,10 +91,8 @@ class Config(Section):
     def canonical(self, *sections: str) -> str:
         """Returns JSON of these sections without the settings that are at their defaults. Equal texts mean equal
         settings, whichever version wrote them: a setting whose default was changed is therefore never left out."""
-        dump = self.model_dump(mode="json", include=set(sections), exclude_defaults=True)
-        for s in {*sections} & {*SECTIONS}:
-            if said := {name: getattr(getattr(self, s), name) for name in getattr(self, s).first_defaults}:
-                dump[s] = dump.get(s, {}) | said
+        dump = self.model_dump(mode="json", include={*sections} - {*SECTIONS}, exclude_defaults=True)
+        dump |= {s: said for s in {*sections} & {*SECTIONS} if (said := getattr(self, s).said())}
         return json.dumps(dump, sort_keys=True, separators=(",", ":"))
 
     def identity(self, sections: tuple[str, ...], clip: str) -> dict[str, dict]:
@@ -120,7 +118,7 @@ class Config(Section):
         return {where: value for where, value in named.items() if isinstance(value, Path)}
 
 
-SECTIONS = tuple(name for name, field in Config.model_fields.items() if isinstance(field.default, Section))
+SECTIONS = tuple(Config.groups())
 
 
 def _require(path: Path, where: str) -> None:

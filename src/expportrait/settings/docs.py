@@ -29,9 +29,12 @@ def yaml_text() -> str:
 
 
 def _yaml_lines(model: Section, *names: str) -> list[str]:
-    values = model.model_dump(mode="json")
-    fields = type(model).model_fields
-    return [f"{name}: {_yaml(values[name])}".rstrip() + f"  # {fields[name].description}" for name in names or fields]
+    values, fields, lines = model.model_dump(mode="json"), type(model).model_fields, []
+    for name in names or fields:
+        group = name in model.groups()
+        lines.append(f"{name}: {'' if group else _yaml(values[name])}".rstrip() + f"  # {fields[name].description}")
+        lines += [f"  {line}" for line in _yaml_lines(getattr(model, name))] if group else []
+    return lines
 
 
 def _yaml(value: Any) -> str:
@@ -62,11 +65,18 @@ def markdown_text() -> str:
 
 
 def _table(model: Section, names: list[str]) -> list[str]:
-    values, schema = model.model_dump(mode="json"), type(model).model_json_schema()["properties"]
-    rows = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+    return ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |", *_rows(model, names)]
+
+
+def _rows(model: Section, names: list[str], group: str = "") -> list[str]:
+    values, schema, rows = model.model_dump(mode="json"), type(model).model_json_schema()["properties"], []
     for name in names:
+        if below := model.groups().get(name):
+            rows += _rows(getattr(model, name), [*below.model_fields], f"{name}.")
+            continue
         default = "" if values[name] is None else f"`{json.dumps(values[name])}`".replace('"', "")
-        rows.append(f"| `{name}` | {default} | {_allowed(schema[name])} | {schema[name].get('description', '')} |")
+        meaning = schema[name].get("description", "")
+        rows.append(f"| `{group}{name}` | {default} | {_allowed(schema[name])} | {meaning} |")
     return rows
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from expportrait.errors import UserError
 from expportrait.progress import say
-from expportrait.settings.config import SECTIONS, Config, Section
+from expportrait.settings.config import Config, Section
 
 
 def read_yaml(file: Path) -> dict:
@@ -40,7 +40,8 @@ def overlay(manifest: Path) -> Path:
 
 def merge(base: dict, over: dict) -> dict:
     """Returns ``base`` with the values of ``over`` in place of its own, section by section."""
-    both = {k: merge(base[k], over[k]) for k in base.keys() & over.keys() if isinstance(over[k], dict) and base[k]}
+    shared = base.keys() & over.keys()
+    both = {k: merge(base[k], over[k]) for k in shared if isinstance(base[k], dict) and isinstance(over[k], dict)}
     return base | over | both
 
 
@@ -51,7 +52,7 @@ def read_config(*layers: tuple[str, dict]) -> Config:
     values: dict = {}
     layers = tuple((name, _today(name, layer)) for name, layer in layers)
     for _, layer in layers:
-        values = merge(values, {k: {} if v is None and k in SECTIONS else v for k, v in layer.items()})
+        values = merge(values, layer)
     try:
         return Config.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as invalid:
@@ -61,7 +62,7 @@ def read_config(*layers: tuple[str, dict]) -> Config:
 
 def _today(file: str, layer: dict) -> dict:
     """Returns the layer with all settings under today's names. Raises UserError where one is given under two names."""
-    for section, model in ({"": Config} | _models()).items():
+    for section, model in ({"": Config} | Config.groups()).items():
         values, dot = (layer.get(section), f"{section}.") if section else (layer, "")
         if not isinstance(values, dict):
             continue
@@ -70,26 +71,23 @@ def _today(file: str, layer: dict) -> dict:
         except ValueError as error:
             raise UserError(f"{file}: {section and f'in {section}, '}{error}") from None
         layer = layer | {section: values} if section else values
-        for name, now in old.items():
-            _say_once(f"{file}: the setting {dot}{name} is called {dot}{now} now")
+        for name, now in [*old.items()][:1]:
+            more = len(old) - 1
+            _say_once(f"{file}: the setting {dot}{name} is called {dot}{now} now"
+                      + f", and so on for {more} more (docs/settings.md)" * bool(more))  # fmt: skip
     return layer
 
 
 def made_with(settings: dict[str, dict]) -> dict[str, dict]:
     """Returns the sections that a store was made with, as its attributes have them, under today's names. Settings that
-    are newer than the store have the values that change nothing, which are their first defaults."""
-    models = _models()
+    are newer than the store have the values that change nothing, which are their first defaults; those of a group
+    stand singly, as ``group.name``."""
+    models = Config.groups()
     return {
-        name: {field: value.default for field, value in models[name].model_fields.items()}
-        | models[name].first_defaults
-        | models[name].today(values)[0]
+        name: models[name].firstly() | models[name].singly(models[name].today(values)[0])
         for name, values in settings.items()
         if name in models
     }
-
-
-def _models() -> dict[str, type[Section]]:
-    return {name: type(Config.model_fields[name].default) for name in SECTIONS}
 
 
 @cache
@@ -103,8 +101,10 @@ def _explain(error: dict, layers: tuple[tuple[str, dict], ...]) -> str:
 
     def value(layer: Any) -> list:
         """Returns what the layer says of the setting, or of its section: an empty list, or one value."""
-        for key in error["loc"][:2]:
-            if not (isinstance(layer, dict) and key in layer):
+        for key in error["loc"]:
+            if not isinstance(layer, dict):
+                break
+            if key not in layer:
                 return []
             layer = layer[key]
         return [layer]
@@ -113,9 +113,11 @@ def _explain(error: dict, layers: tuple[tuple[str, dict], ...]) -> str:
     said = next((name for name, layer in layers if value(layer) == final), "settings")
     where = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        model = Config.model_fields[error["loc"][0]].default if len(error["loc"]) > 1 else Config
-        known = [*type(model).model_fields] if isinstance(model, Section) else [*Config.model_fields]
-        close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        model: type[Section] = Config
+        for key in error["loc"][:-1]:
+            model = model.groups()[key]
+        known = {name: name for name in model.model_fields} | model.renamed
+        close = [known[name] for name in difflib.get_close_matches(str(error["loc"][-1]), known, n=1)]
         hint = f"; did you mean {'.'.join([*map(str, error['loc'][:-1]), *close])}?" if close else ""
         return f"{said}: there is no setting {where}{hint} (all settings: docs/settings.md)"
     wrong = error["msg"][0].lower() + error["msg"][1:]

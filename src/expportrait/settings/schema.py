@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from expportrait.settings.config import SECTIONS, Config, Section
+from expportrait.settings.config import Config, Section
 
 FILE = "config.schema.json"
 
@@ -12,20 +12,19 @@ def schema_text() -> str:
     """Returns the JSON Schema (2020-12) of config.yaml and of all files that win over it: each setting with its
     meaning, its default and its bounds. It takes what ``read_config`` takes, except that numbers have to be written as
     numbers."""
-    sections = {name: type(Config.model_fields[name].default) for name in SECTIONS}
-    top = _section(Config)
-    # a section with nothing below it counts as one at its defaults
-    top["properties"] |= {name: _section(model) | {"type": ["object", "null"]} for name, model in sections.items()}
     about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Settings of ExpPortrait-Pipeline"}
-    return json.dumps(about | top, indent=1) + "\n"
+    return json.dumps(about | _section(Config), indent=1) + "\n"
 
 
 def _section(model: type[Section]) -> dict[str, Any]:
     """Returns the schema of one section; settings that were renamed are also taken under their old names."""
-    of = model.model_json_schema()["properties"]
-    known = {name: _setting(found) for name, found in of.items() if name not in SECTIONS or model is not Config}
+    of, groups = model.model_json_schema()["properties"], model.groups()
+    known = {name: _setting(found) for name, found in of.items() if name not in groups}
+    # a section with nothing below it counts as one at its defaults
+    known |= {name: _section(below) | {"type": ["object", "null"]} for name, below in groups.items()}
+    single = model.singly({name: found["properties"] if name in groups else found for name, found in known.items()})
     old = {
-        name: known[now] | {"deprecated": True, "description": f"now called {now}"}
+        name: single[now] | {"deprecated": True, "description": f"now called {now}"}
         for name, now in model.renamed.items()
     }
     description = (model.__doc__ or "").strip()

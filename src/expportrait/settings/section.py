@@ -1,5 +1,6 @@
 """What all sections of the settings have in common: how their values are read, and which of them enter keys."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -39,7 +40,8 @@ Place = Annotated[Path, BeforeValidator(_place)]
 
 class Section(BaseModel):
     """One section of the settings. A setting of the type ``Path`` names a file or folder, and the content of that
-    enters a clip's key (``Config.identity``)."""
+    enters a clip's key (``Config.identity``). A setting that is a section in turn is a group: of those in it, what
+    follows calls each ``group.name``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     # Settings whose default was changed, but not their meaning -> the default with which keys were first made.
@@ -47,11 +49,38 @@ class Section(BaseModel):
     # Old name -> today's name, for settings that were renamed. Where one was renamed twice, its first name comes first.
     renamed: ClassVar[dict[str, str]] = {}
 
+    @classmethod
+    def groups(cls) -> dict[str, type["Section"]]:
+        """Returns the groups by name."""
+        fields = cls.model_fields.items()
+        return {name: type(field.default) for name, field in fields if isinstance(field.default, Section)}
+
+    @classmethod
+    def singly(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns ``values``, by setting, with each setting of a group as ``group.name``."""
+        of_groups = {name: values[name] for name in cls.groups() if isinstance(values.get(name), dict)}
+        below = {f"{group}.{name}": value for group, of in of_groups.items() for name, value in of.items()}
+        return {name: value for name, value in values.items() if name not in of_groups} | below
+
+    @classmethod
+    def firstly(cls) -> dict[str, Any]:
+        """Returns each setting, singly, at its first default."""
+        values = {name: field.default for name, field in cls.model_fields.items()} | cls.first_defaults
+        return cls.singly(values | {name: model.firstly() for name, model in cls.groups().items()})
+
+    def said(self) -> dict[str, Any]:
+        """Returns the settings, as JSON has them, that are not at their defaults, and those whose default was ever
+        changed."""
+        values = self.model_dump(mode="json", exclude_defaults=True, exclude={*self.groups()})
+        values |= {name: getattr(self, name) for name in self.first_defaults}
+        return values | {name: below for name in self.groups() if (below := getattr(self, name).said())}
+
     def distinct(self, mode: Literal["python", "json"] = "python") -> dict[str, Any]:
         """Returns the settings as they enter keys: under their first names, and without those at their first default.
         So a value keeps its key for good."""
         changed = {name: getattr(self, name) for name in self.first_defaults}
-        values = self.model_dump(mode=mode, exclude_defaults=True, exclude={*changed})
+        values = self.model_dump(mode=mode, exclude_defaults=True, exclude={*changed, *self.groups()})
+        values = self.singly(values | {name: getattr(self, name).distinct(mode) for name in self.groups()})
         values |= {name: value for name, value in changed.items() if value != self.first_defaults[name]}
         first = {now: old for old, now in reversed(self.renamed.items())}
         return {first.get(name, name): value for name, value in values.items()}
@@ -62,13 +91,22 @@ class Section(BaseModel):
 
         Raises ValueError where a setting is given twice, under names of different times.
         """
+        values = values | {name: {} for name in cls.groups() if name in values and values[name] is None}
         old = {name: now for name, now in cls.renamed.items() if name in values}
+        given = cls.singly(values)
         for name, now in old.items():
-            rivals = [other for other in values if cls.renamed.get(other, other) == now]
+            rivals = [other for other in given if cls.renamed.get(other, other) == now]
             if len(rivals) > 1:
                 raise ValueError(f"{name} is an old name of {now}, and {' and '.join(rivals)} are given: "
                                  f"keep {now} alone")  # fmt: skip
-        return {old.get(name, name): value for name, value in values.items()}, old
+        found = {name: value for name, value in values.items() if name not in old}
+        for name, now in old.items():
+            group, _, below = now.rpartition(".")
+            if isinstance(found.get(group, {}), dict):
+                found |= {group: found.get(group, {}) | {below: values[name]}} if group else {now: values[name]}
+            else:  # what it is instead is told, and this is no setting either
+                found[name] = values[name]
+        return found, old
 
     @model_validator(mode="before")
     @classmethod

@@ -143,8 +143,71 @@ class GeometrySettings(Section):
     grid: int = Field(96, ge=32, le=512, description="embedded: cells a side on which normals and depth are solved")
 
 
+class Weights(Section):
+    """What each loss of the fit counts, by its term's name; ``_coarse`` in stage (c) and steps of the coarse head."""
+
+    landmark: float = Field(4.0, ge=0, description="weight of the landmarks' error, eq. (5), per inter-ocular distance")
+    landmark_coarse: float = Field(5.0, ge=0, description="weight of the landmarks in stage (c)")
+    normal: float = Field(
+        1.0, ge=0, description="weight of the normals' error, eq. (6): 1 - cosine, plus half the L1 distance"
+    )
+    normal_bias: float = Field(
+        0.3, ge=0, description="weight on the smooth error of the estimated normals that moves with the head, per rad^2"
+    )
+    depth: float = Field(15.0, ge=0, description="weight of the depth's error after scale and shift, eq. (6), per m")
+    depth_coarse: float = Field(15.0, ge=0, description="weight of the depth's error in stage (c), per m")
+    silhouette: float = Field(2.0, ge=0, description="weight of the silhouette, L_sil: coverage against the mask")
+    outline: float = Field(
+        20.0, ge=0, description="weight of the outline's distance to the mask's in the linear steps, per m"
+    )
+    shape: float = Field(0.005, ge=0, description="weight of the mean squared shape coefficient")
+    expression: float = Field(0.002, ge=0, description="weight of the mean squared expression coefficient, eq. (7)")
+    focal: float = Field(0.05, ge=0, description="weight of the squared log ratio of the focal length to its start")
+    focal_coarse: float = Field(
+        40.0, ge=0, description="weight of the squared change of its logarithm in a Gauss-Newton step"
+    )
+    neck: float = Field(0.02, ge=0, description="weight of the turns of neck and head, per rad^2")
+    torso: float = Field(0.05, ge=0, description="weight of the root's turn away from facing the camera, per rad^2")
+    torso_motion: float = Field(
+        0.1, ge=0, description="weight of the root's turn away from its mean over the clip, per rad^2"
+    )
+    jaw: float = Field(0.01, ge=0, description="weight of the jaw's turn, per rad^2")
+    eyes: float = Field(
+        0.02, ge=0, description="weight of each eye's turn, and of the difference between the two, per rad^2"
+    )
+    shoulders: float = Field(0.2, ge=0, description="weight of the turns of collars and shoulders, per rad^2")
+    static_magnitude: float = Field(
+        1e-4, ge=0, description="weight of the squared length of D_s, L_mag with lambda_s, per mm^2"
+    )
+    static_tangent: float = Field(
+        0.03, ge=0, description="weight of the squared length of D_s along the surface, per mm^2"
+    )
+    dynamic_magnitude: float = Field(
+        2e-3, ge=0, description="weight of the squared length of D_t, L_mag with lambda_d, per mm^2"
+    )
+    static_laplacian: float = Field(0.4, ge=0, description="weight of the smoothness of D_s, L_lap, per mm^2")
+    dynamic_laplacian: float = Field(0.02, ge=0, description="weight of the smoothness of D_t, L_lap, per mm^2")
+    strain: float = Field(
+        0.1, ge=0, description="weight of the squared stretch of D_s, which keeps chin, ears, lips from folding"
+    )
+    dynamic_strain: float = Field(3.0, ge=0, description="weight of the squared stretch of D_t")
+    temporal_offset: float = Field(
+        0.01, ge=0, description="weight of the change of D_t from frame to frame, L_tmp, per mm^2"
+    )
+    temporal_expression: float = Field(
+        0.02, ge=0, description="weight of the change of the expression coefficients, L_tmp"
+    )
+    temporal_pose: float = Field(1.0, ge=0, description="weight of the change of the rotations, L_tmp")
+    temporal_place: float = Field(
+        20.0, ge=0, description="weight of the change of the neck's place (image sizes) and log depth, L_tmp"
+    )
+
+
 class Proxy(Section):
     """The personalised head of a clip: five fit stages, from landmarks to both offset fields (paper, section 3.1)."""
+
+    # Weights once stood among the settings; keys still know them so.
+    renamed: ClassVar[dict[str, str]] = {f"w_{name}": f"weights.{name}" for name in Weights.model_fields}
 
     init: Literal["fit", "file"] = Field(
         "fit", description="coarse start: fit to landmarks, or read pre-tracked SMPL-X"
@@ -181,66 +244,11 @@ class Proxy(Section):
     )
     max_growth: float = Field(0.06, ge=0, description="farthest from the scalp that hair starts, m")
 
-    w_landmark: float = Field(
-        4.0, ge=0, description="weight of the landmarks' error, eq. (5), per inter-ocular distance"
-    )
-    w_landmark_coarse: float = Field(5.0, ge=0, description="weight of the landmarks in stage (c)")
     iris_weight: float = Field(2.0, ge=0, description="weight of the ten iris points among the landmarks")
     lid_weight: float = Field(3.0, ge=0, description="weight of the eyelids' points")
     lip_weight: float = Field(2.0, ge=0, description="weight of the lips' points")
-    w_normal: float = Field(
-        1.0, ge=0, description="weight of the normals' error, eq. (6): 1 - cosine, plus half the L1 distance"
-    )
-    w_normal_bias: float = Field(
-        0.3, ge=0, description="weight on the smooth error of the estimated normals that moves with the head, per rad^2"
-    )
-    w_depth: float = Field(15.0, ge=0, description="weight of the depth's error after scale and shift, eq. (6), per m")
-    w_depth_coarse: float = Field(15.0, ge=0, description="weight of the depth's error in stage (c), per m")
-    w_silhouette: float = Field(2.0, ge=0, description="weight of the silhouette, L_sil: coverage against the mask")
-    w_outline: float = Field(
-        20.0, ge=0, description="weight of the outline's distance to the mask's in the linear steps, per m"
-    )
-    w_shape: float = Field(0.005, ge=0, description="weight of the mean squared shape coefficient")
-    w_expression: float = Field(0.002, ge=0, description="weight of the mean squared expression coefficient, eq. (7)")
-    w_focal: float = Field(0.05, ge=0, description="weight of the squared log ratio of the focal length to its start")
-    w_focal_coarse: float = Field(
-        40.0, ge=0, description="weight of the squared change of its logarithm in a Gauss-Newton step"
-    )
-    w_neck: float = Field(0.02, ge=0, description="weight of the turns of neck and head, per rad^2")
-    w_torso: float = Field(0.05, ge=0, description="weight of the root's turn away from facing the camera, per rad^2")
-    w_torso_motion: float = Field(
-        0.1, ge=0, description="weight of the root's turn away from its mean over the clip, per rad^2"
-    )
-    w_jaw: float = Field(0.01, ge=0, description="weight of the jaw's turn, per rad^2")
-    w_eyes: float = Field(
-        0.02, ge=0, description="weight of each eye's turn, and of the difference between the two, per rad^2"
-    )
-    w_shoulders: float = Field(0.2, ge=0, description="weight of the turns of collars and shoulders, per rad^2")
-    w_static_magnitude: float = Field(
-        1e-4, ge=0, description="weight of the squared length of D_s, L_mag with lambda_s, per mm^2"
-    )
-    w_static_tangent: float = Field(
-        0.03, ge=0, description="weight of the squared length of D_s along the surface, per mm^2"
-    )
-    w_dynamic_magnitude: float = Field(
-        2e-3, ge=0, description="weight of the squared length of D_t, L_mag with lambda_d, per mm^2"
-    )
-    w_static_laplacian: float = Field(0.4, ge=0, description="weight of the smoothness of D_s, L_lap, per mm^2")
-    w_dynamic_laplacian: float = Field(0.02, ge=0, description="weight of the smoothness of D_t, L_lap, per mm^2")
-    w_strain: float = Field(
-        0.1, ge=0, description="weight of the squared stretch of D_s, which keeps chin, ears, lips from folding"
-    )
-    w_dynamic_strain: float = Field(3.0, ge=0, description="weight of the squared stretch of D_t")
-    w_temporal_offset: float = Field(
-        0.01, ge=0, description="weight of the change of D_t from frame to frame, L_tmp, per mm^2"
-    )
-    w_temporal_expression: float = Field(
-        0.02, ge=0, description="weight of the change of the expression coefficients, L_tmp"
-    )
-    w_temporal_pose: float = Field(1.0, ge=0, description="weight of the change of the rotations, L_tmp")
-    w_temporal_place: float = Field(
-        20.0, ge=0, description="weight of the change of the neck's place (image sizes) and log depth, L_tmp"
-    )
+
+    weights: Weights = Field(Weights(), description="what each loss counts, one a term (docs/proxy.md)")
 
 
 class Control(Section):

@@ -128,7 +128,7 @@ def _changes(survey: Survey, stage: Stage, store: Path) -> str:
     changes = [
         f"{section}.{name} was {then[section][name]!r} and is {value!r}"
         for section, values in now.items()
-        for name, value in values.model_dump(mode="json").items()
+        for name, value in values.singly(values.model_dump(mode="json")).items()
         if section in then and then[section][name] != value
     ]
     if attributes and attributes.get("version") != stage.version:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from expportrait.store import Store, StoreError
+from expportrait.store.read import META
 from expportrait.store.stream import ABSENT
 from expportrait.store.videocodec import CHECK, unchanged
 
@@ -24,7 +25,7 @@ def verify(store: Store) -> None:
     for name in store.names():
         array, folder = store.lazy(name), store.path / name
         try:
-            form = json.loads((folder / "zarr.json").read_bytes())
+            form = json.loads((folder / META).read_bytes())
             if not _checked(form["codecs"]):
                 array.unpack()
                 continue
@@ -42,7 +43,7 @@ def _changed(store: Store, name: str, why: str = "") -> StoreError:
 
 
 def _is_chunk(file: Path) -> bool:
-    return file.name != "zarr.json" and file.is_file()
+    return file.name != META and file.is_file()
 
 
 def _checked(codecs: list[dict[str, Any]]) -> bool:

@@ -10,6 +10,8 @@ import zarr
 
 from expportrait.store import direct
 
+META = "zarr.json"  # of a group or an array
+
 
 class StoreError(Exception):
     """A store is missing, unreadable or incomplete. ``path``: which, where it has to be made again."""
@@ -34,7 +36,10 @@ class Store:
         return name in self._group
 
     def names(self) -> list[str]:
-        return sorted(self._group.array_keys())
+        try:
+            return sorted(self._group.array_keys())
+        except Exception as error:
+            raise _damaged(self.path, error) from error
 
     def lazy(self, name: str) -> "Lazy":
         """The array on disk, read where it is indexed; all its chunks are there."""
@@ -47,7 +52,7 @@ class Store:
         try:
             shards = math.prod(-(-n // m) for n, m in zip(array.shape, array.shards or array.chunks, strict=True))
             # zarr reads a missing chunk, and a file that a crash left empty, as zeros
-            found = [f for f in (self.path / name).rglob("*") if f.name != "zarr.json" and f.is_file()]
+            found = [f for f in (self.path / name).rglob("*") if f.name != META and f.is_file()]
             complete = sum(f.stat().st_size > 0 for f in found) == shards
         except Exception as error:
             raise _damaged(self.path, error) from error
@@ -59,7 +64,20 @@ class Store:
         return self.lazy(name)[...]
 
     def check(self, read: bool = False) -> Self:
-        """Look for missing chunks in every array, without reading them; with ``read``, for damaged ones as well."""
+        """Look for missing and cut files by the store's attribute ``contents``: one ``zarr.json`` is read and no array.
+        Stores of before it was written are looked at array by array, for missing chunks. With ``read``, what the arrays
+        hold is looked at as well."""
+        for name, size in self.attrs.get("contents", {}).items():
+            try:
+                there = (self.path / name).stat().st_size
+            except FileNotFoundError:
+                raise StoreError(f"{self.path} is damaged: {name} is missing", self.path) from None
+            except OSError as error:
+                raise _damaged(self.path, error) from error
+            if there != size:
+                raise StoreError(f"{self.path} is damaged: {name} has {there} bytes, {size} were written", self.path)
+        if "contents" in self.attrs and not read:
+            return self
         for name in self.names():
             array = self.lazy(name)
             if read:

@@ -21,7 +21,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from expportrait import files
 from expportrait.machine import threads, writing
 from expportrait.store import videocodec
-from expportrait.store.read import Store, StoreError
+from expportrait.store.read import META, Store, StoreError
 from expportrait.store.stream import Stream
 
 CONVENTIONS = (
@@ -121,12 +121,19 @@ class StoreWriter:
         for stream in self._streams:
             stream.close()
         with writing(self.path):
-            self._group.attrs.update({"conventions": CONVENTIONS, "software": software()} | self._attrs)
+            about = {"conventions": CONVENTIONS, "software": software(), "contents": contents(self._temporary)}
+            self._group.attrs.update(about | self._attrs)
             if _inode(self.path) not in (None, self._before) and self._same():
                 # Another machine was faster with the same store. It is left alone: zarr shows zeros to a reader whose
                 # chunks are replaced under him.
                 return
             files.put_folder(self._temporary, self.path)
+
+
+def contents(store: Path) -> dict[str, int]:
+    """Path in the store -> bytes, of all files but the store's own ``zarr.json``."""
+    found = {file.relative_to(store).as_posix(): file.stat().st_size for file in store.rglob("*") if file.is_file()}
+    return {name: found[name] for name in sorted(found) if name != META}
 
 
 def layout(

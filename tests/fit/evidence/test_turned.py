@@ -15,6 +15,7 @@ from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.result import ProxyFit
 from expportrait.fit.solvers.coarse_equations import CoarseEquations
 from expportrait.fit.store import save_proxy
+from expportrait.fit.terms.table import BARE
 from expportrait.head import Head
 from expportrait.render import render
 from expportrait.settings.config import Proxy
@@ -158,7 +159,7 @@ def test_a_frame_found_again_moves_its_own_pose_and_not_what_all_share(head: Hea
     model.unknowns.parameters = truth.parameters.copy()
 
     def gram() -> torch.Tensor:
-        equations = CoarseEquations(model, COARSE.fine_size, False)
+        equations = CoarseEquations(model, COARSE.fine_size, BARE)
         transforms, change = equations.joints(torch.tensor([0]))
         return equations.gram(0, transforms[0], change[0])
 
@@ -170,6 +171,6 @@ def test_a_frame_found_again_moves_its_own_pose_and_not_what_all_share(head: Hea
     before = gram()
     model.judged = replace(model.judged, pose_trust=more)
     more = gram() - before
-    own = CoarseEquations(model, COARSE.fine_size, False).own
+    own = CoarseEquations(model, COARSE.fine_size, BARE).own
     assert more[:own, :own].diagonal().max() > 0
     assert (more[own:-1] == 0).all() and (more[:own, own:-1] == 0).all()

@@ -14,12 +14,16 @@ from expportrait.settings.config import Proxy
 FRAMES, SIZE = 6, 128
 
 
+def weighing(s: Proxy, **weights: float) -> Proxy:
+    """The settings with other weights of these terms."""
+    return s.model_copy(update={"weights": s.weights.model_copy(update=weights)})
+
+
 def alone(*names: str, **others: float) -> Proxy:
-    """Settings whose weights are zero but for these terms'."""
-    plain = Proxy()
-    weights = {name: 0.0 for name in Proxy.model_fields if name.startswith("w_")}
-    kept = {f"w_{name}": getattr(plain, f"w_{name}") for name in names}
-    return plain.model_copy(update={"coarse_size": 64, "fine_size": SIZE} | weights | kept | others)
+    """Settings whose weights are zero but for these."""
+    plain = Proxy(coarse_size=64, fine_size=SIZE)
+    kept = {name: getattr(plain.weights, name) for name in names}
+    return weighing(plain, **dict.fromkeys(type(plain.weights).model_fields, 0.0) | kept | others)
 
 
 def model(head: Head, truth: Truth, settings: Proxy, frames: int = FRAMES) -> ClipModel:

@@ -2,7 +2,10 @@ import numpy as np
 import torch
 
 from expportrait.fit.mesh_operators import laplacian, strain_matrix
-from expportrait.fit.terms.offsets import OffsetEnergy
+from expportrait.fit.terms.laplacian import Laplacian
+from expportrait.fit.terms.magnitude import Magnitude
+from expportrait.fit.terms.offsets import OffsetEnergy, OffsetWeights
+from expportrait.fit.terms.strain import Strain
 
 
 def grid(n: int) -> tuple[np.ndarray, int]:
@@ -25,9 +28,14 @@ def test_offset_energy_and_gradient_match_the_formula() -> None:
     faces, n = grid(6)
     matrix = laplacian(faces, n)
     vertices = np.random.default_rng(0).normal(size=(n, 3))
-    energy = OffsetEnergy(matrix, strain_matrix(faces, vertices))
+    terms = {
+        "length": Magnitude(torch.ones(n)),
+        "stretch": Strain(strain_matrix(faces, vertices)),
+        "smoothness": Laplacian(matrix),
+    }
+    weights = OffsetWeights({"length": 0.3, "smoothness": 0.7, "stretch": 0.5})
     offset = (1e-3 * torch.randn(n, 2, 3, generator=torch.Generator().manual_seed(0))).requires_grad_(True)
-    value = energy(offset, magnitude=0.3, smoothness=0.7, strain=0.5)
+    value = sum(OffsetEnergy(terms, matrix, "cpu").terms(offset, None, weights).values())
     dense = torch.from_numpy(matrix.toarray()).float()
     millimetres = 1000 * offset
     curved = torch.einsum("ij,jbk->ibk", dense, millimetres)
@@ -44,7 +52,7 @@ def test_offset_energy_and_gradient_match_the_formula() -> None:
 
 def test_smoothing_spreads_and_keeps_constants() -> None:
     faces, n = grid(9)
-    energy = OffsetEnergy(laplacian(faces, n), laplacian(faces, n))
+    energy = OffsetEnergy({}, laplacian(faces, n), "cpu")
     assert torch.allclose(energy.smooth(torch.ones(n, 3), 5), torch.ones(n, 3), atol=1e-5)
     spike = torch.zeros(n, 1)
     spike[40] = 1

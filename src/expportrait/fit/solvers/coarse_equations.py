@@ -13,20 +13,22 @@ from expportrait.fit.parameters import CLIP_JOINTS, FRAME_JOINTS
 from expportrait.fit.terms import landmarks
 from expportrait.fit.terms.residuals import Terms, add
 from expportrait.fit.terms.surface import SurfaceResiduals
+from expportrait.fit.terms.table import StepTerms
 from expportrait.head import Surface
 from expportrait.head.rotation import axis_angle_to_matrix, sixd_to_matrix
 
 
 class CoarseEquations:
-    """Residuals and derivatives of one clip at image size ``size``; offsets count where ``dense``."""
+    """Residuals and derivatives of one clip at image size ``size``, for a step of the coarse head; where the bias of
+    the normals moves along, offsets count."""
 
-    def __init__(self, model: ClipModel, size: int, dense: bool):
-        self.model, self.size, self.dense = model, size, dense
+    def __init__(self, model: ClipModel, size: int, step: StepTerms):
+        self.model, self.size, self.dense = model, size, "bias" in step.moves
+        self.weights = step.weights(model.settings.weights)
         head = model.head
         self.own = head.n_expression + 3 * FRAME_JOINTS + 3
         self.shared = head.n_shape + 3 * CLIP_JOINTS + 1
-        # What the bare head lacks would pass for the estimator's error.
-        self.bias_terms = model.unknowns.bias.turn.numel() if dense else 0
+        self.bias_terms = model.unknowns.bias.turn.numel() if self.dense else 0
         self.terms: Terms = {}  # weighted terms, summed over the frames
         judged = model.judged
         self.trust, self.pose_trust, self.held = (of.tolist() for of in (judged.trust, judged.pose_trust, judged.held))
@@ -76,7 +78,7 @@ class CoarseEquations:
         gram = self.of_pose(t, rows.t() @ rows, points, maps)
         if not self.bias_terms:
             return gram.double().cpu()
-        scale = self.trust[t] * model.settings.w_normal
+        scale = self.trust[t] * self.weights["normal"]
         by_bias = seen.normals.bias_rows(model.unknowns.bias.basis, scale)
         cross = normals.t() @ by_bias
         top = torch.cat([gram[:-1, :-1], cross[:-1], gram[:-1, -1:]], 1)
@@ -108,7 +110,7 @@ class CoarseEquations:
         pixel = camera.project(point)
         screen = torch.stack([across, down], 1)
         screen[..., -1] += pixel - camera.cx
-        unit, weights, scale = model.judged.unit[t, 0, 0], model.judged.weights, model.settings.w_landmark_coarse
+        unit, weights, scale = model.judged.unit[t, 0, 0], model.judged.weights, self.weights["landmark"]
         residual = landmarks.residuals(pixel, model.judged.points[t], unit)
         weight = weights[t] / self.usual
         add(self.terms, {"landmark": scale * landmarks.energy(residual, weight)})
@@ -127,12 +129,7 @@ class CoarseEquations:
         canonical = model.canonical(slice(t, t + 1), dense=False)[0]
         canonical = (canonical if offset is None else canonical + offset[:n])[used]
         moved = self.derivative(coarse.rows(used), canonical, transforms, change)
-        trust, s = self.trust[t], model.settings
-        weights = {"normal": s.w_normal, "depth": s.w_depth_coarse, "outline": s.w_outline}
-        told = weights if self.dense else weights | {"outline": 0}  # the bare head has no outline to compare
-        add(self.terms, seen.energies(trust, told))
-        return (
-            seen.normals.rows(moved, number, trust * weights["normal"]),
-            seen.outline.rows(moved, number, trust * weights["outline"]),
-            seen.depth.rows(moved, number, trust * weights["depth"]),
-        )
+        trust, terms = self.trust[t], {"normal": seen.normals, "outline": seen.outline, "depth": seen.depth}
+        add(self.terms, seen.energies(trust, self.weights))
+        told = {name: trust * self.weights[name] for name in terms if name in self.weights}
+        return tuple(terms[name].rows(moved, number, scale) for name, scale in told.items())

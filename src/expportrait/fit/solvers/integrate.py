@@ -5,6 +5,8 @@ back to the canonical pose, these are equations in the offsets alone. For D_s th
 system an edge and a vertex, however many frames there are; for D_t each frame is solved by itself.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,14 +43,16 @@ class System:
         self.nullspace: list[Tensor] = []
         self.key = edges[:, 0] * n + edges[:, 1]
 
-    def add(self, seen: SurfaceResiduals, turn: Tensor, w_normal: float, w_depth: float, w_outline: float) -> None:
-        """Add one frame; ``turn`` (n, 3, 3) from the canonical pose to the camera."""
-        self.add_edges(seen.normals, turn, w_normal)
-        weighted = self.add_vertices(seen.depth, turn, w_depth)
-        self.add_vertices(seen.outline, turn, w_outline)
+    def add(self, seen: SurfaceResiduals, turn: Tensor, share: float, weights: Mapping[str, float]) -> None:
+        """Add ``share`` times the terms of one frame that have a weight; ``turn`` (n, 3, 3) from the canonical pose to
+        the camera."""
+        self.add_edges(seen.normals, turn, share * weights["normal"])
+        weighted = self.add_vertices(seen.depth, turn, share * weights["depth"])
+        if "outline" in weights:
+            self.add_vertices(seen.outline, turn, share * weights["outline"])
         # Scale and shift follow the offsets: what they can take up is no residual (that of ``depth`` is free of it).
         if len(seen.depth.vertices):
-            for row in seen.depth.nullspace(w_depth):
+            for row in seen.depth.nullspace(share * weights["depth"]):
                 at = seen.depth.vertices
                 self.nullspace.append(weighted.new_zeros(self.n, 3).index_copy(0, at, row[:, None] * weighted))
 
@@ -95,14 +99,13 @@ class System:
         energy: OffsetEnergy,
         w: OffsetWeights,
         iterations: int,
-        w_bias: float = 0.0,
     ) -> Tensor:
         """(n, 3) m: the offset field after a step from ``offset`` (n, 3), by conjugate gradients.
 
         ``rest`` (n, 3): where all of the field's own terms but L_lap are zero; ``mask`` (n, 1): what of the field acts.
-        The bias of the normals moves, held by ``w_bias``.
+        The bias of the normals, where there is one, moves along.
         """
-        hessian = Hessian(self, mask, energy, w, w_bias)
+        hessian = Hessian(self, mask, energy, w)
         residual = hessian.residual(offset, rest)
         moved, *turned = conjugate_gradients(hessian.product, residual, hessian.diagonal(), iterations)
         if self.bias is not None:
@@ -113,7 +116,7 @@ class System:
 class Hessian:
     """Second derivatives of a system's data terms and of a field's own, by the field (n, 3) and the bias (b, 2)."""
 
-    def __init__(self, system: System, mask: Tensor, energy: OffsetEnergy, w: OffsetWeights, w_bias: float):
+    def __init__(self, system: System, mask: Tensor, energy: OffsetEnergy, w: OffsetWeights):
         # Vertices and edges last: several times as fast as a small product each.
         last = lambda x: x.permute(1, 2, 0).contiguous()  # noqa: E731
         self.system, self.bias, self.mask, self.energy, self.w = system, system.bias, mask, energy, w
@@ -124,7 +127,7 @@ class Hessian:
         self.nullspace = last(torch.stack(system.nullspace, 1)).flatten(1) if system.nullspace else none
         if self.bias is not None:
             self.mixed, self.of_bias = last(system.mixed_hessian), last(system.bias_hessian)
-            self.prior = 2 * w_bias / self.bias.turn.numel()
+            self.prior = 2 * w.of["normal_bias"] / self.bias.turn.numel()
 
     def product(self, step: list[Tensor]) -> list[Tensor]:
         """Times a step of the field (n, 3) and, where it moves, of the bias (b, 2)."""
@@ -206,37 +209,34 @@ class Integrator:
     def static_step(self, frames: Tensor, tell: Tell = lambda count: None) -> dict[str, float]:
         """Move D_s, and the bias of the normals, to what ``frames`` say, with D_t held still; the weighted terms
         before."""
-        model, s, problem, u = self.model, self.model.settings, self.model.problem, self.model.unknowns
+        model, problem, u, weights = self.model, self.model.problem, self.model.unknowns, self.model.static_weights()
         system, terms, trust = self.system(u.bias), {}, model.judged.trust.tolist()
-        data = {"normal": s.w_normal, "depth": s.w_depth, "outline": s.w_outline}
         for one in singly(frames):
             seen, turn = self.frame(one)
             share = trust[one.start] / len(frames)
-            system.add(seen, turn, *(share * data[name] for name in ("normal", "depth", "outline")))
-            add(terms, seen.energies(share, data))
+            system.add(seen, turn, share, weights.of)
+            add(terms, seen.energies(share, weights.of))
             tell(1)
-        add(terms, model.static_energies() | energies(of_bias(u.bias.turn, s)))
+        add(terms, model.static_energies() | energies(of_bias(u.bias.turn, weights.of)))
         told = numbers(terms)
         start, mask, energy = model.judged.static_start, problem.static_mask, problem.static_energy
-        weights = model.static_weights()
-        u.static = system.solve(u.static, start, mask, energy, weights, STATIC_ITERATIONS, s.w_normal_bias)
-        if s.coarse_passes:  # 0: the coarse head is given
+        u.static = system.solve(u.static, start, mask, energy, weights, STATIC_ITERATIONS)
+        if model.settings.coarse_passes:  # 0: the coarse head is given
             straighten(model, system.vertex_hessian.diagonal(dim1=1, dim2=2).sum(1) > 0)
         return told
 
     @torch.no_grad()
     def dynamic_step(self, tell: Tell = lambda count: None) -> dict[str, float]:
         """Move every frame's D_t to what the frame says of it, with D_s held still; the weighted terms before."""
-        model, s, problem, dynamic = self.model, self.model.settings, self.model.problem, self.model.unknowns.dynamic
+        model, problem, dynamic = self.model, self.model.problem, self.model.unknowns.dynamic
         weights, terms, trusted = model.dynamic_weights(), {}, model.judged.trust.tolist()
-        data = {"normal": s.w_normal, "depth": s.w_depth, "outline": 0.0}  # D_t is not drawn to the outline
         for one in singly(torch.arange(model.frames)):
             seen, turn = self.frame(one)
             trust = trusted[one.start]
             system = self.system()
-            system.add(seen, turn, *(trust * data[name] for name in ("normal", "depth", "outline")))
+            system.add(seen, turn, trust, weights.of)
             before = dynamic[one][0]
-            add(terms, seen.energies(trust / model.frames, data))
+            add(terms, seen.energies(trust / model.frames, weights.of))
             add(terms, {name: value / model.frames for name, value in model.dynamic_energies(before[None]).items()})
             rest, mask, energy = torch.zeros_like(before), problem.dynamic_mask, problem.dynamic_energy
             inside = system.inside(problem.dynamic_vertices)

@@ -18,6 +18,7 @@ from expportrait.fit.solvers.coarse_equations import CoarseEquations
 from expportrait.fit.spool import FrameFile
 from expportrait.fit.terms.priors import of_bias, of_clip, of_frame
 from expportrait.fit.terms.residuals import Terms, numbers, rows_of
+from expportrait.fit.terms.table import StepTerms
 from expportrait.fit.terms.temporal import evenly
 from expportrait.head.rotation import axis_angle_to_matrix, matrix_to_sixd, sixd_to_matrix
 
@@ -29,10 +30,10 @@ LARGEST = 0.3  # rad, turn of a joint in one step
 Tell = Callable[[int], None]  # frames done
 
 
-def coarse_step(model: ClipModel, size: int, dense: bool, tell: Tell = lambda frames: None) -> dict[str, float]:
+def coarse_step(model: ClipModel, size: int, step: StepTerms, tell: Tell = lambda frames: None) -> dict[str, float]:
     """Move all coarse parameters of ``model`` by one step; the weighted terms before it, by name."""
     with torch.no_grad():
-        return CoarseStep(model, size, dense).run(tell)
+        return CoarseStep(model, size, step).run(tell)
 
 
 def zeros(*shape: int) -> Tensor:
@@ -47,9 +48,9 @@ class CoarseStep:
     the frames draw after them: as an unknown it couples all frames, and the system stays banded.
     """
 
-    def __init__(self, model: ClipModel, size: int, dense: bool):
-        self.model, self.p, self.s, self.e = model, model.parameters, model.settings, model.head.n_expression
-        self.equations = CoarseEquations(model, size, dense)
+    def __init__(self, model: ClipModel, size: int, step: StepTerms):
+        self.model, self.p, self.e = model, model.parameters, model.head.n_expression
+        self.equations, self.weights = CoarseEquations(model, size, step), step.weights(model.settings.weights)
         self.own, self.shared = self.equations.own, self.equations.shared + self.equations.bias_terms + MEAN
         self.p.rotation = matrix_to_sixd(sixd_to_matrix(self.p.rotation))  # columns of unit length, as L_tmp has them
         self.mean_torso = sixd_to_matrix(self.p.rotation[:, 0]).double().mean(0).cpu()
@@ -120,7 +121,7 @@ class CoarseStep:
 
         def residuals(step: Tensor, expression: Tensor, rotation: Tensor) -> Terms:
             mean = self.mean_torso + step[own:].view(3, 3)
-            return of_frame(expression + step[: self.e], self.turned(step, rotation), mean, self.s)
+            return of_frame(expression + step[: self.e], self.turned(step, rotation), mean, self.weights)
 
         frames = [x[first:last].double().cpu() for x in (p.expression, p.rotation)]
         rows, sizes = rows_of(residuals, own + MEAN, *frames)
@@ -135,7 +136,7 @@ class CoarseStep:
 
         def values(step: Tensor, expression: Tensor, rotation: Tensor, place: Tensor) -> Terms:
             sixd = matrix_to_sixd(self.turned(step, rotation))
-            return evenly(expression + step[: self.e], sixd, place + step[-3:], self.s)
+            return evenly(expression + step[: self.e], sixd, place + step[-3:], self.weights)
 
         place = torch.cat([p.place, p.log_scale[:, None]], -1)
         frames = [x[first:last].double().cpu() for x in (p.expression, p.rotation, place)]
@@ -157,15 +158,15 @@ class CoarseStep:
 
     def clip_priors(self) -> Tensor:
         """(k, c - 9 + 1): rows of the priors of what all frames share, for each frame once: the frames' are sums."""
-        p, s, sizes = self.p, self.s, self.clip_sizes()
+        p, w, sizes = self.p, self.weights, self.clip_sizes()
         bias = self.model.unknowns.bias.turn.flatten()[: sizes[-1]]
 
         def residuals(step: Tensor, shape: Tensor, shoulders: Tensor, bias: Tensor) -> Terms:
             by = step.split(sizes)
             turned = sixd_to_matrix(shoulders) @ axis_angle_to_matrix(by[1].view(-1, 3))
             # The focal length stays near where it is, which landmarks and estimates told.
-            found = of_clip(shape + by[0], turned, by[2][0], s.w_focal_coarse, s)
-            return found | (of_bias(bias + by[3], s) if len(bias) else {})
+            found = of_clip(shape + by[0], turned, by[2][0], w)
+            return found | (of_bias(bias + by[3], w) if len(bias) else {})
 
         rows, counts = rows_of(residuals, sum(sizes), *(x.double().cpu()[None] for x in (p.shape, p.shoulders, bias)))
         rows = math.sqrt(self.model.frames) * rows[0]

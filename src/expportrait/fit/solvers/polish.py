@@ -10,6 +10,7 @@ from expportrait.fit.model import ClipModel
 from expportrait.fit.solvers.adam import ClipAdam, Slot
 from expportrait.fit.solvers.exchange import recentre
 from expportrait.fit.terms.residuals import numbers
+from expportrait.fit.terms.table import FINAL
 from expportrait.fit.terms.temporal import offset_energy
 
 STATIC_RATE, DYNAMIC_RATE = 1e-4, 5e-5  # m a step of the vertex that is pulled hardest
@@ -59,6 +60,7 @@ def polish(model: ClipModel, size: int, count: int, static: bool, tell: Told) ->
 def offset_terms(model: ClipModel, frames: Tensor, static: bool, rows: Tensor) -> dict[str, Tensor]:
     """The offset fields' own weighted terms; ``rows`` (B, n_f, 3): D_t of ``frames``, ascending."""
     terms = model.dynamic_energies(rows) | (model.static_energies() if static else {})
-    if model.frames > 2 and model.settings.w_temporal_offset:
-        terms["temporal_offset"] = offset_energy(model.unknowns.dynamic, frames, rows, model.settings)
+    weight = FINAL.weights(model.settings.weights)["temporal_offset"]
+    if model.frames > 2 and weight:
+        terms["temporal_offset"] = offset_energy(model.unknowns.dynamic, frames, rows, weight)
     return terms

@@ -2,20 +2,20 @@
 
 A term is a list of residuals. Its energy, weight included, is the sum of their squares, as a mean over the frames. Adam
 follows the gradient of the energies (landmark_fit); Gauss-Newton takes the residuals and their derivatives as rows
-(newton). A term has the name of its weight in the settings, without the ``w_``.
+(newton). Terms without a weight are left out.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.terms.residuals import Terms, energies
+from expportrait.fit.terms.residuals import Terms, energies, weighted
 from expportrait.head.rotation import sixd_to_matrix
-from expportrait.settings.config import Proxy
 
-CLOSED = 20  # times w_jaw: the lower teeth would pass the upper
+CLOSED = 20  # times the jaw's term: the lower teeth would pass the upper
 
 
 def chordal(matrices: Tensor) -> Tensor:
@@ -24,38 +24,40 @@ def chordal(matrices: Tensor) -> Tensor:
     return ((matrices - eye) / math.sqrt(2)).flatten(-2)
 
 
-def of_frame(expression: Tensor, matrices: Tensor, mean_torso: Tensor, s: Proxy) -> Terms:
+def of_frame(expression: Tensor, matrices: Tensor, mean_torso: Tensor, w: Mapping[str, float]) -> Terms:
     """Residuals (..., k) of single frames: ``expression`` (..., E), ``matrices`` (..., 6, 3, 3) of the frame's joints;
     ``mean_torso`` (3, 3): the root's rotation, averaged over the clip."""
     root, neck, head, jaw, left, right = chordal(matrices).unbind(-2)
     opening = matrices[..., 3, 2, 1]  # the sine of the jaw's angle
-    return {
-        "expression": math.sqrt(s.w_expression / expression.shape[-1]) * expression,
-        "neck": math.sqrt(s.w_neck) * torch.cat([neck, head], -1),
-        "torso": math.sqrt(s.w_torso) * root,
-        "torso_motion": math.sqrt(s.w_torso_motion) * (matrices[..., 0, :, :] - mean_torso).flatten(-2),
-        "jaw": math.sqrt(s.w_jaw) * torch.cat([jaw, math.sqrt(CLOSED) * torch.relu(-opening)[..., None]], -1),
-        "eyes": math.sqrt(s.w_eyes) * torch.cat([left, right, left - right], -1),
+    found = {
+        "expression": (expression, expression.shape[-1]),
+        "neck": (torch.cat([neck, head], -1), 1),
+        "torso": (root, 1),
+        "torso_motion": ((matrices[..., 0, :, :] - mean_torso).flatten(-2), 1),
+        "jaw": (torch.cat([jaw, math.sqrt(CLOSED) * torch.relu(-opening)[..., None]], -1), 1),
+        "eyes": (torch.cat([left, right, left - right], -1), 1),
     }
+    return weighted(found, w)
 
 
-def of_clip(shape: Tensor, shoulders: Tensor, log_focal: Tensor, w_focal: float, s: Proxy) -> Terms:
+def of_clip(shape: Tensor, shoulders: Tensor, log_focal: Tensor, w: Mapping[str, float]) -> Terms:
     """Residuals (k,) of what all frames share: ``shape`` (S,), ``shoulders`` (4, 3, 3), and ``log_focal`` (), the
     focal length's logarithm less the one expected."""
-    return {
-        "shape": math.sqrt(s.w_shape / len(shape)) * shape,
-        "shoulders": math.sqrt(s.w_shoulders) * chordal(shoulders).flatten(),
-        "focal": math.sqrt(w_focal) * log_focal[None],
+    found = {
+        "shape": (shape, len(shape)),
+        "shoulders": (chordal(shoulders).flatten(), 1),
+        "focal": (log_focal[None], 1),
     }
+    return weighted(found, w)
 
 
-def of_bias(turn: Tensor, s: Proxy) -> Terms:
+def of_bias(turn: Tensor, w: Mapping[str, float]) -> Terms:
     """Residuals (k,) of the bias of the normals (..., ) rad."""
-    return {"normal_bias": math.sqrt(s.w_normal_bias / turn.numel()) * turn.flatten()}
+    return weighted({"normal_bias": (turn.flatten(), turn.numel())}, w)
 
 
-def prior_energies(p: HeadParameters, log_focal: float, s: Proxy) -> Terms:
+def prior_energies(p: HeadParameters, log_focal: float, w: Mapping[str, float]) -> Terms:
     """Every prior of a clip whose focal length is expected to be ``exp(log_focal)`` px."""
     matrices, shoulders = sixd_to_matrix(p.rotation), sixd_to_matrix(p.shoulders)
-    frames = of_frame(p.expression, matrices, matrices[:, 0].mean(0), s)
-    return energies(frames | of_clip(p.shape, shoulders, p.log_focal - log_focal, s.w_focal, s))
+    frames = of_frame(p.expression, matrices, matrices[:, 0].mean(0), w)
+    return energies(frames | of_clip(p.shape, shoulders, p.log_focal - log_focal, w))

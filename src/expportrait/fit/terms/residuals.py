@@ -1,12 +1,20 @@
 """What all terms share: energies of residuals, rows of derivatives, and robust losses as both see them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 Terms = dict[str, Tensor]
+Means = dict[
+    str, tuple[Tensor, int]
+]  # residuals (..., k), and over how many numbers the sum of their squares is a mean
+
+
+def weighted(found: Means, weights: Mapping[str, float]) -> Terms:
+    """Residuals (..., k) the sum of whose squares is the term times its weight; terms without one are left out."""
+    return {name: math.sqrt(weights[name] / count) * value for name, (value, count) in found.items() if name in weights}
 
 
 def energies(residuals: Terms) -> Terms:

@@ -3,6 +3,7 @@
 Solvers of linear steps look at its vertices and edges, Adam at its pixels.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +42,7 @@ class SurfaceResiduals:
     depth: VertexDepths
     outline: Outline
 
-    def energies(self, share: float | Tensor, weights: dict[str, float]) -> Terms:
+    def energies(self, share: float | Tensor, weights: Mapping[str, float]) -> Terms:
         """``share`` times the robust means that the rows are derivatives of, each times its weight: normal (rad), depth
         and outline (m). Those without a weight are left out."""
         found = {"normal": self.normals, "depth": self.depth, "outline": self.outline}

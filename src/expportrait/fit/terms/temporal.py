@@ -1,30 +1,30 @@
 """L_tmp: second differences along the clip, of the coarse unknowns and of D_t."""
 
-import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.parameters import FRAME_JOINTS, HeadParameters
-from expportrait.fit.terms.offsets import MILLI
-from expportrait.fit.terms.residuals import Terms
-from expportrait.settings.config import Proxy
+from expportrait.fit.terms.quadratic import MILLI
+from expportrait.fit.terms.residuals import Terms, weighted
 
 
-def evenly(expression: Tensor, rotation: Tensor, place: Tensor, s: Proxy) -> Terms:
+def evenly(expression: Tensor, rotation: Tensor, place: Tensor, w: Mapping[str, float]) -> Terms:
     """The values (..., k) of single frames whose second differences along the clip are L_tmp's residuals.
     ``expression`` (..., E), ``rotation`` (..., 6, 6) 6D, ``place`` (..., 3) with the log scale last."""
-    return {
-        "temporal_expression": math.sqrt(s.w_temporal_expression / expression.shape[-1]) * expression,
-        "temporal_pose": math.sqrt(s.w_temporal_pose / (6 * FRAME_JOINTS)) * rotation.flatten(-2),
-        "temporal_place": math.sqrt(s.w_temporal_place / 3) * place,
+    found = {
+        "temporal_expression": (expression, expression.shape[-1]),
+        "temporal_pose": (rotation.flatten(-2), 6 * FRAME_JOINTS),
+        "temporal_place": (place, 3),
     }
+    return weighted(found, w)
 
 
-def temporal_energies(p: HeadParameters, s: Proxy) -> Terms:
+def temporal_energies(p: HeadParameters, w: Mapping[str, float]) -> Terms:
     """L_tmp of a clip's expression, rotations and place; zero for fewer than three frames."""
-    values = evenly(p.expression, p.rotation, torch.cat([p.place, p.log_scale.unsqueeze(-1)], -1), s)
+    values = evenly(p.expression, p.rotation, torch.cat([p.place, p.log_scale.unsqueeze(-1)], -1), w)
     return {name: second_differences(x).square().sum() / len(x) for name, x in values.items()}
 
 
@@ -33,7 +33,7 @@ def second_differences(x: Tensor) -> Tensor:
     return x[2:] - 2 * x[1:-1] + x[:-2]
 
 
-def offset_energy(dynamic: DynamicField, frames: Tensor, rows: Tensor, s: Proxy) -> Tensor:
+def offset_energy(dynamic: DynamicField, frames: Tensor, rows: Tensor, weight: float) -> Tensor:
     """L_tmp of D_t for a mini-batch of a clip of three frames or more: every second difference that it has a part in,
     over its size, so that its derivative is the clip's.
 
@@ -44,4 +44,4 @@ def offset_energy(dynamic: DynamicField, frames: Tensor, rows: Tensor, s: Proxy)
     field = dynamic[needed].index_copy(0, torch.searchsorted(needed, frames), rows)
     at = torch.searchsorted(needed, middle)
     change = field[at - 1] - 2 * field[at] + field[at + 1]
-    return s.w_temporal_offset * MILLI**2 * change.square().sum() / rows[..., 0].numel()
+    return weight * MILLI**2 * change.square().sum() / rows[..., 0].numel()
