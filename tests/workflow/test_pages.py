@@ -1,27 +1,19 @@
 """Every line of a code block in README.md and docs/workflow.md is taken from the page and run in a scratch checkout."""
 
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
-from markdown_it import MarkdownIt
 
 from expportrait.stages import STAGES
 from tests.animate.made import untrained
 from tests.report.fabricate import make_clip
-from tests.video.make import scene, video
 from tests.workflow.project import ROOT, Project
+from tests.workflow.typed import ALL, Checkout, command, lines
 
 PAGES = ("README.md", "docs/workflow.md")
 NOT_RUN = re.compile(r"make test(-\w+)?|.*[─│].*")  # what runs these tests; the picture of the pipeline
 # A line as it stands on the page, its comment left out: what is put for what before it is run. ALL stands for the line.
-ALL = ".+"
 ANIMATE = (
     "expportrait animate --portrait data/demo/hopper-talk.mp4 --driver data/demo/astronaut-smile.mp4 --out film.mp4"
 )
@@ -90,52 +82,6 @@ WHOLE = {
         "Radio11_0": "anna --manifest my.csv --results data/run1",
     },
 }
-
-
-def lines(page):
-    """The lines of the page's code blocks, their comments left out."""
-    blocks = (token.content for token in MarkdownIt().parse((ROOT / page).read_text("utf-8"))
-              if token.type in ("code_block", "fence"))  # fmt: skip
-    return [re.sub(r"\s+#\s.*", "", line) for block in blocks for line in block.splitlines() if line.strip()]
-
-
-def command(line, table):
-    for old, new in table[line].items():
-        line, count = re.subn(old if old == ALL else re.escape(old), new, line, count=1)
-        assert count, f"{old} is not in {line}"
-    return line
-
-
-class Checkout:
-    """A copy of the workflow with a video of a face, and the commands of its environment."""
-
-    def __init__(self, project: Project):
-        self.folder = project.folder
-        for name in ("Makefile", "requirements.txt", "pyproject.toml"):
-            shutil.copy(ROOT / name, self.folder)
-        (self.folder / ".venv").symlink_to(sys.prefix)
-        (self.folder / "videos").mkdir()
-        video(self.folder / "videos" / "anna.mp4", [scene(360, 480, (90 + n, 40, 1.0)) for n in range(12)])
-
-    def stand_in(self, script: str, *names: str) -> None:
-        for name in names:
-            file = self.folder / "bin" / name
-            file.parent.mkdir(exist_ok=True)
-            shutil.copy(Path(__file__).with_name(script), file)
-            file.chmod(0o755)
-
-    def run(self, line: str) -> str:
-        path = os.pathsep.join([str(self.folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
-        environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT / "src"), "EXPPORTRAIT_DEVICE": "cpu"}
-        with subprocess.Popen(["bash", "-ec", line], cwd=self.folder, env=environment, text=True, process_group=0,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:  # fmt: skip
-            try:
-                said, _ = process.communicate(timeout=900)
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-        assert process.returncode == 0 and "Traceback" not in said, f"{line}\n{said}"
-        return said
 
 
 @pytest.fixture(scope="module")
