@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from benchmarks.real_films import CLIPS
 
 from expportrait.demo.clip import draw, prepare
 from expportrait.demo.motion import FPS, LOOP
@@ -17,7 +18,6 @@ from ...video import make
 
 HEIGHT, WIDTH = 540, 960  # px
 SIDE = 480  # px, of a portrait at scale 1; its face has some 45 % of that
-SHARED = Path("/work/shared/clips")  # real clips, where they are
 REAL = {"outdoors": "landscape_1280x720.mp4", "grimaces": "expressive_512.mp4"}
 
 
@@ -58,7 +58,7 @@ def real(name: str) -> tuple[np.ndarray, np.ndarray]:
     from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 
     frames = []
-    for _, frame in open_source(SHARED / REAL[name]).frames():
+    for _, frame in open_source(CLIPS / REAL[name]).frames():
         side = min(frame.shape[:2])
         left = (frame.shape[1] - side) // 2
         frames.append(cv2.resize(frame[:side, left : left + side], (SIDE, SIDE), interpolation=cv2.INTER_AREA))

@@ -18,7 +18,7 @@ from expportrait.stages import crop
 from . import films, truth
 
 SHORTEST = 2.0  # s: split.min_seconds
-REAL = tuple(name for name, file in films.REAL.items() if (films.SHARED / file).exists())
+REAL = tuple(name for name, file in films.REAL.items() if (films.CLIPS / file).exists())
 
 
 def run(*arguments, **options):
