@@ -1,15 +1,18 @@
 """Whether the generator earns its place on real footage: trained on the first 70 % of two clips, tested on the rest.
 
-``python benchmarks/earn.py CLIPS [--work FOLDER] [--every 3] [--steps 300] [--json FILE] [--picture FILE]``: CLIPS has
-the films that real_films.py names. Both clips train one tiny generator of the demo's settings; windows and reference
-portraits lie in the first 70 % of the frames. Then each clip's first frame is its portrait, its own motion drives it,
-and the last 30 % are compared with the truth: by the generator, by the appearance alone, by the portrait held still.
+    python benchmarks/earn.py CLIPS [--work FOLDER] [--every 3] [--steps 300] [--seeds 3] [--json FILE] [--picture FILE]
+
+CLIPS has the films that real_films.py names. Both clips train one tiny generator of the demo's settings; windows and
+reference portraits lie in the first 70 % of the frames. Then each clip's first frame is its portrait, its own motion
+drives it, and the last 30 % are compared with the truth: by the generator, by the appearance alone, by the portrait
+held still.
 """
 
 import json
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -88,12 +91,11 @@ def trained(config: Config, windows: Windows, work: Path) -> float:
     grid = codec["channels"], control_channels(s.maps), codec["time"], codec["space"]
     carried = {name: name in s.maps for name in CARRIED}
     model = build(ModelConfig(s.preset, *grid, s.reference, s.prediction, **carried), None, s.seed)
-    model = train(model, windows, s, work / f"train-{s.steps}", "cpu")
+    model, key = train(model, windows, s, work / f"train-{s.steps}-{s.seed}", "cpu"), f"earn {s.steps} {s.seed}"
     home = config.results / "generator"
     with new_folder(home / "model") as folder:
-        save_generator(folder, model, {"key": f"earn {s.steps}", "maps": s.maps, "precision": s.precision,
-                                       **windows.made_by})  # fmt: skip
-    (home / "index.json").write_text(json.dumps({"status": "ok", "key": f"earn {s.steps}", "why": "", "clips": {}}))
+        save_generator(folder, model, {"key": key, "maps": s.maps, "precision": s.precision, **windows.made_by})
+    (home / "index.json").write_text(json.dumps({"status": "ok", "key": key, "why": "", "clips": {}}))
     return time.process_time() - clock
 
 
@@ -123,13 +125,32 @@ def compared(config: Config, clip: str, tools: Tools) -> tuple[dict[str, dict[st
     return out, strip
 
 
+def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Clip -> method -> figures, as Markdown."""
+    columns = [*next(iter(found.values()))["generated"]]
+    lines = [f"| clip | | {' | '.join(columns)} |", f"| --- | --- |{' --- |' * len(columns)}"]
+    lines += [f"| {clip} | {method} | {' | '.join(f'{values[c]:.3f}' for c in columns)} |"
+              for clip, figures in found.items() for method, values in figures.items()]  # fmt: skip
+    return "\n".join(lines)
+
+
+def gains(by_seed: list[dict[str, dict[str, dict[str, float]]]]) -> str:
+    """By how much the generator is better than the appearance, dB: each seed, and their mean."""
+    lines = []
+    for clip, part in product(CLIPS, ("seen < .5", "seen 1")):
+        values = [one[clip]["generated"][part] - one[clip]["appearance alone"][part] for one in by_seed]
+        lines.append(f"{clip}, {part}: {', '.join(f'{v:+.2f}' for v in values)}; mean {np.mean(values):+.2f} dB")
+    return "\n".join(lines)
+
+
 def main(
     clips: Path,
     work: Annotated[Path | None, typer.Option(help="kept, so that a second call goes on")] = None,
     every: int = 3,
     steps: int = 300,
+    seeds: Annotated[int, typer.Option(help="trainings, each from other random numbers")] = 1,
     out: Annotated[Path | None, typer.Option("--json")] = None,
-    picture: Annotated[Path | None, typer.Option(help="truth, appearance, generator of both clips")] = None,
+    picture: Annotated[Path | None, typer.Option(help="truth, appearance, generator of both clips, last seed")] = None,
 ) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -141,24 +162,23 @@ def main(
                 for clip, outcome in run(stage, stage.members(rows, pairs), config).items():
                     if outcome.status != "ok":
                         raise SystemExit(f"{name} {clip}: {outcome.why}")
-        windows = early(config)
-        seconds = trained(config, windows, work)
-        reenact.trained.cache_clear()
-        run(with_code("reenact"), pairs, config)
-        tools = Tools.load(config.evaluate, "cpu")
-        found = {clip: compared(config, clip, tools) for clip in CLIPS}
-    print(f"{len(windows)} windows, {steps} steps, {seconds:.0f} CPU s, {time.strftime('%Y-%m-%d')}\n")
-    columns = [*next(iter(found.values()))[0]["generated"]]
-    print(f"| clip | | {' | '.join(columns)} |\n| --- | --- |{' --- |' * len(columns)}")
-    for clip, (figures, _) in found.items():
-        for method, values in figures.items():
-            print(f"| {clip} | {method} | {' | '.join(f'{values[c]:.3f}' for c in columns)} |")
+        windows, tools = early(config), Tools.load(config.evaluate, "cpu")
+        by_seed, strips = [], {}
+        for seed in range(seeds):
+            own = config.model_copy(update={"generator": config.generator.model_copy(update={"seed": seed})})
+            seconds = trained(own, windows, work)
+            reenact.trained.cache_clear()
+            run(with_code("reenact"), pairs, own)
+            found = {clip: compared(own, clip, tools) for clip in CLIPS}
+            by_seed.append({clip: figures for clip, (figures, _) in found.items()})
+            strips = {clip: strip for clip, (_, strip) in found.items()}
+            about = f"{len(windows)} windows, {steps} steps, seed {seed}, {seconds:.0f} CPU s"
+            print(f"{about}, {time.strftime('%Y-%m-%d')}\n\n{table(by_seed[-1])}\n", flush=True)
+    print(gains(by_seed))
     if out:
-        about = {"windows": len(windows), "steps": steps, "cpu_seconds": seconds}
-        out.write_text(json.dumps(about | {clip: figures for clip, (figures, _) in found.items()}, indent=1) + "\n")
+        out.write_text(json.dumps({"windows": len(windows), "steps": steps, "seeds": by_seed}, indent=1) + "\n")
     if picture:
-        rows_ = [row for _, strip in found.values() for row in strip]
-        cv2.imwrite(str(picture), np.vstack(rows_)[..., ::-1])
+        cv2.imwrite(str(picture), np.vstack([row for strip in strips.values() for row in strip])[..., ::-1])
 
 
 if __name__ == "__main__":
