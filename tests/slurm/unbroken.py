@@ -17,7 +17,10 @@ from expportrait.settings.config import Config
 from expportrait.settings.files import merge
 from expportrait.stages import PIPELINE
 
-BOUND = 1e-5  # of a loss and of a tensor's largest weight
+LOSSES, WEIGHTS = 1e-5, 1e-3  # bounds of a loss, and of a weight by its tensor's largest
+FAR = 100  # times a bound: what a wrong retry has to be apart
+# With one row of text the cross-attention's softmax is 1 whatever its queries and keys are: round-off alone moves them.
+MOVED_BY_NOTHING = re.compile(r"(norm2|attn2\.(to_q|to_k|norm_q|norm_k))\.")
 FILES = "transformer/diffusion_pytorch_model.safetensors", "encoders.safetensors"
 
 
@@ -34,7 +37,7 @@ def check(project: Path, processes: int = 2) -> None:
     losses, weights = apart(project / "results", alone, step)
     print(f"gone on with from step {step} of {steps}: losses within {losses:.1e} of an unbroken run's, weights within "
           f"{weights:.1e}, relatively")  # fmt: skip
-    assert losses <= BOUND and weights <= BOUND
+    assert losses <= LOSSES and weights <= WEIGHTS
     (checkpoints,) = alone.glob("generator/work-*/checkpoints")
     early = min(checkpoints.glob("step-*"), key=lambda folder: int(folder.name[5:]))
     assert int(early.name[5:]) < step
@@ -46,7 +49,7 @@ def check(project: Path, processes: int = 2) -> None:
         wrong = trained(project, name, changed, processes, checkpoint, step)
         losses, weights = apart(wrong, alone, step)
         print(f"{name} from step {step} on: losses {losses:.1e} apart, weights {weights:.1e}")
-        assert losses > 1000 * BOUND and weights > 1000 * BOUND, f"{name} would not have been noticed"
+        assert losses > FAR * LOSSES and weights > FAR * WEIGHTS, f"{name} would not have been noticed"
 
 
 def moves(home: Path, step: int) -> None:
@@ -58,7 +61,8 @@ def moves(home: Path, step: int) -> None:
 
 
 def apart(results: Path, others: Path, step: int) -> tuple[float, float]:
-    """The largest relative difference of the losses from ``step`` on, and of a weight, by its tensor's largest."""
+    """The largest relative difference of the losses from ``step`` on, and of a weight that the losses depend on, by its
+    tensor's largest. Jobs of a cluster may have other numbers of threads, whose sums round otherwise."""
     homes = [place / "generator" / "model" for place in (results, others)]
     rows = [{row["step"]: row["loss"] for row in read_log(home / "loss.csv") if row["step"] >= step} for home in homes]
     assert rows[0].keys() == rows[1].keys() and len(rows[0]) > 2
@@ -68,6 +72,8 @@ def apart(results: Path, others: Path, step: int) -> tuple[float, float]:
     for file, tensors in expected.items():
         assert tensors.keys() == found[file].keys()
         for name, value in tensors.items():
+            if MOVED_BY_NOTHING.search(name):
+                continue
             off, largest = (found[file][name] - value).abs().max(), value.abs().max()
             weights = max(weights, float(off / largest) if off else 0.0)
     return losses, weights
