@@ -40,6 +40,10 @@ RUNS = {
         "results/generator": "trained",
     },
     "expportrait import folder /videos --out my.csv": {"/videos": "videos"},
+    "expportrait import split /films --out my.csv": {
+        "/films": "videos --min-seconds .3 --min-face 60",
+        "my.csv": "cut.csv",
+    },
     "echo 'geometry: {estimator: embedded}' > my.yaml": {},
     "snakemake --config manifest=my.csv results=/data/run1 --until control": {"/data": "data", "control": "control -n"},
     "expportrait show proxy anna-01 --manifest my.csv --results /data/run1": {"anna-01": "anna", "/data": "made"},

@@ -24,8 +24,8 @@ def blocks(page):
 
 
 def lines(page):
-    """The lines of the page's code blocks, their comments left out; of Python none."""
-    content = (block for language, block in blocks(page) if language != "python")
+    """The lines of the page's code blocks, their comments left out; of Python, and of what is printed, none."""
+    content = (block for language, block in blocks(page) if language not in ("python", "text"))
     return [re.sub(r"\s+#\s.*", "", line) for block in content for line in block.splitlines() if line.strip()]
 
 
