@@ -2,9 +2,6 @@
 
 import json
 import sys
-from types import SimpleNamespace
-
-import pytest
 
 from benchmarks import gpu, gpu_tables, launches
 from expportrait.generator.train import flow_losses
@@ -33,13 +30,6 @@ def test_a_part_that_fails_keeps_what_was_found_before(monkeypatch, tmp_path):
     assert "illegal memory access" in found["error"] and found["steps"][0]["frames"] == 49
     text = "\n".join(gpu_tables.report(tmp_path))
     assert "illegal memory access" in text and "| 49 |" in text and "0.5" in text
-
-
-@pytest.mark.parametrize(("tokens", "tflop", "share"), [(13_312, 67, 0.48), (21_504, 141, 0.60), (32_760, 283, 0.71)])
-def test_the_floor_of_a_step_is_the_arithmetic_of_the_transformer(tokens, tflop, share):
-    sizes = SimpleNamespace(num_attention_heads=12, attention_head_dim=128, num_layers=30, ffn_dim=8960)
-    forward, attention = gpu.floor(sizes, tokens)
-    assert forward == pytest.approx(tflop, rel=0.02) and attention / forward == pytest.approx(share, abs=0.02)
 
 
 def test_slope_and_offset_of_two_lengths():

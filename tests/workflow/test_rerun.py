@@ -27,6 +27,7 @@ CHANGES = {
     "reenact": ("steps: 3", ["reenact", "evaluate", "report"]),
     "evaluate": ("stride: 2", ["evaluate", "report"]),
     "report": ("frames: 4", ["report"]),
+    "split": ("min_seconds: 3", ["report"]),  # which shows all settings
 }
 
 
