@@ -2,7 +2,6 @@
 
 import csv
 import re
-import shutil
 import subprocess
 import sys
 
@@ -11,7 +10,6 @@ import pytest
 from expportrait.manifest.clips import read_manifest
 from tests.importers.split import films
 from tests.video import make
-from tests.workflow.project import ROOT, Project
 from tests.workflow.typed import Checkout, blocks, command, lines
 
 PAGE = "docs/datasets.md"
@@ -39,12 +37,7 @@ def test_the_table_knows_every_line():
 
 @pytest.mark.slow
 def test_from_a_film_to_a_data_set_that_is_read_back(tmp_path):
-    for name in ("rules", "profiles", "envs"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "src").symlink_to(ROOT / "src")
-    checkout = Checkout(Project(tmp_path))
+    checkout = Checkout.whole(tmp_path)
     (tmp_path / "films").mkdir()
     people = [("hopper", lambda t: (0.0, 40.0), 1.0, 5), ("astronaut", lambda t: (480.0, 40.0), 1.0, 9)]
     both, _ = films.scene(27, 2, people)

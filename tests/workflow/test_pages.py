@@ -1,14 +1,12 @@
 """Every line of a code block in README.md and docs/workflow.md is taken from the page and run in a scratch checkout."""
 
 import re
-import shutil
 
 import pytest
 
 from expportrait.stages import STAGES
 from tests.animate.made import untrained
 from tests.report.fabricate import make_clip
-from tests.workflow.project import ROOT, Project
 from tests.workflow.typed import ALL, Checkout, command, lines
 
 PAGES = ("README.md", "docs/workflow.md")
@@ -127,12 +125,7 @@ def test_lines_do_what_the_pages_say(checkout):
 
 @pytest.mark.long
 def test_own_videos_as_the_readme_says_to_the_end(tmp_path):
-    for name in ("rules", "profiles", "envs"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "src").symlink_to(ROOT / "src")
-    checkout = Checkout(Project(tmp_path))
+    checkout = Checkout.whole(tmp_path)
     own = lines("README.md")
     start, end = own.index("source .venv/bin/activate"), own.index("clip,dataset,source")
     for line in [*own[start:end], "expportrait proxy --clip Radio11_0 --set proxy.batch=8"]:

@@ -47,6 +47,16 @@ class Checkout:
         (self.folder / "videos").mkdir()
         video(self.folder / "videos" / "anna.mp4", [scene(360, 480, (90 + n, 40, 1.0)) for n in range(12)])
 
+    @classmethod
+    def whole(cls, folder: Path) -> "Checkout":
+        """One whose jobs run all of this checkout's own code."""
+        for name in ("rules", "profiles", "envs"):
+            shutil.copytree(ROOT / name, folder / name)
+        for name in ("Snakefile", "config.yaml"):
+            shutil.copy(ROOT / name, folder)
+        (folder / "src").symlink_to(ROOT / "src")
+        return cls(Project(folder))
+
     def stand_in(self, script: str, *names: str) -> None:
         for name in names:
             file = self.folder / "bin" / name

@@ -1,11 +1,10 @@
 """What was seen at each look at a training: rows of ``looks.csv``, beside its log. Loads no torch."""
 
 import csv
-import io
 from pathlib import Path
 from typing import Any
 
-from expportrait.files import replace_file
+from expportrait.engine.log import write_log
 
 LOOKS_FILE = "looks.csv"
 TEXTS = ("clip", "of", "film", "panels")  # columns that are no numbers
@@ -27,12 +26,8 @@ def read_looks(file: Path) -> list[Look]:
 
 
 def write_looks(file: Path, looks: list[Look]) -> None:
-    """Never seen half-written."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [*dict.fromkeys(name for look in (looks[-1], *looks) for name in look)])
-    writer.writeheader()
-    writer.writerows(looks)
-    replace_file(file, text.getvalue().encode())
+    """As the log is written, which has rows of the same kind."""
+    write_log(file, looks)
 
 
 def look_in_words(look: Look) -> str:
