@@ -26,6 +26,7 @@ from benchmarks.truth_observe import observe
 from benchmarks.truth_scores import SEEN, facial
 
 from expportrait.fit import judge
+from expportrait.fit.problem import detail_size
 from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.solvers.integrate import Integrator
 from expportrait.head import Head
@@ -38,7 +39,7 @@ from expportrait.settings.config import Proxy
 STARTS = {
     "fit": "the whole fit",
     "oracle": "from the true camera, shape, expression and poses, which stay",
-    "truth": "D_s true as well: one linear step of D_t, and nothing after it",
+    "truth": "D_s true as well: the linear steps of D_t, and nothing after them",
 }
 ROUNDS = (2, 8, 30)  # of averaging over the mesh's neighbours: details of some 4, 8, 15 mm go
 HOT = 0.1  # share of the vertices that move most
@@ -57,7 +58,9 @@ def fitted(head: Head, clip: Clip, seed: tuple[int, int], noisy: bool, start: st
         judge.start_static(model, fitter.settings.fine_size)
         free = problem.static_mask
         model.unknowns.static = torch.from_numpy(clip.static.astype(np.float32)) * (free > 0) / free.clamp_min(1e-3)
-        Integrator(model, fitter.settings.fine_size).dynamic_step()
+        solver = Integrator(model, detail_size(fitter.settings, problem.size))
+        for _ in range(fitter.settings.dynamic_steps):
+            solver.dynamic_step()
     else:
         fitter.run(None if start == "fit" else true_start(head, clip))
     moved[:, problem.dynamic_vertices.numpy()] = problem.dynamic_mask * model.unknowns.dynamic[:]

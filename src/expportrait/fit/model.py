@@ -13,6 +13,7 @@ from expportrait.fit.evidence.targets import Targets
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.problem import Judgement, Problem
 from expportrait.fit.terms import landmarks, outline, surface
+from expportrait.fit.terms.landmarks import LandmarkPoints
 from expportrait.fit.terms.offsets import OffsetWeights
 from expportrait.fit.terms.surface import SurfaceResiduals, observe
 from expportrait.fit.terms.table import DYNAMIC, FINAL, STATIC
@@ -56,7 +57,7 @@ class ClipModel:
             NormalBias(head),
         )
         self._posed: Posed | None = None
-        self._corners = head.faces[head.landmark_faces]  # (478, 3) of the points, in either mesh
+        self.landmark_corners = head.faces[head.landmark_faces]  # (478, 3) of the points, in either mesh
 
     @property
     def head(self) -> Head:
@@ -130,12 +131,12 @@ class ClipModel:
 
     def landmarks(self, vertices: Tensor) -> Tensor:
         """(B, 478, 3): the embedding's points on the posed mesh, whose first vertices are the coarse ones."""
-        at = vertices.index_select(1, self._corners.reshape(-1)).unflatten(1, (-1, 3))
+        at = vertices.index_select(1, self.landmark_corners.reshape(-1)).unflatten(1, (-1, 3))
         return (self.head.landmark_barycentric[..., None] * at).sum(2)
 
     def landmarks_alone(self, frames: Tensor, dense: bool) -> Tensor:
         """(B, 478, 3): the same of ``frames``, without the rest of the mesh."""
-        at, posed = self._corners.reshape(-1), self.posed()
+        at, posed = self.landmark_corners.reshape(-1), self.posed()
         surface = self.surface(dense).rows(at)
         canonical = posed.neutral[dense][at] + blend(surface.expression_basis, self.parameters.expression[frames])
         if surface.pose_basis is not None:
@@ -184,6 +185,13 @@ class ClipModel:
             self.valid(frame, vertices, targets)[0] if dense else None,
             self.unknowns.bias.at(n),
         )
+
+    @torch.no_grad()
+    def observed_points(self, frame: slice) -> LandmarkPoints:
+        """Residuals of one ``frame``'s landmarks on the dense head; over the clip their weights are 1 a frame."""
+        points, judged = self.landmarks_alone(frame, True)[0], self.judged
+        weight, camera = judged.weights[frame][0] / judged.usual, self.camera(self.problem.size)
+        return LandmarkPoints.observe(points, judged.points[frame][0], weight, judged.unit[frame][0], camera)
 
     def landmark_energies(self, frames: Tensor, points: Tensor) -> Tensor:
         """(B,): eq. (5) of each of ``frames``, whose own landmarks are at ``points`` (B, 478, 3)."""

@@ -96,7 +96,7 @@ class Problem:
             size=targets.size,
             detected=points,
             confidence=confidence,
-            targets=target_files(targets, {settings.coarse_size, settings.fine_size}, device),
+            targets=target_files(targets, sizes(settings, targets.size), device),
             pictures=pictures,
             trust=frame_confidence(confidence).float().clamp(UNSEEN, 1),
             static_mask=static_mask.unsqueeze(-1),
@@ -112,6 +112,17 @@ class Problem:
             dense_edges=dense_edges,
             hem=hem(head),
         )
+
+
+def sizes(s: Proxy, whole: int) -> set[int]:
+    """The image sizes, px, at which a clip whose maps have ``whole`` px is looked at."""
+    found = {s.coarse_size, s.fine_size}
+    return found | {detail_size(s, whole)} if s.offsets != "none" and s.dynamic_passes else found
+
+
+def detail_size(s: Proxy, whole: int) -> int:
+    """The image size at which D_t is looked for, px."""
+    return min(s.dynamic_size, whole)
 
 
 def offset_masks(head: Head, s: Proxy, frames: int) -> tuple[Tensor, Tensor]:
@@ -165,6 +176,11 @@ class Judgement:
     static_start: Tensor  # (n_d, 3) m: where D_s starts, and its own terms but L_lap are zero
     along: Tensor  # (n_d, 3, 3) onto the bare head's surface, of which D_s has a thickness
     explained: dict[int, FrameFile]  # size -> (h, w) 0..255 of the masks; nothing is set aside where it is empty
+
+    @property
+    def usual(self) -> Tensor:
+        """() of a frame's landmarks: their weights together, as a mean over the frames."""
+        return self.weights.sum(1).mean().clamp_min(1)
 
     @classmethod
     def first(cls, problem: Problem) -> "Judgement":

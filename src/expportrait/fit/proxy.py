@@ -21,7 +21,7 @@ from expportrait.fit.evidence.targets import TargetSource
 from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.model import ClipModel
 from expportrait.fit.parameters import HeadParameters
-from expportrait.fit.problem import Problem
+from expportrait.fit.problem import Problem, detail_size
 from expportrait.fit.result import ProxyFit
 from expportrait.fit.solvers.exchange import recentre
 from expportrait.fit.solvers.integrate import Integrator
@@ -72,6 +72,7 @@ class ProxyFitter:
     def stages(self) -> dict[str, list[Step]]:
         """The steps of the linear solvers, which stand between the landmark fit and the final passes."""
         s, model, solver = self.settings, self.model, Integrator(self.model, self.settings.fine_size)
+        closer = Integrator(model, detail_size(s, model.problem.size))
         blocks, views = math.ceil(self.frames / BLOCK), len(self.views(0))
         bare, head = (
             Step(lambda tell, terms=terms: coarse_step(model, s.fine_size, terms, tell), blocks)
@@ -81,16 +82,17 @@ class ProxyFitter:
         def static(turn: int) -> list[Step]:
             return [Step(lambda tell: solver.static_step(self.views(turn), tell), views)] if s.offsets == "both" else []
 
-        def all_dynamic(tell: Tell) -> dict[str, float]:
-            terms = solver.dynamic_step(tell)
-            if s.disentangle and s.offsets == "both":
+        def all_dynamic(tell: Tell, last: bool) -> dict[str, float]:
+            terms = closer.dynamic_step(tell)
+            if last and s.disentangle and s.offsets == "both":
                 shrink(model.unknowns.dynamic, model.judged.trust)
             recentre(model)
             return terms
 
         # D_s and the coarse head by turns, unless this is given; then D_t of each frame, and D_s beside them.
         moving = [head] if s.coarse_passes else []
-        dynamic = [Step(all_dynamic, self.frames)] if s.offsets != "none" else []
+        last = [k == s.dynamic_steps for k in range(1, s.dynamic_steps + 1)] if s.offsets != "none" else []
+        dynamic = [Step(lambda tell, last=x: all_dynamic(tell, last), self.frames) for x in last]
         return {
             "coarse": [bare] * int(s.coarse_passes),
             "static": [step for k in range(int(s.static_passes)) if s.offsets == "both" for step in static(k) + moving],

@@ -180,7 +180,7 @@ class Weights(Section):
         1e-4, ge=0, description="weight of the squared length of D_s, L_mag with lambda_s, per mm^2"
     )
     static_tangent: float = Field(
-        0.03, ge=0, description="weight of the squared length of D_s along the surface, per mm^2"
+        0.003, ge=0, description="weight of the squared length of D_s along the surface, per mm^2"
     )
     dynamic_magnitude: float = Field(
         2e-4, ge=0, description="weight of the squared length of D_t, L_mag with lambda_d, per mm^2"
@@ -188,12 +188,12 @@ class Weights(Section):
     dynamic_tangent: float = Field(
         0.3, ge=0, description="weight of the squared length of D_t along the surface, per mm^2"
     )
-    static_laplacian: float = Field(0.4, ge=0, description="weight of the smoothness of D_s, L_lap, per mm^2")
+    static_laplacian: float = Field(0.3, ge=0, description="weight of the smoothness of D_s, L_lap, per mm^2")
     dynamic_laplacian: float = Field(0.02, ge=0, description="weight of the smoothness of D_t, L_lap, per mm^2")
     strain: float = Field(
-        0.1, ge=0, description="weight of the squared stretch of D_s, which keeps chin, ears, lips from folding"
+        0.07, ge=0, description="weight of the squared stretch of D_s, which keeps chin, ears, lips from folding"
     )
-    dynamic_strain: float = Field(0.03, ge=0, description="weight of the squared stretch of D_t")
+    dynamic_strain: float = Field(0.015, ge=0, description="weight of the squared stretch of D_t")
     temporal_offset: float = Field(
         0.01, ge=0, description="weight of the change of D_t from frame to frame, L_tmp, per mm^2"
     )
@@ -227,11 +227,18 @@ class Proxy(Section):
     dynamic_passes: int = Field(
         1, ge=0, description="(e) rounds of a step of the static and one of the dynamic offsets"
     )
+    dynamic_steps: int = Field(
+        3, ge=1, description="(e) steps of the dynamic offsets a round, each from where the last one led"
+    )
     final_passes: float = Field(2, ge=0, description="(e) passes over the frames with both offset fields, by pixels")
     min_steps: int = Field(10, ge=1, description="least steps of the final passes, for short clips and single images")
     batch: int = Field(4, ge=1, description="frames a step of the final passes")
     coarse_size: int = Field(128, ge=32, description="image size at which guards compare, px")
     fine_size: int = Field(256, ge=32, description="image size of stages (c) to (e), px")
+
+    dynamic_size: int = Field(
+        512, ge=32, description="image size at which D_t is looked for in (e), px; a clip's own where that is less"
+    )
 
     offsets: Literal["both", "dynamic", "none"] = Field(
         "both", description="offset fields fitted; less than both is an ablation: D_t alone, or the coarse head"

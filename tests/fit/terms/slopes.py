@@ -11,11 +11,13 @@ from expportrait.fit import landmark_fit
 from expportrait.fit.model import ClipModel
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.solvers.coarse_equations import CoarseEquations
-from expportrait.fit.solvers.integrate import Hessian, Integrator
+from expportrait.fit.solvers.integrate import Integrator
 from expportrait.fit.solvers.newton import CoarseStep
+from expportrait.fit.solvers.offset_equations import Hessian
 from expportrait.fit.solvers.polish import offset_terms
 from expportrait.fit.terms import depth, normals, outline
 from expportrait.fit.terms.depth import VertexDepths, taken_up
+from expportrait.fit.terms.landmarks import LandmarkPoints
 from expportrait.fit.terms.normals import EdgeNormals
 from expportrait.fit.terms.outline import Outline
 from expportrait.fit.terms.priors import of_bias, prior_energies
@@ -191,6 +193,9 @@ class Offsets:
     def seen(self, t: int) -> tuple:
         return self.solver.frame(slice(t, t + 1))
 
+    def points(self, t: int) -> LandmarkPoints:
+        return self.fitter.observed_points(slice(t, t + 1))
+
     def share(self, t: int) -> float:
         return float(self.fitter.judged.trust[t]) / len(self.frames)
 
@@ -199,6 +204,8 @@ class Offsets:
         system = self.solver.system(self.fitter.unknowns.bias if self.static else None)
         for t in self.frames:
             system.add(*self.seen(t), self.share(t), self.weights.of)
+            if self.static:
+                system.add_points(self.points(t), self.seen(t)[1], self.weights.of["landmark"] / len(self.frames))
         system = system if self.static else system.inside(self.rows)
         found = Hessian(system, self.mask, self.own, self.weights).residual(self.field, self.rest)
         return {name: -part for name, part in zip(self.kind.moves, found, strict=True)}
@@ -222,9 +229,18 @@ class Offsets:
             for terms, turned, share in seen:
                 told = {name: again(term, tilted(term, moved, swung, turned)) for name, term in terms.items()}
                 energy += sum(share * w[name] * float(value) for name, value in told.items())
-            return energy
+            return energy + (self.landmarks(self.mask * change) if self.static else 0.0)
 
         return after
+
+
+    def landmarks(self, moved: Tensor) -> float:
+        """The energy of the points once the field has ``moved`` (n, 3) as the mesh does."""
+        u, before = self.fitter.unknowns, self.fitter.unknowns.static
+        u.static = before + moved / self.fitter.problem.static_mask.clamp_min(1e-9)
+        energy = sum(self.points(t).energy() for t in self.frames)
+        u.static = before
+        return float(self.weights.of["landmark"] / len(self.frames) * energy)
 
 
 class Landmarks:

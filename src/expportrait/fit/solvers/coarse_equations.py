@@ -32,7 +32,7 @@ class CoarseEquations:
         self.terms: Terms = {}  # weighted terms, summed over the frames
         judged = model.judged
         self.trust, self.pose_trust, self.held = (of.tolist() for of in (judged.trust, judged.pose_trust, judged.held))
-        self.usual = judged.weights.sum(1).mean().clamp_min(1)  # of a frame's landmarks
+        self.usual = judged.usual
 
     def joints(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Joint transforms (B, 10, 3, 4) and their derivatives (B, 10, 3, 4, own + shared)."""
@@ -111,18 +111,15 @@ class CoarseEquations:
             canonical = canonical + model.landmarks(offset[None])[0]
         point = head.landmarks.skin(canonical[None], transforms[None])[0]
         jacobian = self.derivative(head.landmarks, canonical, transforms, change)
-        camera, z = model.camera(p.size), point[:, 2:]
-        slope = camera.focal / z  # x' = cx - f x / z, y' = cy + f y / z
-        across = -slope * (jacobian[:, 0] - point[:, :1] / z * jacobian[:, 2])
-        down = slope * (jacobian[:, 1] - point[:, 1:2] / z * jacobian[:, 2])
+        camera, unit = model.camera(p.size), model.judged.unit[t, 0, 0]
         pixel = camera.project(point)
-        screen = torch.stack([across, down], 1)
-        screen[..., -1] += pixel - camera.cx
-        unit, weights, scale = model.judged.unit[t, 0, 0], model.judged.weights, self.weights["landmark"]
+        screen = landmarks.by_points(point, camera, unit) @ jacobian
+        screen[..., -1] += (pixel - camera.cx) / unit  # by the focal length
+        weights, scale = model.judged.weights, self.weights["landmark"]
         residual = landmarks.residuals(pixel, model.judged.points[t], unit)
         weight = weights[t] / self.usual
         add(self.terms, {"landmark": scale * landmarks.energy(residual, weight)})
-        return landmarks.rows(residual, screen / unit, weight, scale)
+        return landmarks.rows(residual, screen, weight, scale)
 
     def surface_rows(
         self, t: int, seen: SurfaceResiduals, transforms: Tensor, change: Tensor, offset: Tensor | None

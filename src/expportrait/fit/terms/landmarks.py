@@ -1,7 +1,11 @@
 """The landmark term, eq. (5): detected points against the head's own, in inter-ocular distances, robustly."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from expportrait.render import Camera
 
 ROBUST = 0.01  # Charbonnier scale, in inter-ocular distances
 
@@ -27,6 +31,15 @@ def energy(residual: Tensor, weight: Tensor) -> Tensor:
     return (weight * charbonnier(residual)).sum()
 
 
+def by_points(points: Tensor, camera: Camera, unit: Tensor) -> Tensor:
+    """(478, 2, 3): derivatives of the residuals by the points (478, 3) m, in camera space."""
+    x, y, z = points.unbind(-1)
+    slope, zero = camera.focal / z, torch.zeros_like(z)  # x' = cx - f x / z, y' = cy + f y / z
+    return torch.stack(
+        [torch.stack([-slope, zero, slope * x / z], -1), torch.stack([zero, slope, -slope * y / z], -1)], 1
+    ) / unit
+
+
 def rows(residual: Tensor, jacobian: Tensor, weight: Tensor, scale: float) -> Tensor:
     """(956, P + 1): Gauss-Newton's rows of one frame, last the residual. Their J^T r is the derivative of ``scale``
     times ``energy``.
@@ -36,3 +49,31 @@ def rows(residual: Tensor, jacobian: Tensor, weight: Tensor, scale: float) -> Te
     weight = weight / (residual.square().sum(-1) + ROBUST**2).sqrt()
     weight = (scale * weight).sqrt()
     return (weight[:, None, None] * torch.cat([jacobian, residual[..., None]], -1)).flatten(0, 1)
+
+
+@dataclass
+class LandmarkPoints:
+    """Residuals of one frame's 478 points, ``residual`` (478, 2), their derivatives by the points in camera space,
+    ``jacobian`` (478, 2, 3) per m, and the ``weight`` (478,) of their squares, robust kernel included."""
+
+    residual: Tensor
+    jacobian: Tensor
+    weight: Tensor
+
+    @classmethod
+    def observe(cls, points: Tensor, detected: Tensor, weight: Tensor, unit: Tensor, camera: Camera) -> "LandmarkPoints":
+        """Compare points (478, 3) m with the ``detected`` (478, 2+) px; ``weight`` (478,), ``unit``: px of an
+        inter-ocular distance."""
+        residual = residuals(camera.project(points), detected, unit)
+        weight = weight / (residual.square().sum(-1) + ROBUST**2).sqrt()
+        return cls(residual, by_points(points, camera, unit), weight)
+
+    def energy(self) -> Tensor:
+        """The robust sum that the residuals and weights are derivatives of."""
+        square = self.residual.square().sum(-1) + ROBUST**2
+        return (self.weight * square.sqrt() * (square.sqrt() - ROBUST)).sum()
+
+    def by_offsets(self, turn: Tensor) -> Tensor:
+        """(478, 2, 3): derivatives by a canonical offset of the points; ``turn`` (478, 3, 3) from the canonical pose to
+        the camera."""
+        return self.jacobian @ turn

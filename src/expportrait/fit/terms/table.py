@@ -49,7 +49,11 @@ LANDMARKS = StepTerms(("landmarks",), FREE_HEAD, ("landmark", *PRIORS, *TEMPORAL
 # The bare head has no outline to compare, and what it lacks would pass for the estimator's error.
 BARE = StepTerms(("coarse",), HEAD, ("landmark", "normal", "depth", *PRIORS, *TEMPORAL), COARSE)
 DRESSED = StepTerms(("static",), (*HEAD, "bias"), (*BARE.terms, "outline", "normal_bias"), COARSE)
-STATIC = StepTerms(("static", "dynamic"), ("static", "bias"), ("normal", "depth", "outline", "normal_bias", *OF_STATIC))
+STATIC = StepTerms(
+    ("static", "dynamic"),
+    ("static", "bias"),
+    ("landmark", "normal", "depth", "outline", "normal_bias", *OF_STATIC),
+)
 DYNAMIC = StepTerms(("dynamic",), ("dynamic",), ("normal", "depth", *OF_DYNAMIC))  # D_t is not drawn to the outline
 FINAL = StepTerms(
     ("final",),
