@@ -114,6 +114,7 @@ def settings_of(method: str, s: Proxy) -> Proxy:
             "weights": s.weights.model_copy(update={"static_magnitude": 0.0, "dynamic_magnitude": 0.0}),
             "static_passes": 0.0,
             "dynamic_passes": s.static_passes + s.dynamic_passes,
+            "dynamic_steps": 1,
         },
     }
     return s.model_copy(update=changes[method])
@@ -125,7 +126,7 @@ def looks(s: Proxy, frames: int) -> float:
     count = s.coarse_passes * frames
     count += s.static_passes * (views + frames) if both else 0
     if s.offsets != "none":
-        count += s.dynamic_passes * (frames + (views if both else 0))
+        count += s.dynamic_passes * (s.dynamic_steps * frames + (views if both else 0))
         count += steps(s.final_passes, frames, s.batch, s.min_steps) * min(s.batch, frames)
     return count
 
