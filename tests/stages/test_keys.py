@@ -3,6 +3,7 @@
 import pytest
 
 from expportrait.engine.keys import Keys
+from expportrait.estimators.geometry.versions import VERSIONS
 from expportrait.settings.files import read_config
 from expportrait.stages import PIPELINE
 from expportrait.status.survey import ALL, survey
@@ -26,38 +27,38 @@ DEFAULT_KEYS = {
     "crop ann": "33a27b30ac5b1f4d91a68d2fc02d7aa9",
     "crop bob": "af101ba4d87a6f979229535a5f3cd5e0",
     "landmarks bob": "1d4c8eef91a8d6397ed96c8dc105eded",
-    "geometry bob": "8d643be4f847bf9067229ea026a8d8a4",
-    "proxy bob": "be29b5cb79368431d067c8ecfb794328",
-    "control bob": "632328e6c1b724255f5a4fea56b9a8f1",
+    "geometry bob": "617f08f7075ec9d7e9bf592d1ac27dd4",
+    "proxy bob": "e2579fb23a96e6603428aedc44398be9",
+    "control bob": "e5e1b9d2ea77b8d282cc764fae04d3c0",
     "latents bob": "6c7ef92b6fabe3a80a7f2c4bceea4470",
-    "transfer all": "ab358eca5fc359b574541dca3217efdd",
-    "drive/targets bob": "7c7136a440e319b6ef05cfdb78c6f0c7",
-    "drive bob__bob": "357894493dd9a933cc78264f308df0ee",
-    "drive bob__ann": "729d8be9c42473c919ff4235f915a53c",
-    "generator all": "5a8e0ef1810a8c7fe1c76bf066528c0e",
-    "reenact bob__bob": "de8f9a5c12f10a6d26a756bc55b7aa26",
-    "reenact bob__ann": "e950a8d0bd22fea78e34ea96480429b7",
-    "evaluate bob__bob": "e770aa5f20d5b1b4e2811dd2ebccebc0",
-    "evaluate bob__ann": "61e2432ef40b72dd6590d1b9032d11d7",
+    "transfer all": "c0e091c7daf79051e7e9a3869dd82b2e",
+    "drive/targets bob": "698035bbb92d1ff5a25d61b55722212d",
+    "drive bob__bob": "f4cb19857c7f68fe904b98ec293b5bcc",
+    "drive bob__ann": "f18c9ad81caa742bf24d0fb010dcbd97",
+    "generator all": "7803fc936e0187966c7305ec450c1e33",
+    "reenact bob__bob": "10c851a1a23ea4ee77d32f3d7a7a74c2",
+    "reenact bob__ann": "4c439f7276a99f95cb19dc25d238c917",
+    "evaluate bob__bob": "aecaef932e1132281ba24a0640b22cf9",
+    "evaluate bob__ann": "de753c8301c2c62dad3b3a2bf00c8761",
 }
 OTHER_KEYS = {
     "crop bob": "af101ba4d87a6f979229535a5f3cd5e0",
-    "geometry bob": "38119f2a7127e92731017ca5035560a1",
-    "proxy bob": "70fdbac1c744e07d01a05cfc6854fa45",
-    "control bob": "a8ffdad41b1249f9a01f91095e6f30c3",
-    "transfer all": "ed5575728fe8f4dcc6a977fa6a98a139",
-    "drive/targets bob": "578fd68f2c4a40cd45945c1b5f80795b",
-    "drive bob__ann": "7d097d27b9e8cb0c176a1724a59698bf",
-    "generator all": "fc08db9c8b2510cad50c597bb70a56d1",
-    "reenact bob__ann": "35747127d39bf7fea58fcc2ef7bad96f",
-    "evaluate bob__bob": "4617622de9a7e11ef99bd95dcc1b78e5",
-    "evaluate bob__ann": "704ba8ac79ca4188fbbed664594c61bf",
+    "geometry bob": "1fd4a0eaf371dd93004631e7bf5d51e2",
+    "proxy bob": "20724193b6c5a7e785ad1a4aac1b663c",
+    "control bob": "156d3e1b0721847aba9360f78fc31e66",
+    "transfer all": "35673faa87700ba0a414cef56e5c0b29",
+    "drive/targets bob": "e1bd86e2668588e2c3ab1da792de45ab",
+    "drive bob__ann": "2973c3e04c7b771af7eda77cf81dd890",
+    "generator all": "ea0b762b6694f61c15516e53e78b9ca4",
+    "reenact bob__ann": "b0d3678c025183c8fe494edc22d24130",
+    "evaluate bob__bob": "c3597f6f6ada1a93808e280a53f2bfa7",
+    "evaluate bob__ann": "0806d6b9c533a8c1a046b8f6b02730a4",
 }
 CLIP_KEYS = {
-    "drive bob__bob": "529d3f8327699cba484d1bd8f039d722",
-    "drive bob__ann": "08d14f21a22fd52f6ee79f9071ae1047",
-    "reenact bob__ann": "3cb06a9abb7c36332d668d614641511e",
-    "evaluate bob__ann": "b595d5e77c98289847bbe80b86c7289c",
+    "drive bob__bob": "4a2d4f4c10e2aa7f891d36cdc291709a",
+    "drive bob__ann": "f7f1ee2b5fc11ae292c191a0fb8022a2",
+    "reenact bob__ann": "b0834f507d2d70acd56553a3795e7e67",
+    "evaluate bob__ann": "6da4c179238e2f0c70a8305a5e989412",
 }
 FROM_CLIP = {"drive": {"target_proxy": "clip", "reference": 2}}
 
@@ -90,6 +91,34 @@ def test_keys_are_those_that_were_first_made(config, choice, known):
             for stage, of in cells.items() for member, cell in of.items()}  # fmt: skip
     assert {name: keys[name] for name in known} == known
     assert ("drive/targets" in cells) == (choice is not FROM_CLIP)
+
+
+# Keys of geometry's version 7, when the embedded estimator was at 4 and the others where they are
+OF_ESTIMATORS = {
+    "david": "b0c36fa97df3c149a02d11853e4bfdf3",
+    "sapiens": "9a7317a78d5b9227ec26c5e347df7f66",
+    "embedded": "24a9cc1158b3ff6ebb15d90ae947326d",
+}
+
+
+@pytest.mark.parametrize("name", OF_ESTIMATORS)
+def test_a_new_version_of_an_estimator_concerns_what_it_made_alone(config, tmp_path, monkeypatch, name):
+    """Stores of an estimator that has not changed stay good, and so does all that stands on them."""
+    files = {part: f"{part}.onnx" for part in ("normals", "depth", "mask") if name != "embedded"}
+    for part, file in files.items():
+        (tmp_path / file).write_text(part)
+    settings = config({"geometry": {"estimator": name} | files})
+
+    def keys():
+        cells = survey(settings).cells
+        return cells["geometry"]["bob"].key, cells["proxy"]["bob"].key
+
+    now = keys()
+    assert (now[0] == OF_ESTIMATORS[name]) == (name != "embedded")
+    monkeypatch.setitem(VERSIONS, "embedded", 4 if name != "embedded" else VERSIONS["embedded"] + 1)
+    assert (keys() == now) == (name != "embedded")
+    monkeypatch.setitem(VERSIONS, name, 99)
+    assert not {*keys()} & {*now}
 
 
 def test_the_former_tracker_enters_keys_as_it_did(config):

@@ -48,6 +48,9 @@ class Stage:
     parents_by_row: Callable[[Row, Config], dict[str, tuple[str, str]]] | None = None
     # further files that one result depends on: name -> sha256; raises ClipError where one is missing
     files: Callable[[Row, Config], dict[str, str]] | None = None
+    # name -> version of what the settings choose, and does the stage's work: only what it made is made anew by a bump.
+    # A first version, 1, does not enter keys. Stores have them as <name>_version
+    chosen: Callable[[Config], dict[str, int]] | None = None
     when: Callable[[Config], bool] = lambda config: True  # whether there is such a stage at these settings
     only: tuple[str, ...] = ()  # settings such as drive.reference: of their sections it sees these alone
     unkeyed: tuple[str, ...] = ()  # settings, or whole sections, that its keys do not depend on
