@@ -57,9 +57,8 @@ class Keys:
         return self.keyed.identity(self.sections, ALL)
 
     def _hash(self, settings: Mapping[str, Any], parents: Mapping[str, Any]) -> str:
-        versions = self.stage.chosen(self.config) if self.stage.chosen else {}
-        later = {name: number for name, number in versions.items() if number > 1}
-        return content_key(self.stage.name, self.stage.version, {**settings, **later}, parents)
+        settings = {**settings, **self.stage.later(self.config)}
+        return content_key(self.stage.name, self.stage.version, settings, parents)
 
 
 def content_key(stage: str, version: int, settings: Mapping[str, Any], parents: Mapping[str, Any]) -> str:

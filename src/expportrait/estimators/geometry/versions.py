@@ -1,5 +1,5 @@
 """What the estimators of geometry are at. Whoever changes the maps of one bumps it here: clips that it estimated are
-made again, others stay. The first version is left out of keys (``engine.stage.Stage.chosen``).
+made again, others stay. The first version is left out of keys (``engine.stage.Stage.later``).
 
 Apart from the registry, for a plan needs these numbers and loads no estimator.
 """
