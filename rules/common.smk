@@ -94,8 +94,9 @@ def trained_offsets(wildcards):
 
 
 def stage_version(stage):
-    """Bumped in the list of stages when equal settings give another result."""
-    return f"{stage} {PIPELINE[stage].version}"
+    """Bumped in the list of stages when equal settings give another result; and of what the settings choose."""
+    later = PIPELINE[stage].later(CONFIG)
+    return " ".join([f"{stage} {PIPELINE[stage].version}", *(f"{name} {number}" for name, number in later.items())])
 
 
 def unwritable():

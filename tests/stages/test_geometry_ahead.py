@@ -23,7 +23,7 @@ FRAMES, SIZE, BATCH = 80, 32, 4
 class Estimator:
     """Four frames at a time, all alike."""
 
-    name, version, depth_space, statement = "stand-in", 1, "depth", ""
+    name, depth_space, statement = "embedded", "depth", ""
 
     def __init__(self, fault=None):
         self.given, self.fault, self.files = 0, fault, {}

@@ -3,6 +3,7 @@
 import pytest
 
 from expportrait.engine.keys import Keys
+from expportrait.estimators.geometry.versions import VERSIONS
 from expportrait.settings.files import read_config
 from expportrait.stages import PIPELINE
 from expportrait.status.survey import ALL, survey
@@ -26,38 +27,38 @@ DEFAULT_KEYS = {
     "crop ann": "33a27b30ac5b1f4d91a68d2fc02d7aa9",
     "crop bob": "af101ba4d87a6f979229535a5f3cd5e0",
     "landmarks bob": "1d4c8eef91a8d6397ed96c8dc105eded",
-    "geometry bob": "8d643be4f847bf9067229ea026a8d8a4",
-    "proxy bob": "be29b5cb79368431d067c8ecfb794328",
-    "control bob": "632328e6c1b724255f5a4fea56b9a8f1",
+    "geometry bob": "540be10090489d44950ff4cb94fe6a60",
+    "proxy bob": "1bc92ed0f0c4ef394209eff5799ef419",
+    "control bob": "0f1291ea62855131991451e694e477fa",
     "latents bob": "6c7ef92b6fabe3a80a7f2c4bceea4470",
-    "transfer all": "ab358eca5fc359b574541dca3217efdd",
-    "drive/targets bob": "7c7136a440e319b6ef05cfdb78c6f0c7",
-    "drive bob__bob": "357894493dd9a933cc78264f308df0ee",
-    "drive bob__ann": "729d8be9c42473c919ff4235f915a53c",
-    "generator all": "5a8e0ef1810a8c7fe1c76bf066528c0e",
-    "reenact bob__bob": "de8f9a5c12f10a6d26a756bc55b7aa26",
-    "reenact bob__ann": "e950a8d0bd22fea78e34ea96480429b7",
-    "evaluate bob__bob": "e770aa5f20d5b1b4e2811dd2ebccebc0",
-    "evaluate bob__ann": "61e2432ef40b72dd6590d1b9032d11d7",
+    "transfer all": "977d17bea1d8baf1f4481e297d45a1a1",
+    "drive/targets bob": "55eed88411cf454f83639af302b75238",
+    "drive bob__bob": "a6fae216ac924d43034012ed4927b17e",
+    "drive bob__ann": "aee52653fcc254e30f8c4089ca6bb4be",
+    "generator all": "186f6e68da9e8223e5f03ac989f38200",
+    "reenact bob__bob": "6b24e186355591427b0cae96e684aabc",
+    "reenact bob__ann": "a10bfbe0ca3935ec4dd9124324a0b7f6",
+    "evaluate bob__bob": "3453a6c2323f648893261d723fe39cfb",
+    "evaluate bob__ann": "fa387be6fb828fe429cf54ecf60ac211",
 }
 OTHER_KEYS = {
     "crop bob": "af101ba4d87a6f979229535a5f3cd5e0",
-    "geometry bob": "38119f2a7127e92731017ca5035560a1",
-    "proxy bob": "70fdbac1c744e07d01a05cfc6854fa45",
-    "control bob": "a8ffdad41b1249f9a01f91095e6f30c3",
-    "transfer all": "ed5575728fe8f4dcc6a977fa6a98a139",
-    "drive/targets bob": "578fd68f2c4a40cd45945c1b5f80795b",
-    "drive bob__ann": "7d097d27b9e8cb0c176a1724a59698bf",
-    "generator all": "fc08db9c8b2510cad50c597bb70a56d1",
-    "reenact bob__ann": "35747127d39bf7fea58fcc2ef7bad96f",
-    "evaluate bob__bob": "4617622de9a7e11ef99bd95dcc1b78e5",
-    "evaluate bob__ann": "704ba8ac79ca4188fbbed664594c61bf",
+    "geometry bob": "4ae33e9c962b55a96732fd6f5f36b765",
+    "proxy bob": "6877a0e5d79335eaf6737c0f90e0377d",
+    "control bob": "056624b7d175a99966c6525c844c1a51",
+    "transfer all": "e117266d34b44f1cb7aa5de041354ceb",
+    "drive/targets bob": "1b9e0209339874a868586d80b9c397d3",
+    "drive bob__ann": "b85e234d048a44cc59679cc02430e93b",
+    "generator all": "e55163fb94d1f53a9a379fba849b0e95",
+    "reenact bob__ann": "5f71e9fdffb933f801cdbccc80c6de83",
+    "evaluate bob__bob": "7d4c3a8de14954ca1cbc197d61d6a474",
+    "evaluate bob__ann": "9baf737ab4bb9bcf78b257662d066589",
 }
 CLIP_KEYS = {
-    "drive bob__bob": "529d3f8327699cba484d1bd8f039d722",
-    "drive bob__ann": "08d14f21a22fd52f6ee79f9071ae1047",
-    "reenact bob__ann": "3cb06a9abb7c36332d668d614641511e",
-    "evaluate bob__ann": "b595d5e77c98289847bbe80b86c7289c",
+    "drive bob__bob": "b691854653d9de280844c3a659d6afaa",
+    "drive bob__ann": "3db2f20cfe6b072de3d285e50c0c8bcb",
+    "reenact bob__ann": "616caf0ca22fc9852636381c40f53add",
+    "evaluate bob__ann": "31c11b9514786d20d007103768463e39",
 }
 FROM_CLIP = {"drive": {"target_proxy": "clip", "reference": 2}}
 
@@ -90,6 +91,34 @@ def test_keys_are_those_that_were_first_made(config, choice, known):
             for stage, of in cells.items() for member, cell in of.items()}  # fmt: skip
     assert {name: keys[name] for name in known} == known
     assert ("drive/targets" in cells) == (choice is not FROM_CLIP)
+
+
+# Keys of geometry's version 7, when the embedded estimator was at 4 and the others where they are
+OF_ESTIMATORS = {
+    "david": "b0c36fa97df3c149a02d11853e4bfdf3",
+    "sapiens": "9a7317a78d5b9227ec26c5e347df7f66",
+    "embedded": "24a9cc1158b3ff6ebb15d90ae947326d",
+}
+
+
+@pytest.mark.parametrize("name", OF_ESTIMATORS)
+def test_a_new_version_of_an_estimator_concerns_what_it_made_alone(config, tmp_path, monkeypatch, name):
+    """Stores of an estimator that has not changed stay good, and so does all that stands on them."""
+    files = {part: f"{part}.onnx" for part in ("normals", "depth", "mask") if name != "embedded"}
+    for part, file in files.items():
+        (tmp_path / file).write_text(part)
+    settings = config({"geometry": {"estimator": name} | files})
+
+    def keys():
+        cells = survey(settings).cells
+        return cells["geometry"]["bob"].key, cells["proxy"]["bob"].key
+
+    now = keys()
+    assert (now[0] == OF_ESTIMATORS[name]) == (name != "embedded")
+    monkeypatch.setitem(VERSIONS, "embedded", 4 if name != "embedded" else VERSIONS["embedded"] + 1)
+    assert (keys() == now) == (name != "embedded")
+    monkeypatch.setitem(VERSIONS, name, 99)
+    assert not {*keys()} & {*now}
 
 
 def test_the_former_tracker_enters_keys_as_it_did(config):

@@ -62,27 +62,23 @@ def test_writing_out_a_default_reruns_nothing(finished):
     assert finished.plan("--config", "crop={scale: '2.20'}", "shards={films: 1}") == {}
 
 
-@pytest.mark.parametrize(("stage", "until", "computed"), [
-    ("proxy", "control", ["proxy", "control"]), ("drive", "drive", ["drive", "drive/targets"]),
+@pytest.mark.parametrize(("stage", "file", "number", "computed"), [
+    ("proxy", "stages/__init__.py", r"^(PROXY, DRIVE = )(\d+)", ["proxy", "control"]),
+    ("drive", "stages/__init__.py", r"^(PROXY, DRIVE = \d+, )(\d+)", ["drive", "drive/targets"]),
+    ("geometry", "estimators/geometry/versions.py", r'("embedded": )(\d+)', ["geometry"]),
 ])  # fmt: skip
-def test_a_bumped_version_reruns_the_stage_and_what_stands_on_it(project, stage, until, computed):
+def test_a_bumped_version_reruns_the_stage_and_what_stands_on_it(project, stage, file, number, computed):
     edited = project.folder / "edited"
     shutil.copytree(ROOT / "src", edited, ignore=shutil.ignore_patterns("__pycache__"))
     project.use(edited)
     assert project.plan() == {}
-    source = edited / "expportrait" / "stages" / "__init__.py"
-    text, numbers = re.subn(r"^PROXY, DRIVE = (\d+), (\d+)", lambda old: bumped(stage, *old.groups()),
-                            source.read_text(), flags=re.MULTILINE)  # fmt: skip
+    source = edited / "expportrait" / file
+    text, numbers = re.subn(number, lambda old: f"{old[1]}{int(old[2]) + 1}", source.read_text(), flags=re.MULTILINE)
     assert numbers == 1
     source.write_text(text)
     assert project.plan() == jobs(CHANGES[stage][1], shards=2)
-    project.run("--until", until)
+    project.run("--until", "control" if stage == "proxy" else stage)
     assert {line.split()[0] for line in project.work()} == set(computed)
-
-
-def bumped(stage, proxy, drive):
-    """The line with the versions of proxy and drive, with that of the stage one higher."""
-    return f"PROXY, DRIVE = {int(proxy) + (stage == 'proxy')}, {int(drive) + (stage == 'drive')}"
 
 
 def test_rows_reordered_or_spaced_or_with_another_column_rerun_nothing(project):

@@ -13,6 +13,7 @@ import typer
 from expportrait.engine.heartbeat import Heartbeat, at_work, training
 from expportrait.engine.loop import run
 from expportrait.errors import MachineFault, UserError
+from expportrait.estimators.geometry.versions import VERSIONS
 from expportrait.options import configuration
 from expportrait.stages import PER_CLIP, PER_PAIR, PIPELINE
 from expportrait.status import commands
@@ -160,6 +161,15 @@ def test_settings_that_a_store_did_not_know_yet_are_no_change(project, say):
     header.write_text(json.dumps(data))
     assert "max_aside" not in say("status", clip="ann")
     assert "because proxy.max_aside was 0.8 and is 0.5" in say("status", clip="ann", sets=["proxy.max_aside=0.5"])
+
+
+def test_an_estimator_of_another_version_is_named(project, say, monkeypatch):
+    header = project.folder / "results/geometry/ann.zarr/zarr.json"
+    data = json.loads(header.read_text())
+    data["attributes"]["estimator_version"] = 3
+    header.write_text(json.dumps(data))
+    monkeypatch.setitem(VERSIONS, "embedded", 98)
+    assert "because the estimator's version was 3 and is 98" in say("status", clip="ann")
 
 
 def test_what_a_run_has_spent(project, say):

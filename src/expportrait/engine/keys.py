@@ -57,6 +57,7 @@ class Keys:
         return self.keyed.identity(self.sections, ALL)
 
     def _hash(self, settings: Mapping[str, Any], parents: Mapping[str, Any]) -> str:
+        settings = {**settings, **self.stage.later(self.config)}
         return content_key(self.stage.name, self.stage.version, settings, parents)
 
 

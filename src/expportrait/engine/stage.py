@@ -48,6 +48,9 @@ class Stage:
     parents_by_row: Callable[[Row, Config], dict[str, tuple[str, str]]] | None = None
     # further files that one result depends on: name -> sha256; raises ClipError where one is missing
     files: Callable[[Row, Config], dict[str, str]] | None = None
+    # name -> version of what the settings choose, and does the stage's work: only what it made is made anew by a bump.
+    # Stores have them as <name>_version
+    chosen: Callable[[Config], dict[str, int]] | None = None
     when: Callable[[Config], bool] = lambda config: True  # whether there is such a stage at these settings
     only: tuple[str, ...] = ()  # settings such as drive.reference: of their sections it sees these alone
     unkeyed: tuple[str, ...] = ()  # settings, or whole sections, that its keys do not depend on
@@ -102,6 +105,11 @@ class Stage:
             kept = {name: getattr(given, name) for of, _, name in names if of == section}
             config = config.model_copy(update={section: type(given)(**kept)})
         return config
+
+    def later(self, config: Config) -> dict[str, int]:
+        """The versions of what is ``chosen`` that enter keys: those after the first."""
+        versions = self.chosen(config) if self.chosen else {}
+        return {name: number for name, number in versions.items() if number > 1}
 
     def settings(self, config: Config) -> SimpleNamespace:
         """Its own sections, as it sees them."""

@@ -9,12 +9,17 @@ from dataclasses import replace
 from importlib import import_module
 
 from expportrait.engine.stage import ALL, Stage
+from expportrait.estimators.geometry.versions import VERSIONS
 from expportrait.manifest.clips import Row
 from expportrait.manifest.pairs import clip_of, portrait
 from expportrait.settings.config import SECTIONS, Config
 
 CODE = ("process", "load", "needless", "finish", "run")  # of a stage's module, as far as it has them
 PROXY, DRIVE = 13, 2  # the versions of proxy and drive; that of drive/targets is made of both
+
+
+def _estimator(config: Config) -> dict[str, int]:
+    return {"estimator": VERSIONS[config.geometry.estimator]}
 
 
 def _from_image(config: Config) -> bool:
@@ -80,7 +85,7 @@ PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("demo", 1, ("demo",), (), kind="source"),
     Stage("crop", 3, ("crop",), (), overlaps=True),
     Stage("landmarks", 4, ("landmarks",), ("crop",)),
-    Stage("geometry", 8, ("geometry", "head"), ("crop", "landmarks"), overlaps=True),
+    Stage("geometry", 7, ("geometry", "head"), ("crop", "landmarks"), chosen=_estimator, overlaps=True),
     Stage("proxy", PROXY, ("proxy", "head"), ("crop", "landmarks", "geometry")),
     Stage("control", 2, ("control", "head"), ("proxy",), overlaps=True),
     Stage("latents", 4, ("latents",), ("crop",), overlaps=True),

@@ -10,6 +10,7 @@ import torch
 from expportrait.engine.stage import Clip
 from expportrait.estimators.geometry.base import Geometry
 from expportrait.estimators.geometry.registry import load_estimator
+from expportrait.estimators.geometry.versions import VERSIONS
 from expportrait.estimators.occlusion import Occlusion, hide, in_face
 from expportrait.progress import say
 from expportrait.store import StoreWriter, encode_normals, videocodec
@@ -77,7 +78,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
             bar.update(1)
     out.attrs(
         estimator=estimator.name,
-        estimator_version=estimator.version,
+        estimator_version=VERSIONS[estimator.name],
         depth_space=estimator.depth_space,
         padded=list(crop.get("padded") or (0, 0, 0, 0)),  # px: left, top, right, bottom, where all maps are 0
         statement=estimator.statement,

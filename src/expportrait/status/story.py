@@ -133,4 +133,7 @@ def _changes(survey: Survey, stage: Stage, store: Path) -> str:
     ]
     if attributes and attributes.get("version") != stage.version:
         changes.append(f"the stage's version was {attributes.get('version')} and is {stage.version}")
+    for name, number in (stage.chosen(survey.config) if stage.chosen and not changes else {}).items():
+        if attributes.get(f"{name}_version", number) != number:
+            changes.append(f"the {name}'s version was {attributes[f'{name}_version']} and is {number}")
     return "; ".join(changes)

@@ -4,6 +4,7 @@ import pytest
 
 from expportrait.errors import UserError
 from expportrait.estimators.geometry.registry import ESTIMATORS, load_estimator
+from expportrait.estimators.geometry.versions import VERSIONS
 from expportrait.settings.config import GeometrySettings, HeadSettings
 from expportrait.settings.known_files import KNOWN
 from expportrait.settings.weights import GEOMETRY_FILES
@@ -11,7 +12,7 @@ from expportrait.settings.weights import GEOMETRY_FILES
 
 def test_settings_registry_and_classes_have_the_same_names():
     names = get_args(GeometrySettings.model_fields["estimator"].annotation)
-    assert sorted(names) == sorted(ESTIMATORS)
+    assert sorted(names) == sorted(ESTIMATORS) == sorted(VERSIONS)
     assert {name: cls.name for name, cls in ESTIMATORS.items()} == {name: name for name in names}
 
 

@@ -9,6 +9,8 @@ from benchmarks.made_heads import Truth, clip_model, make_truth
 from benchmarks.truth_person import waves
 
 from expportrait.errors import ClipError
+from expportrait.fit import judge
+from expportrait.fit.evidence.points import LOST
 from expportrait.fit.evidence.turn_search import forward
 from expportrait.fit.evidence.turned import settle_turns
 from expportrait.fit.landmark_fit import fit_landmarks
@@ -27,13 +29,19 @@ FLAT = 1.5  # the detector's depth is flatter by this
 COARSE = Proxy(coarse_size=64, fine_size=128, offsets="none")
 
 
-def turning(head: Head, degrees: torch.Tensor, size: int = 128, down: torch.Tensor | float = 0.0) -> Truth:
-    """A head with hair at these angles, to the subject's left and ``down``."""
+def turning(
+    head: Head,
+    degrees: torch.Tensor,
+    size: int = 128,
+    down: torch.Tensor | float = 0.0,
+    away: torch.Tensor | float = 1.0,
+) -> Truth:
+    """A head with hair at these angles, to the subject's left and ``down``, and so many times as far ``away``."""
     truth = make_truth(head, len(degrees), size, yaw=0.0)
     p, pose = truth.parameters, truth.parameters.pose()
     pose[:, 1:3, 1] = torch.deg2rad(degrees)[:, None] / 2
     pose[:, 1:3, 0] += torch.deg2rad(torch.as_tensor(down) * torch.ones(len(degrees)))[:, None] / 2
-    p.set_pose(pose, p.translation())
+    p.set_pose(pose, p.translation() * torch.as_tensor(away).reshape(-1, 1))
     matrices, place = p.matrices(), p.translation()
     maps = render(
         head.pose(head.dense, p.shape, p.expression, matrices, place, truth.static),
@@ -221,3 +229,31 @@ def test_of_a_head_that_its_skin_tells_the_turns_are_held_and_neither_expression
     free = [*range(e), *range(own - 3, own)]
     assert (gained[free].abs() < 1e-3 * scale[free].clamp_min(1e-6)).all()
     assert (gained[e : e + 9] > 0.01 * scale[e : e + 9]).any()
+
+
+def test_the_outline_tells_how_far_away_a_head_is_that_is_found_again(head: Head) -> None:
+    """It comes nearer while it is turned: what lies between the frames beside is too small, and fits no silhouette."""
+    degrees, lost = there_and_back(FRAMES, 75.0), slice(5, 12)
+    away = torch.ones(FRAMES)
+    away[lost] = 1 - 0.06 * torch.hann_window(9, periodic=False)[1:-1]
+    truth = turning(head, degrees, away=away)
+    confidence, points = torch.ones(FRAMES), truth.points.clone()
+    confidence[lost], points[lost] = 0, points[4]
+    before = fit_landmarks(head, points, confidence, 128)
+    given = head, before, points, confidence, lambda t: (truth.targets.mask[t], None, None), 128, 0.06
+    found = settle_turns(*given, pictures=painted(head, truth))
+    off = found.parameters.log_scale - truth.parameters.log_scale
+    assert (off - off[~found.aside].median())[lost].abs().max() < 0.03
+    assert found.found[lost].all() and (found.likeness[lost] > 0.8).all()
+
+
+def test_the_own_points_of_a_head_found_again_hardly_hold_its_place(head: Head, far) -> None:
+    """What its distance and place were carried on from may be off, and the masks know better."""
+    model = fitter(head, far).model
+    model.unknowns.parameters = fit_landmarks(head, far[1], far[2], 128)
+    judge.settle_turns(model, move=True)
+    judged, trust = model.judged, model.problem.trust
+    again = judged.aside & (judged.pose_trust >= judge.FOUND_AGAIN)
+    assert again.sum() > 3
+    usual = judged.weights[~judged.aside].sum(1).max()
+    assert (judged.weights[again].sum(1) < 0.2 * LOST * trust[again] * usual).all()

@@ -35,7 +35,6 @@ class GeometryEstimator(ABC):
     """One estimator, loaded once a shard. A subclass gives ``load``, ``batches`` and these facts, which stores keep."""
 
     name: str
-    version: int  # told by the stores; clips are made anew by the version of the stage geometry
     depth_space: str
     statement: str  # what the maps are worth, one or two sentences, for whoever opens the store
     files: dict[str, str]  # sha256 of the models' files: by the setting that names one, else by its name

@@ -29,7 +29,6 @@ class DavidEstimator(DenseEstimator):
     """Three networks, or the multi-task one."""
 
     name = "david"
-    version = 1
     depth_space = "depth"
     statement = (
         "DAViD, one frame at a time. The mask is a soft matte of the person around the face. The networks give no "

@@ -28,7 +28,6 @@ class SapiensEstimator(DenseEstimator):
     """Three networks."""
 
     name = "sapiens"
-    version = 1
     depth_space = "depth"
     statement = (
         "Sapiens, one frame at a time. The mask is the probability of not being background, of the person around the "

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import convolve1d
 from torch import Tensor
 
 from expportrait.fit.evidence.growth import grow
@@ -28,6 +29,10 @@ TURNED = 25.0  # degrees, as fitted, from which on a frame is judged; nearer to 
 TRIED = ANGLES[::8].tolist()  # degrees that are looked at: further apart, the skin's best correlation is missed
 BESIDE = 4.0  # degrees on either side of the likeliest angle that are looked at too
 FARTHEST, BEYOND = 85.0, 10.0  # degrees: a head turns further than the first rarely, by about the second
+# Log distances beyond what lies between the neighbours that are looked at, those one of which is chosen, what costs one
+# unit, and the shares that the frames beside have in a frame's.
+LOOKED, CHOSEN, NEARER = np.linspace(-0.08, 0.08, 5).tolist(), np.linspace(-0.08, 0.08, 33), 0.05
+TOGETHER = np.array([1, 2, 3, 2, 1]) / 3
 NORMALS, OUTLINE, SKIN = 2.0, 1e-3, 0.015  # what counts as one unit of cost: degrees, m, correlation
 CAP = 0.01  # m, largest distance of two outlines that is told from any other
 # Yaw by the depth that the detector gives its points, degrees (quality.head_turn), at the true ones, as measured. It
@@ -205,12 +210,30 @@ class Search:
                 stands = at(t, way[t] - angle[t])
                 self.skin.learn(t, self.posed(p, t, stands)[0], self.look(t, stands, p).shift)
         for t, degrees in zip(range(first, last + 1), smoothest(costs, angle, first, last), strict=True):
-            stands = at(t, degrees)
-            p.rotation[t] = matrix_to_sixd(stands[0])[: p.rotation.shape[1]]
+            p.rotation[t] = matrix_to_sixd(at(t, degrees)[0])[: p.rotation.shape[1]]
+        aside = [t for t in range(first, last + 1) if share[t] == 0]
+        p.log_scale[aside] += p.log_scale.new_tensor(self.distances(p, aside))
+        for t in range(first, last + 1):
             if self.skin:
-                found = self.look(t, stands, p)
+                found = self.look(t, p.matrices(slice(t, t + 1)), p)
                 p.place[t] += p.place.new_tensor(found.shift[::-1]) / self.size
                 self.likeness[t] = found.likeness
+
+    def distances(self, p: HeadParameters, frames: list[int]) -> np.ndarray:
+        """(K,) log distance beyond the one they have that makes the outlines of ``frames`` suit best, evenly over time.
+        The skin says nothing of it: it is known from frame to frame in the size that it has there."""
+        known, skin, self.skin = [], self.skin, None
+        for t in frames:
+            stands, there = p.matrices(slice(t, t + 1)), p.log_scale[t].clone()
+            cost = {}
+            for more in LOOKED:
+                p.log_scale[t] = there + more
+                cost[more] = self.look(t, stands, p).gap / OUTLINE
+            p.log_scale[t] = there
+            known.append(between(cost, CHOSEN))
+        self.skin = skin
+        price = convolve1d(np.array(known), TOGETHER, 0, mode="constant") + (CHOSEN / NEARER) ** 2
+        return CHOSEN[price.argmin(1)]
 
     def told(self, p: HeadParameters, t: int, at: Callable[[float], Tensor], price: np.ndarray) -> np.ndarray:
         """(n,) costs of ANGLES in frame t, by looks at the head ``p`` with the joints ``at`` some of them: evenly, and

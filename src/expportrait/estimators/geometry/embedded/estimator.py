@@ -59,7 +59,6 @@ class EmbeddedEstimator(GeometryEstimator):
     """Silhouette, fitted head, grown hair, shading and a coarse bust; see the module."""
 
     name = "embedded"
-    version = 5
     depth_space = "depth"
     statement = STATEMENT
 
