@@ -233,7 +233,6 @@ class Offsets:
 
         return after
 
-
     def landmarks(self, moved: Tensor) -> float:
         """The energy of the points once the field has ``moved`` (n, 3) as the mesh does."""
         u, before = self.fitter.unknowns, self.fitter.unknowns.static

@@ -35,9 +35,10 @@ def by_points(points: Tensor, camera: Camera, unit: Tensor) -> Tensor:
     """(478, 2, 3): derivatives of the residuals by the points (478, 3) m, in camera space."""
     x, y, z = points.unbind(-1)
     slope, zero = camera.focal / z, torch.zeros_like(z)  # x' = cx - f x / z, y' = cy + f y / z
-    return torch.stack(
-        [torch.stack([-slope, zero, slope * x / z], -1), torch.stack([zero, slope, -slope * y / z], -1)], 1
-    ) / unit
+    return (
+        torch.stack([torch.stack([-slope, zero, slope * x / z], -1), torch.stack([zero, slope, -slope * y / z], -1)], 1)
+        / unit
+    )
 
 
 def rows(residual: Tensor, jacobian: Tensor, weight: Tensor, scale: float) -> Tensor:
@@ -61,7 +62,9 @@ class LandmarkPoints:
     weight: Tensor
 
     @classmethod
-    def observe(cls, points: Tensor, detected: Tensor, weight: Tensor, unit: Tensor, camera: Camera) -> "LandmarkPoints":
+    def observe(
+        cls, points: Tensor, detected: Tensor, weight: Tensor, unit: Tensor, camera: Camera
+    ) -> "LandmarkPoints":
         """Compare points (478, 3) m with the ``detected`` (478, 2+) px; ``weight`` (478,), ``unit``: px of an
         inter-ocular distance."""
         residual = residuals(camera.project(points), detected, unit)
