@@ -1,9 +1,9 @@
 """What it costs that a data set grows by 1,000 clips and then loses a tenth, with stages of no weight.
 
 ``python benchmarks/grow.py [--clips 36000] [--work FOLDER]``: a finished run of so many clips is made, whose arrays are
-links to one clip's, each store having a ``zarr.json`` of its own; then 1,000 rows are added, and after that every tenth row is
-removed. Each time: the plan by Snakemake; the loop of every stage over every shard; the report; an export. Told are CPU
-seconds, what was computed, and which files of the stores of clips that were there before were read.
+links to one clip's, each store having a ``zarr.json`` of its own; then 1,000 rows are added, and after that every tenth
+row is removed. Each time: the plan by Snakemake; the loop of every stage over every shard; the report; an export. Told
+are CPU seconds, what was computed, and which files of the stores of clips that were there before were read.
 """
 
 import json

@@ -155,7 +155,7 @@ def test_missing_things_are_store_errors(path):
     with pytest.raises(StoreError, match="has no array 'y', only x"):
         Store(path)["y"]
     (path / "zarr.json").write_bytes((path / "x" / "zarr.json").read_bytes())
-    with pytest.raises(StoreError, match="damaged: ValueError: zarr.json is not that of a group"):
+    with pytest.raises(StoreError, match=r"damaged: ValueError: .* is not that of a group"):
         Store(path)
     (path / "zarr.json").unlink()
     with pytest.raises(StoreError):
