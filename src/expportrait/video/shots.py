@@ -9,6 +9,7 @@ import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
+from expportrait.video.rates import unrounded
 from expportrait.video.reader import LONG_STEP, reduced
 
 LOOK_AT = 256  # px, longer side of the frames that the detector gets
@@ -100,4 +101,4 @@ def rate(times: Sequence[float]) -> float:
     than the median one: of an even rate, exactly that."""
     steps = np.diff(times)
     long = steps > LONG_STEP * np.median(steps)
-    return float((len(steps) - long.sum()) / (times[-1] - times[0] - steps[long].sum()))
+    return unrounded(float((len(steps) - long.sum()) / (times[-1] - times[0] - steps[long].sum())))

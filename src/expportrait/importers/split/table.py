@@ -90,8 +90,8 @@ def _told(rows: list[dict[str, str]], left: list[dict[str, str]], of: list[dict[
     splits = ", ".join(f"{count:,} {name}" for name, count in sorted(Counter(row["split"] for row in rows).items()))
     people = len({row["person"] for row in rows})
     videos = sum(not record["fault"] for record in of)
-    text = [f"{options.out}: {len(rows):,} clips of {people:,} persons ({splits}), {kept:.2f} h out of {hours:.2f} h "
-            f"of {videos:,} videos"]  # fmt: skip
+    text = [f"{options.out}: {_several(len(rows), 'clip')} of {_several(people, 'person')} ({splits}), {kept:.2f} h "
+            f"out of {hours:.2f} h of {_several(videos, 'video')}"]  # fmt: skip
     if left:
         seconds: Counter[str] = Counter()
         for line in left:
@@ -101,3 +101,7 @@ def _told(rows: list[dict[str, str]], left: list[dict[str, str]], of: list[dict[
                                 for reason, count in lines.most_common())]  # fmt: skip
         text.append(f"one by one: {left_out(options.out)}")
     return "\n".join(text)
+
+
+def _several(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
