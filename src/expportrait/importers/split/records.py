@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,15 @@ def read(folder: Path, source: Source, key: str) -> dict[str, Any] | None:
         record = json.loads((folder / f"{source.name}.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and record.get("key") == key else None
+    whole = isinstance(record, dict) and record.keys() >= {"key", "fault", "length", "clips", "left"}
+    return record if whole and record["key"] == key else None
+
+
+def check(folder: Path) -> None:
+    """Raises MachineFault where no record can be written, before a film of hours is looked at for nothing."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def write(folder: Path, source: Source, record: dict[str, Any]) -> None:

@@ -11,11 +11,10 @@ from expportrait.errors import UserError
 from expportrait.importers.common import split_of
 from expportrait.importers.known import relative
 from expportrait.importers.split.persons import persons
-from expportrait.importers.split.sources import Source
+from expportrait.importers.split.sources import FIGURES, Source
 from expportrait.importers.table import left_out, write_csv
 from expportrait.manifest.clips import COLUMNS
 
-FIGURES = ("frames", "face_size", "coverage", "roll", "sharpness", "brightness", "likeness")
 LEFT_OUT = ("dataset", "what", "start", "end", "reason", "detail")
 CANNOT = "the source cannot be used"
 
