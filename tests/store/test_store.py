@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
+from expportrait import files as files_module
 from expportrait.errors import MachineFault
 from expportrait.store import Store, StoreError, StoreWriter, decode_normals, encode_normals
 from expportrait.store import write as module
@@ -136,7 +137,7 @@ def test_an_older_store_lives_until_the_new_one_is_whole(path):
 
 
 def test_leftovers_of_dead_writers_go_and_living_ones_stay(path):
-    write(path, x=np.ones(3))
+    path.parent.mkdir()
     host = os.uname().nodename
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     for pid in (dead.stdout.strip(), str(os.getppid())):
@@ -146,6 +147,17 @@ def test_leftovers_of_dead_writers_go_and_living_ones_stay(path):
     write(path, x=np.ones(3))
     left = {file.name for file in path.parent.iterdir()}
     assert left == {f".a.zarr.{host}.{os.getppid()}.tmp", ".a.zarr.elsewhere.1.tmp", "a.zarr"}
+    files_module.beside(path).mkdir()  # this process's own go at any time
+    write(path, x=np.ones(3))
+    assert {file.name for file in path.parent.iterdir()} == left
+
+
+def test_a_folder_of_many_stores_is_listed_once(path, monkeypatch):
+    listed, real = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: listed.append(Path(folder)) or real(folder))
+    for n in range(3):
+        write(path.with_name(f"{n}.zarr"), x=np.ones(3))
+    assert listed.count(path.parent) == 1
 
 
 def test_missing_things_are_store_errors(path):
