@@ -12,7 +12,7 @@ from expportrait.importers.split.sources import Source
 from expportrait.machine import writing
 from expportrait.settings.config import Config
 
-VERSION = 1  # bumped where equal settings give other clips
+VERSION = 2  # bumped where equal settings give other clips
 ELSEWHERE = {"sources", "shards"}  # settings that do not change what is found in a video
 OF_CROP = {"cut", "min_frames", "min_coverage", "min_sharpness", "min_brightness", "max_brightness"}  # that do
 
