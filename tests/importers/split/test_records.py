@@ -53,6 +53,14 @@ def test_an_option_that_cannot_be_is_said_by_its_name(tmp_path, unwatched):
     assert str(done.exception).startswith("--min-face -5.0: input should be greater than 0")
 
 
+def test_where_no_clip_is_left_the_reasons_are_said(tmp_path):
+    options = Options(tmp_path / "my.csv", "d", 0.0, 0.0, None)
+    left = [{"start": 0.0, "end": 2.0, "reason": "no face", "count": 0, "size": 0.0}]
+    with pytest.raises(UserError, match=r"(?s)my\.csv is not written\nleft out:\n +1  no face, 2 s\none by one"):
+        write([Source("film", tmp_path / "film.mp4")], {"film": RECORD | {"clips": [], "left": left}}, options)
+    assert "no face" in (tmp_path / "my.left_out.csv").read_text()
+
+
 def test_one_is_one(tmp_path):
     options = Options(tmp_path / "my.csv", "d", 0.0, 0.0, None)
     told = write([Source("film", tmp_path / "film.mp4")], {"film": RECORD}, options)
