@@ -1,9 +1,9 @@
 """What it costs that a data set grows by 1,000 clips and then loses a tenth, with stages of no weight.
 
-``python benchmarks/grow.py [--clips 36000] [--work FOLDER]``: a finished run of so many clips is made, whose stores are
-hard links of one clip's but for their own ``zarr.json``; then 1,000 rows are added, and after that every tenth row is
-removed. Each time: the plan by Snakemake; the loop of every stage over every shard; the report; an export. Told are CPU
-seconds, what was computed, and which files of the stores of clips that were there before were read.
+``python benchmarks/grow.py [--clips 36000] [--work FOLDER]``: a finished run of so many clips is made, whose arrays are
+links to one clip's, each store having a ``zarr.json`` of its own; then 1,000 rows are added, and after that every tenth
+row is removed. Each time: the plan by Snakemake; the loop of every stage over every shard; the report; an export. Told
+are CPU seconds, what was computed, and which files of the stores of clips that were there before were read.
 """
 
 import json
@@ -122,15 +122,12 @@ def finished(folder: Path, out: Path) -> None:
         assert index[first.clip].status == "ok", index
         template = config.results / name / f"{first.clip}.zarr"
         about = json.loads((template / META).read_text())
-        others = [file.relative_to(template) for file in template.rglob("*") if file.is_file()]
-        folders = sorted({file.parent for file in others})
+        arrays = [part.name for part in template.iterdir() if part.is_dir()]
         for row in seen.rows[1:]:
             home = template.with_name(f"{row.clip}.zarr")
-            for part in folders:
-                (home / part).mkdir(parents=True, exist_ok=True)
-            for file in others:
-                if file.parts != (META,):
-                    os.link(template / file, home / file)
+            home.mkdir()
+            for array in arrays:
+                os.symlink(template / array, home / array)
             about["attributes"] |= {"key": seen.cells[name][row.clip].key, "clip": row.clip}
             (home / META).write_text(json.dumps(about))
     rows, layout = read_manifest(config.manifest), Folder()
@@ -182,6 +179,7 @@ def main(
     os.environ["EXPPORTRAIT_PROGRESS"] = "0"
     with tempfile.TemporaryDirectory() as name:
         folder = (work or Path(name)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
         out = folder / "handed_over"
         checkout(folder)
         reads = Reads(folder / "big")

@@ -103,7 +103,7 @@ def costs(folder: Path, frames: int) -> None:
     profile = cProfile.Profile()
     profile.runcall(split, str(folder / f"{SIZES[1]}.mp4"), Config(), tools, lambda share: None)
     table = pstats.Stats(profile).stats
-    wanted = {"faces": "faces", "add": "cuts and dissolves", "_reduced": "frames of other sizes",
+    wanted = {"faces": "faces", "add": "cuts and dissolves", "_picture": "frames of other sizes",
               "rows": "faces compared", "aligned": "faces aligned", "_packets": "decoding"}  # fmt: skip
     print(f"\nwhere it goes at {SIZES[1]} p, share of the wall time")
     total = sum(value[2] for value in table.values())

@@ -70,9 +70,9 @@ rule manifest:
     input:
         indexes=expand(f"{RECORDS}/shards/{{shard}}.json", shard=range(COUNT)),
         table=SOURCES,
+    # The table of what was left out, beside it, is no output: where no clip is left, it stays to tell why.
     output:
         manifest=MANIFEST,
-        left=left_out(MANIFEST),
     log:
         f"{CONFIG.results}/logs/split.log",
     conda:

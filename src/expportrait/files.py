@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -22,20 +22,28 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{_prefix(path)}{os.getpid():010d}.tmp")
 
 
-def leftovers(path: Path) -> Iterator[tuple[Path, int]]:
-    """What processes of this machine made by ``beside(path)``, with ``.old`` behind it too, and their numbers."""
+def temporaries(folder: Path) -> list[str]:
+    """Names of what ``beside`` may have made there."""
+    return [name for name in os.listdir(folder) if name.startswith(".") and ".tmp" in name]
+
+
+def leftovers(path: Path, names: Iterable[str]) -> Iterator[tuple[Path, int]]:
+    """Which of the temporary siblings' ``names`` processes of this machine made by ``beside(path)``, with ``.old``
+    behind it too, and their numbers."""
     earlier = f".{path.name}.{socket.gethostname()}."  # the form of versions before this one
-    prefixes = (_prefix(path), earlier)
-    for sibling in path.parent.iterdir():
-        for prefix in prefixes:
-            number = sibling.name.removeprefix(prefix).removesuffix(".old").removesuffix(".tmp")
-            if sibling.name.startswith(prefix) and ".tmp" in sibling.name and number.isdigit():
-                yield sibling, int(number)
+    for name in names:
+        for prefix in (_prefix(path), earlier):
+            number = name.removeprefix(prefix).removesuffix(".old").removesuffix(".tmp")
+            if name.startswith(prefix) and number.isdigit():
+                yield path.with_name(name), int(number)
 
 
-def remove_leftovers(path: Path) -> None:
-    """What processes of this machine that are dead, or this one, have left of ``beside(path)``."""
-    for leftover, pid in leftovers(path):
+def remove_leftovers(path: Path, names: Iterable[str] | None = None) -> None:
+    """What processes of this machine that are dead, or this one, have left of ``beside(path)``. ``names``: the
+    folder's ``temporaries``, where they are known."""
+    own = beside(path).name
+    names = temporaries(path.parent) if names is None else {*names, own, f"{own}.old"}
+    for leftover, pid in leftovers(path, names):
         if pid == os.getpid() or not alive(pid):
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover, ignore_errors=True)

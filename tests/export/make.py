@@ -1,6 +1,8 @@
 """A small finished run: stores as the stages write them, packed as video where they do, with indexes and a manifest."""
 
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from tests.generator.make import ball
 
 FRAMES, SIZE = 20, 64  # more than a chunk, and not a whole number of them
 STAGES = ("crop", "landmarks", "geometry", "proxy", "control", "latents")
+KEPT = TemporaryDirectory(prefix="stores")
 ROWS = (  # clip, person, split, licence, source URL, text
     ("a.one", "ann", "train", "CC-BY-4.0", "https://example.org/1", "Ann, who laughs"),
     ("b", "bob", "train", "CC0-1.0", "", ""),
@@ -43,6 +46,16 @@ def index(folder: Path, shards_of: dict[str, int] | None = None) -> None:
 
 
 def make_stores(results: Path, clip: str, number: int, frames: int) -> None:
+    """Stores of a clip in all stages, copies of those that were made before."""
+    kept = Path(KEPT.name) / f"{clip}-{number}-{frames}"
+    if not kept.exists():
+        _make_stores(kept, clip, number, frames)
+    for stage in STAGES:
+        shutil.rmtree(results / stage / f"{clip}.zarr", ignore_errors=True)
+    shutil.copytree(kept, results, dirs_exist_ok=True)
+
+
+def _make_stores(results: Path, clip: str, number: int, frames: int) -> None:
     pictures, normals, coverage = ball(frames, number, (40 + 60 * number, 120, 250 - 50 * number), SIZE)
     rng = np.random.default_rng(number)
     with _store(results, "crop", clip) as out:

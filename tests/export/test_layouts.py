@@ -1,4 +1,4 @@
-"""Exports read back: by the readers' own packages where they are installed, else by the fields they document."""
+"""Exports read back: by the readers' own package where it can be installed, else by the fields they document."""
 
 import csv
 import hashlib
@@ -13,6 +13,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+import webdataset
 
 from expportrait.engine.record import Outcome, write_index
 from expportrait.manifest.pairs import pair_name
@@ -139,10 +140,13 @@ def test_webdataset_by_its_description(finished, tmp_path):
 
 
 def test_webdataset_by_its_own_package(finished, tmp_path):
-    webdataset = pytest.importorskip("webdataset")
     hand_over(finished, "webdataset", tmp_path / "out")
     found = list(webdataset.WebDataset(str(tmp_path / "out/train/d-0000.tar"), shardshuffle=False).decode())
     assert [sample["__key__"] for sample in found] == ["a=one", "b"]
+    for sample in found:  # decoded by the package
+        points = Store(finished / "results/landmarks" / f"{sample['json']['clip']}.zarr")["points"]
+        assert np.array_equal(sample["landmarks.npz"]["points"], points)
+        assert count(sample["frames.mp4"]) == (FRAMES, SIZE, SIZE)
 
 
 @pytest.mark.parametrize("name", ["folder", "videox-fun", "diffsynth", "nemo", "webdataset"])

@@ -12,6 +12,7 @@ import typer.testing
 from expportrait.cli import app
 from expportrait.errors import MachineFault, UserError
 from expportrait.export import parts, run
+from expportrait.store import StoreError
 from tests.export.conftest import content, hand_over
 from tests.export.make import ROWS, index, make_run, make_stores
 
@@ -117,6 +118,20 @@ def test_a_file_that_is_gone_is_made_again(name, finished, tmp_path):
     assert content(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("text", ["{", "[]", '{"key": 1}'])
+def test_a_record_that_is_not_whole_is_made_again(name, text, finished, tmp_path, counted):
+    hand_over(finished, name, tmp_path / "out", parts=("mask",))
+    before = content(tmp_path / "out")
+    counted.clear()
+    (tmp_path / "out" / run.RECORDS / "b.json").write_text(text)
+    hand_over(finished, name, tmp_path / "out", parts=("mask",))
+    assert counted == ["b"] and content(tmp_path / "out") == before
+    (tmp_path / "out" / run.RECORDS / "b.json").write_text(text)
+    hand_over(finished, name, tmp_path / "out", parts=("mask",), only=("person=ann",))
+    assert not (tmp_path / "out" / run.RECORDS / "b.json").exists()
+
+
 def test_a_shard_that_has_changed_is_not_taken_over(tmp_path):
     make_run(tmp_path, rows=ROWS[:2])
     hand_over(tmp_path, "webdataset", tmp_path / "out")
@@ -169,6 +184,8 @@ def test_only_and_splits(finished, tmp_path):
         hand_over(finished, "folder", tmp_path / "no", only=("licens=CC0",))
     with pytest.raises(UserError, match="nothing to hand over"):
         hand_over(finished, "folder", tmp_path / "no", only=("licence=MIT",))
+    with pytest.raises(UserError, match=r"left out, \d: licence is not empty or MIT"):
+        hand_over(finished, "folder", tmp_path / "no", only=("licence=MIT", "licence="))
     with pytest.raises(UserError, match="did you mean landmarks"):
         hand_over(finished, "folder", tmp_path / "no", parts=("landmark",))
     with pytest.raises(UserError, match="nemo has only its own"):
@@ -196,6 +213,13 @@ def test_each_array_is_unpacked_once_and_copied_ones_never(finished, tmp_path, m
     monkeypatch.setattr(videocodec, "_unpacked", lambda data, *rest: unpacked.append(data) or real(data, *rest))
     hand_over(finished, "folder", tmp_path / "out", parts=("frames", "mask", "confidence"), only=("person=bob",))
     assert len(unpacked) == 2  # the two chunks of the frames
+
+
+def test_a_store_that_has_lost_an_array_is_damaged(tmp_path):
+    make_run(tmp_path)
+    shutil.rmtree(tmp_path / "results" / "proxy" / "b.zarr" / "shape")
+    with pytest.raises(StoreError, match=r"b\.zarr is damaged: shape/\S+ is missing"):
+        hand_over(tmp_path, "folder", tmp_path / "out", parts=("head",))
 
 
 def test_dry_run_writes_nothing(finished, tmp_path):

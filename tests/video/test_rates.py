@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expportrait.video.rates import TICKS, USUAL, Clock, even_rate, exact
+from expportrait.video.rates import TICKS, USUAL, Clock, even_rate, exact, unrounded
+from expportrait.video.shots import rate as rate_of
 
 
 @pytest.mark.parametrize("rate", [*USUAL, Fraction(2997, 100), Fraction(37, 3)], ids=str)
@@ -40,3 +41,10 @@ def test_without_times_frames_have_the_rate_that_is_said():
     assert Clock(30000 / 1001).base == Fraction(1001, 30000) and Clock(25, []).tick(7) == 7
     assert exact(23.976023976) == Fraction(24000, 1001)
     assert Clock(25, [3.0]).rate == 25
+
+
+def test_last_digits_that_sums_leave_are_no_part_of_a_rate():
+    assert unrounded(24.999999999999996) == 25 and unrounded(29.97002997002998) == 30000 / 1001
+    assert unrounded(24.9999) == 24.9999 and unrounded(17.123456) == 17.123456
+    for start in (0.0, 1.04, 2.6, 7.32):  # times as clips from the middle of a film have them
+        assert all(rate_of([start + n / 25 for n in range(count)]) == 25 for count in range(2, 200))

@@ -12,6 +12,7 @@ from expportrait.engine.record import write_json
 from expportrait.export.layout import HOME
 from expportrait.settings.files import made_with
 from expportrait.store import Store
+from expportrait.video.rates import unrounded
 
 # of the stores' attributes: stage, name, and what it is
 ATTRIBUTES = {
@@ -36,7 +37,7 @@ def read(stores: Mapping[str, Store], out: Path) -> dict[str, Any]:
     """JSON values. The settings, which most clips share, go into a file of the export's own, by their hash."""
     crop = stores["crop"]
     count, height, width = crop.lazy("frames").shape[:3]
-    fps = float(crop.attrs.get("fps") or 25)
+    fps = unrounded(float(crop.attrs.get("fps") or 25))  # older stores have 24.999999999999996
     facts: dict[str, Any] = {"frames": count, "fps": fps, "width": width, "height": height, "figures": _figures(stores)}
     facts["crop"] = {name: stores[stage].attrs[name] for stage, names in COPIED.items() if stage in stores
                      for name in names if name in stores[stage].attrs}  # fmt: skip

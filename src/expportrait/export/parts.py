@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 from expportrait.export import films
-from expportrait.render.picture import normals_to_rgb
 from expportrait.store import Lazy, Store, decode_normals
 from expportrait.video.rates import Clock
 from expportrait.video.write import write_mp4
@@ -53,6 +52,8 @@ def _colours(part: Part, making: Making) -> str:
 
 
 def _normals(part: Part, making: Making) -> str:
+    from expportrait.render.picture import normals_to_rgb  # loads torch, which nothing else here needs
+
     return _film(part, making, lambda codes: normals_to_rgb(decode_normals(codes), background=0))
 
 

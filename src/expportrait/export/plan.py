@@ -130,7 +130,7 @@ def _why_not(row: Row, tests: dict[str, set[str]], splits: Sequence[str]) -> str
         return f"its split is {row.split}"
     for column, values in tests.items():
         if cell(row, column) not in values:
-            return f"{column} is not {' or '.join(sorted(values))}"
+            return f"{column} is not {' or '.join(value or 'empty' for value in sorted(values))}"
     return ""
 
 

@@ -22,6 +22,7 @@ from expportrait.progress import progress
 from expportrait.store import Store
 
 RECORDS, SUMS = f"{HOME}/clips", "SHA256SUMS"
+WHOLE = {"clip", "key", "keys", "place", "files", "facts"}  # of a record
 
 
 def open_export(out: Path, layout: Layout) -> None:
@@ -38,11 +39,17 @@ def made_before(plan: Plan, layout: Layout, out: Path) -> dict[str, dict[str, An
     place. No store is opened."""
     found = {}
     for sample in plan.samples:
-        record = read_record(out / RECORDS / f"{sample.clip}.json")
+        record = _record(out / RECORDS / f"{sample.clip}.json")
         fits = record and record["key"] == sample.key and (layout.loose or record["place"] == sample.place)
         if fits and layout.there(out, record):
             found[sample.clip] = record
     return found
+
+
+def _record(file: Path) -> dict[str, Any] | None:
+    """What is recorded of a clip; None where there is nothing, or not all of it."""
+    record = read_record(file)
+    return record if isinstance(record, dict) and record.keys() >= WHOLE else None
 
 
 def make_all(
@@ -69,7 +76,7 @@ def make_all(
 
 
 def _make(sample: Sample, layout: Layout, results: Path, out: Path, options: Options) -> dict[str, Any]:
-    stores = stores_of(results, sample)
+    stores = {stage: store.check() for stage, store in stores_of(results, sample).items()}
     crop = stores["crop"]
     times = crop["timestamps"].tolist() if "timestamps" in crop else ()
     with writing(out), new_folder(out / HOME / "making" / sample.clip) as folder:
@@ -77,8 +84,8 @@ def _make(sample: Sample, layout: Layout, results: Path, out: Path, options: Opt
         names = layout.make(sample, making)
         files = {name: _put(out, folder / name, layout.file(sample, name)) for name in names}
     shutil.rmtree(out / HOME / "making" / sample.clip, ignore_errors=True)
-    old = read_record(out / RECORDS / f"{sample.clip}.json") or {"files": {}}
-    for stale in {of["file"] for of in old["files"].values()} - {of["file"] for of in files.values()}:
+    old = _record(out / RECORDS / f"{sample.clip}.json")
+    for stale in {of["file"] for of in (old["files"] if old else {}).values()} - {of["file"] for of in files.values()}:
         (out / stale).unlink(missing_ok=True)
     return _recorded(out, sample, files, stores)
 
@@ -127,7 +134,8 @@ def remove_unwanted(plan: Plan, out: Path) -> int:
     wanted, count = {sample.clip for sample in plan.samples}, 0
     for file in sorted((out / RECORDS).glob("*.json")):
         if file.stem not in wanted:
-            for of in (read_record(file) or {"files": {}})["files"].values():
+            record = _record(file)
+            for of in (record["files"] if record else {}).values():
                 (out / of["file"]).unlink(missing_ok=True)
                 _drop_empty((out / of["file"]).parent, out)
             file.unlink()

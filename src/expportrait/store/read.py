@@ -1,7 +1,9 @@
 """A finished store, read only: whole arrays, or parts of one where it is indexed."""
 
+import json
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,24 +29,36 @@ class Store:
     def __init__(self, path: Path):
         self.path = Path(path)
         try:
-            self._group = zarr.open_group(self.path, mode="r", zarr_format=3)
-            self.attrs: dict[str, Any] = dict(self._group.attrs)
-        except Exception as error:  # whatever a half-deleted or foreign folder provokes in zarr
+            # read here, as most stores are opened for their attributes alone: zarr takes ten times as long
+            about = json.loads((self.path / META).read_bytes())
+            if (about["zarr_format"], about["node_type"]) != (3, "group"):
+                raise ValueError(f"{META} is not that of a group of zarr 3")
+            self.attrs: dict[str, Any] = dict(about.get("attributes", {}))
+        except Exception as error:  # whatever a half-deleted or foreign folder provokes
+            raise _damaged(self.path, error) from error
+
+    @cached_property
+    def _group(self) -> zarr.Group:
+        try:
+            return zarr.open_group(self.path, mode="r", zarr_format=3)
+        except Exception as error:
             raise _damaged(self.path, error) from error
 
     def __contains__(self, name: str) -> bool:
         return name in self._group
 
     def names(self) -> list[str]:
+        group = self._group
         try:
-            return sorted(self._group.array_keys())
+            return sorted(group.array_keys())
         except Exception as error:
             raise _damaged(self.path, error) from error
 
     def lazy(self, name: str) -> "Lazy":
         """The array on disk, read where it is indexed; all its chunks are there."""
+        group = self._group
         try:
-            array = self._group[name]
+            array = group[name]
         except KeyError:
             raise StoreError(f"{self.path} has no array {name!r}, only {', '.join(self.names())}") from None
         except Exception as error:

@@ -49,7 +49,7 @@ class StoreWriter:
     def __enter__(self) -> Self:
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            files.remove_leftovers(self.path)
+            files.remove_leftovers(self.path, _temporaries(self.path.parent))
             self._before = _inode(self.path)
             self._group = zarr.create_group(self._temporary, overwrite=True)
         return self
@@ -128,6 +128,13 @@ class StoreWriter:
                 # chunks are replaced under him.
                 return
             files.put_folder(self._temporary, self.path)
+
+
+@cache
+def _temporaries(folder: Path) -> list[str]:
+    """Those that were in a folder when this process first wrote to it: among 36,000 stores, listing the folder for each
+    one takes longer than making a small one."""
+    return files.temporaries(folder)
 
 
 def contents(store: Path) -> dict[str, int]:

@@ -12,6 +12,7 @@ EVERYWHERE = 0.6  # share of the copy's pixels that have to change: whoever move
 RESIDUAL = 0.8  # of what a moving picture leaves unexplained: more is a picture that moves
 LEAP = 0.7  # of the change, from one frame to the next: more is a cut
 BACK = 0.05  # of the change, by which a mixture may go backwards
+NEARLY = 0.999  # of the threshold: below it, the sum's rounding does not matter, and OpenCV is quicker
 PURE = 0.03  # share of the other picture in a frame that counts as unmixed
 
 
@@ -27,6 +28,7 @@ class DissolveFinder:
     def __init__(self, threshold: float) -> None:
         self._threshold, self._count = threshold, 0
         self._copies: deque[np.ndarray] = deque(maxlen=SPANS[-1] + 1)
+        self._steps: deque[float] = deque(maxlen=SPANS[-1])  # how much each of them differs from the one before
         self._found: list[list[int]] = []
 
     @property
@@ -37,6 +39,8 @@ class DissolveFinder:
     def add(self, frame: np.ndarray) -> None:
         """The next frame, (H,W,3) u8 RGB."""
         self._copies.append(cv2.resize(frame, SIZE, interpolation=cv2.INTER_AREA).astype(np.float32))
+        if len(self._copies) > 1:
+            self._steps.append(cv2.norm(self._copies[-2], self._copies[-1], cv2.NORM_L1))
         last, self._count = self._count, self._count + 1
         if self._threshold >= 255:
             return
@@ -54,14 +58,23 @@ class DissolveFinder:
 
     def _judge(self, last: int, span: int) -> None:
         a, b = self._copies[-1 - span], self._copies[-1]
+        change = cv2.norm(a, b, cv2.NORM_L1)
+        if change < NEARLY * self._threshold * a.size:
+            return
         way = b - a
         if np.abs(way).mean() < self._threshold or (np.abs(way).max(-1) > LARGE).mean() < EVERYWHERE:
             return
+        between = _Between(a, way)
+        leap = max(range(-span, 0), key=lambda n: self._steps[n])
+        if self._steps[leap] > LEAP / 2 * change:  # a cut, most likely, which is what most spans hold that get here
+            before, after = between.shares(np.stack([self._copies[leap - 1], self._copies[leap]]))[0]
+            if after - before > LEAP:
+                return
         limit = _limit(a, b)
         for part in (2, 1, 3):  # quarters of the way: what moves is seen in the middle already
-            if not _mixed(self._copies[-1 - span + span * part // 4][None], a, way, limit)[1]:
+            if not between.mixed(self._copies[-1 - span + span * part // 4][None], limit)[1]:
                 return
-        shares, mixed = _mixed(np.stack([self._copies[n] for n in range(-1 - span, 0)]), a, way, limit)
+        shares, mixed = between.mixed(np.stack([self._copies[n] for n in range(-1 - span, 0)]), limit)
         steps = np.diff(shares)
         if not mixed or steps.min() < -BACK or steps.max() > LEAP:
             return
@@ -88,13 +101,23 @@ def _limit(a: np.ndarray, b: np.ndarray) -> float:
     return RESIDUAL * float((1 - np.cos(angle / 2)) / np.sqrt(2 * min(change, 1.0)))
 
 
-def _mixed(frames: np.ndarray, a: np.ndarray, way: np.ndarray, limit: float) -> tuple[np.ndarray, bool]:
-    """Frames (n,h,w,3) -> the share of the second picture in each, (n,), and whether all of them are mixtures, but for
-    ``limit`` of the ``way`` (h,w,3) from a to the second picture. Both are medians over the pixels that change, so that
-    people who move while two pictures are mixed do not count."""
-    length = (way * way).sum(-1)
-    changed = length > LARGE**2
-    way, length, apart = way[changed], length[changed], (frames - a)[:, changed]
-    shares = np.median((apart * way).sum(-1) / length, 1)
-    rest = apart - shares[:, None, None] * way
-    return shares, bool((np.median(np.sqrt((rest * rest).sum(-1) / length), 1) <= limit).all())
+class _Between:
+    """The ``way`` (h,w,3) from a picture ``a`` to another one. What is said of frames (n,h,w,3) are medians over the
+    pixels that change, so that people who move while two pictures are mixed do not count."""
+
+    def __init__(self, a: np.ndarray, way: np.ndarray) -> None:
+        length = (way * way).sum(-1)
+        self._a, self._changed = a, length > LARGE**2
+        self._way, self._length = way[self._changed], length[self._changed]
+
+    def shares(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The share of the second picture in each frame, (n,), and how far the frames are from ``a`` where it changes,
+        (n,pixels,3)."""
+        apart = (frames - self._a)[:, self._changed]
+        return np.median((apart * self._way).sum(-1) / self._length, 1), apart
+
+    def mixed(self, frames: np.ndarray, limit: float) -> tuple[np.ndarray, bool]:
+        """The shares, and whether all frames are mixtures, but for ``limit`` of the way."""
+        shares, apart = self.shares(frames)
+        rest = apart - shares[:, None, None] * self._way
+        return shares, bool((np.median(np.sqrt((rest * rest).sum(-1) / self._length), 1) <= limit).all())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from math import isclose
 
 import numpy as np
 
@@ -16,6 +17,12 @@ TICKS = 90_000  # a second, in which uneven times are given
 def exact(fps: float) -> Fraction:
     """A rate as a fraction: 29.97... is 30000/1001."""
     return Fraction(fps).limit_denominator(1001)
+
+
+def unrounded(fps: float) -> float:
+    """A rate without the last digits that sums of steps leave: 24.999999999999996 is 25."""
+    near = float(exact(fps))
+    return near if isclose(near, fps, rel_tol=1e-9) else fps
 
 
 def even_rate(times: Sequence[float], fps: float) -> Fraction | None:

@@ -16,6 +16,7 @@ from statistics import median
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from expportrait.errors import ClipError, MachineFault
 from expportrait.files import url
@@ -125,6 +126,7 @@ class VideoReader:
         give, made when it is called with ``longest``. It holds the decoded frame."""
         with self._open() as (container, stream):
             last, number, shape = -1 / self.fps, 0, Shape(stream, self._first)
+            scalers = Scalers()
             for time, frame in self._timed(container, stream):
                 last = time = time if time is not None and time > last else last + 1 / self.fps
                 if time >= self._end - SLACK:
@@ -133,7 +135,7 @@ class VideoReader:
                 if time >= self._start - SLACK:
                     if size != self.size(number):
                         self._sizes.append((number, size))
-                    yield time, partial(_reduced, frame, *shape.stored)
+                    yield time, partial(scalers.reduced, frame, *shape.stored)
                     number += 1
             if last + 1 / self.fps < self.length - max(0.2, 2 / self.fps):
                 self.truncated = True
@@ -269,20 +271,30 @@ def _pull(graph: av.filter.Graph, base: Fraction) -> Iterator[av.VideoFrame]:
             yield frame
 
 
-def _reduced(frame: av.VideoFrame, height: int, width: int, longest: int | None = None) -> np.ndarray:
-    return _picture(frame, *reduced(height, width, longest))
+class Scalers:
+    """FFmpeg's scalers of one pass over a video. Setting one up takes longer than its work, so each is kept."""
 
+    def __init__(self) -> None:
+        self._of: dict[tuple, VideoReformatter] = {}
 
-def _picture(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
-    """The frame as RGB, u8, scaled to ``height`` x ``width`` px, then turned upright."""
-    wide = frame.color_trc in (PQ, HLG)
-    untagged_hd = frame.colorspace == UNSPECIFIED and frame.height >= 720 and not frame.format.is_rgb
-    picture = frame.reformat(
-        width, height, "rgb48le" if wide else "rgb24", src_colorspace="ITU709" if untagged_hd else None,
-        interpolation="AREA" if (height, width) < (frame.height, frame.width) else "BICUBIC",
-    )  # fmt: skip
-    image = tone_map(picture.to_ndarray(), frame.color_trc) if wide else picture.to_ndarray()
-    return np.ascontiguousarray(shown(image, frame))
+    def reduced(self, frame: av.VideoFrame, height: int, width: int, longest: int | None = None) -> np.ndarray:
+        """The frame as RGB, u8, upright, its stored ``height`` x ``width`` px scaled so that the longer one is
+        ``longest`` px at most."""
+        return self._picture(frame, *reduced(height, width, longest))
+
+    def _picture(self, frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
+        wide = frame.color_trc in (PQ, HLG)
+        untagged_hd = frame.colorspace == UNSPECIFIED and frame.height >= 720 and not frame.format.is_rgb
+        between = frame.width, frame.height, frame.format.name, width, height
+        if between not in self._of:
+            self._of[between] = VideoReformatter()
+        picture = self._of[between].reformat(
+            frame, width, height, "rgb48le" if wide else "rgb24", src_colorspace="ITU709" if untagged_hd else None,
+            interpolation="AREA" if (height, width) < (frame.height, frame.width) else "BICUBIC",
+            threads=1,  # for small pictures, handing out the work costs more than it is
+        )  # fmt: skip
+        image = tone_map(picture.to_ndarray(), frame.color_trc) if wide else picture.to_ndarray()
+        return np.ascontiguousarray(shown(image, frame))
 
 
 def _rate(stream: av.VideoStream) -> float:

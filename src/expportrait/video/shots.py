@@ -9,6 +9,7 @@ import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
+from expportrait.video.rates import unrounded
 from expportrait.video.reader import LONG_STEP, reduced
 
 LOOK_AT = 256  # px, longer side of the frames that the detector gets
@@ -52,9 +53,10 @@ class ShotFinder:
         if self._repeats:
             return
         self._passed.append((number, copy))
-        height, width = reduced(*frame.shape[:2], LOOK_AT)
-        small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-        found = self._detector.process_frame(FrameTimecode(number, 25.0), np.ascontiguousarray(small[..., ::-1]))
+        small, size = frame, reduced(*frame.shape[:2], LOOK_AT)
+        if size != frame.shape[:2]:
+            small = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA)
+        found = self._detector.process_frame(FrameTimecode(number, 25.0), cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         for cut in found:
             place = next(i for i, (passed, _) in enumerate(self._passed) if passed == cut.frame_num)
             self._cuts.append((cut.frame_num, self._passed[place - 1][1], self._passed[place][1]))
@@ -100,4 +102,4 @@ def rate(times: Sequence[float]) -> float:
     than the median one: of an even rate, exactly that."""
     steps = np.diff(times)
     long = steps > LONG_STEP * np.median(steps)
-    return float((len(steps) - long.sum()) / (times[-1] - times[0] - steps[long].sum()))
+    return unrounded(float((len(steps) - long.sum()) / (times[-1] - times[0] - steps[long].sum())))

@@ -31,6 +31,9 @@ def test_a_table_carries_along_what_it_says(tmp_path):
 @pytest.mark.parametrize(("text", "words"), [
     ("file\na.mp4\n", "no column source"), ("source,start\na.mp4,3\n", "start"), ("source\n", "no videos"),
     ("source,licence\n,CC0\n", "line 2, column source: empty"), ("source,split\na.mp4,dev\n", "'dev' is none of"),
+    ("source;licence\na.mp4;CC0\n", "no column source, only source;licence"), ("", "no column source, nothing"),
+    ("source,frames\na.mp4,3\n", "the column frames is one that cutting fills in"),
+    ("source,licence\na.mp4,CC BY, 4.0\n", "line 2: 1 more values than columns"),
     ("source\na.mp4\na.mp4\n", "twice"), ("source,dataset\na.mp4,a b\n", "'a b' is not a name"),
 ])  # fmt: skip
 def test_a_table_that_cannot_be_meant_is_refused(tmp_path, text, words):

@@ -35,10 +35,11 @@ class Source:
 
 class Detector:
     def __init__(self):
-        self.looks = 0
+        self.looks, self.known = 0, []
 
-    def faces(self, frame):
+    def faces(self, frame, known=None):
         self.looks += 1
+        self.known.append(known)
         there = frame[0, 0, 0] == 255
         return np.array([[50, 20, 90, 60, 0.9, 0]] * int(there), np.float32).reshape(-1, 6)
 
@@ -68,6 +69,13 @@ def test_who_comes_and_goes_is_found_to_the_frame():
     assert min(there) == 43 and max(there) == 116
     assert {42, 117} <= one.faces.keys()
     assert detector.looks <= 20 + 2 * 4
+
+
+def test_a_look_is_told_what_the_one_before_has_found():
+    _, detector = watch(Source(60, present=(20, 60)))
+    told = [known for known in detector.known if known is not None]
+    assert detector.known[0] is None and [len(known) for known in told] == [0, 0, 1, 1, 1]
+    assert np.allclose(told[2], [[50, 20, 90, 60, 0.9, 0]])
 
 
 def test_between_looks_on_both_sides_of_a_cut_nothing_is_searched():

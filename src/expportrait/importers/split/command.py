@@ -11,6 +11,7 @@ import typer
 from expportrait.errors import UserError
 from expportrait.files import replace_file
 from expportrait.importers.common import clip_id
+from expportrait.importers.split.records import check
 from expportrait.importers.split.sources import listed, named, of_shard, shard_count
 from expportrait.importers.table import left_out
 from expportrait.manifest.clips import SPLITS
@@ -59,6 +60,7 @@ def _split(
     count = shards or shard_count(found, config.split.shards)
     if shard is not None and shard >= count:
         raise UserError(f"--shard {shard}: there are {count} shards, counted from 0")
+    check(folder)
     wanted = found if shard is None else of_shard(found, shard, count)
     done = work(wanted, folder, config, jobs or len(os.sched_getaffinity(0)))
     if shard is None:
@@ -72,7 +74,13 @@ def _split(
 def _configured(out: Path, settings: str | None, sets: list[str] | None, own: dict[str, Any]) -> Config:
     """The settings, and those that were given as options of their own."""
     said = [f"split.{name}={value!r}" for name, value in own.items() if value is not None]
-    config = configuration(out, None, settings, [*(sets or ()), *said])
+    try:
+        config = configuration(out, None, settings, [*(sets or ()), *said])
+    except UserError as error:
+        text = str(error)
+        for name in own:  # by the option that was given
+            text = text.replace(f"--set: split.{name} is", f"--{name.replace('_', '-')}")
+        raise UserError(text) from None
     options = config.split
     if options.max_seconds < 2 * options.min_seconds:
         raise UserError(f"max_seconds is {options.max_seconds:g}, min_seconds {options.min_seconds:g}: longer runs are "

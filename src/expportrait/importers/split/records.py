@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from expportrait.importers.split.sources import Source
 from expportrait.machine import writing
 from expportrait.settings.config import Config
 
-VERSION = 1  # bumped where equal settings give other clips
+VERSION = 2  # bumped where equal settings give other clips
 ELSEWHERE = {"sources", "shards"}  # settings that do not change what is found in a video
 OF_CROP = {"cut", "min_frames", "min_coverage", "min_sharpness", "min_brightness", "max_brightness"}  # that do
 
@@ -32,7 +33,15 @@ def read(folder: Path, source: Source, key: str) -> dict[str, Any] | None:
         record = json.loads((folder / f"{source.name}.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and record.get("key") == key else None
+    whole = isinstance(record, dict) and record.keys() >= {"key", "fault", "length", "clips", "left"}
+    return record if whole and record["key"] == key else None
+
+
+def check(folder: Path) -> None:
+    """Raises MachineFault where no record can be written, before a film of hours is looked at for nothing."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def write(folder: Path, source: Source, record: dict[str, Any]) -> None:

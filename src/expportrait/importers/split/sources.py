@@ -14,6 +14,7 @@ from expportrait.manifest.tables import opened
 from expportrait.video.kinds import kind
 
 TAKEN = ("dataset", "split", "rev")  # columns of the manifest that a table of videos may have; of the others, none
+FIGURES = ("frames", "face_size", "coverage", "roll", "sharpness", "brightness", "likeness")  # columns that are added
 CLIPS_A_SOURCE = 8  # as a guess, so that a shard of videos is some 16 of them
 
 
@@ -49,14 +50,19 @@ def listed(table: Path) -> list[Source]:
     with opened(table, "table of videos") as text:
         reader = csv.DictReader(text, strict=True, skipinitialspace=True)
         header = [name.strip() for name in reader.fieldnames or ()]
-        wrong = [name for name in header if name in COLUMNS and name not in ("source", *TAKEN)]
+        wrong = [name for name in header if name in (*COLUMNS, *FIGURES) and name not in ("source", *TAKEN)]
         if "source" not in header:
-            raise UserError(f"{table}, line 1: there is no column source; one line a video is expected")
+            raise UserError(f"{table}, line 1: there is no column source, {'only ' if header else 'nothing'}"
+                            f"{', '.join(header)}; one line a video, its values separated by commas, is expected"
+                            )  # fmt: skip
         if wrong or len({*header}) < len(header):
             raise UserError(f"{table}, line 1: the column {wrong[0]} is one that cutting fills in; call yours otherwise"
                             if wrong else f"{table}, line 1: a column stands there twice")  # fmt: skip
         reader.fieldnames = header
         for line in reader:
+            if any(surplus := line.get(None, [])):
+                raise UserError(f"{table}, line {reader.line_num}: {len(surplus)} more values than columns; quote a "
+                                "value that has a comma")  # fmt: skip
             cells = {name: (value or "").strip() for name, value in line.items() if name}
             if not any(cells.values()):
                 continue

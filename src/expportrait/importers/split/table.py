@@ -11,11 +11,10 @@ from expportrait.errors import UserError
 from expportrait.importers.common import split_of
 from expportrait.importers.known import relative
 from expportrait.importers.split.persons import persons
-from expportrait.importers.split.sources import Source
+from expportrait.importers.split.sources import FIGURES, Source
 from expportrait.importers.table import left_out, write_csv
 from expportrait.manifest.clips import COLUMNS
 
-FIGURES = ("frames", "face_size", "coverage", "roll", "sharpness", "brightness", "likeness")
 LEFT_OUT = ("dataset", "what", "start", "end", "reason", "detail")
 CANNOT = "the source cannot be used"
 
@@ -50,7 +49,8 @@ def write(sources: list[Source], records: dict[str, dict[str, Any]], options: Op
     place = left_out(options.out)
     write_csv(place, LEFT_OUT, left)
     if not rows:
-        raise UserError(f"split: no clip is left, {options.out} is not written; why: {place}")
+        why = [f"split: no clip is left, {options.out} is not written", *_why(left, options)]
+        raise UserError("\n".join(why))
     columns = dict.fromkeys((*COLUMNS, *FIGURES, *(name for row in rows for name in row)))
     write_csv(options.out, columns, rows)
     return _told(rows, left, of, options)
@@ -90,14 +90,23 @@ def _told(rows: list[dict[str, str]], left: list[dict[str, str]], of: list[dict[
     splits = ", ".join(f"{count:,} {name}" for name, count in sorted(Counter(row["split"] for row in rows).items()))
     people = len({row["person"] for row in rows})
     videos = sum(not record["fault"] for record in of)
-    text = [f"{options.out}: {len(rows):,} clips of {people:,} persons ({splits}), {kept:.2f} h out of {hours:.2f} h "
-            f"of {videos:,} videos"]  # fmt: skip
-    if left:
-        seconds: Counter[str] = Counter()
-        for line in left:
-            seconds[line["reason"]] += float(line["end"]) - float(line["start"]) if line.get("start") else 0
-        lines = Counter(line["reason"] for line in left)
-        text += ["left out:", *(f"  {count:7,}  {reason}" + (f", {seconds[reason]:,.0f} s" if seconds[reason] else "")
-                                for reason, count in lines.most_common())]  # fmt: skip
-        text.append(f"one by one: {left_out(options.out)}")
-    return "\n".join(text)
+    text = [f"{options.out}: {_several(len(rows), 'clip')} of {_several(people, 'person')} ({splits}), {kept:.2f} h "
+            f"out of {hours:.2f} h of {_several(videos, 'video')}"]  # fmt: skip
+    return "\n".join([*text, *_why(left, options)])
+
+
+def _why(left: list[dict[str, str]], options: Options) -> list[str]:
+    """What was left out, by reason."""
+    if not left:
+        return []
+    seconds: Counter[str] = Counter()
+    for line in left:
+        seconds[line["reason"]] += float(line["end"]) - float(line["start"]) if line.get("start") else 0
+    lines = Counter(line["reason"] for line in left).most_common()
+    told = [f"  {count:7,}  {reason}" + (f", {seconds[reason]:,.0f} s" if seconds[reason] else "")
+            for reason, count in lines]  # fmt: skip
+    return ["left out:", *told, f"one by one: {left_out(options.out)}"]
+
+
+def _several(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -94,7 +94,7 @@ class Watch:
             self._held.append((number, picture))
             self._count = number + 1
             if number % self._options.look_every == 0:
-                self._look(number, picture)
+                self._look(number, picture, self._faces.get(last))
                 self._light[number] = float(small.mean())
                 self._sample(number, time, picture)
                 self._between.extend([(last, number)] * (last is not None))
@@ -108,11 +108,14 @@ class Watch:
         if self._count > self._first:
             yield self._section(self._count)
 
-    def _look(self, number: int, picture: Picture) -> np.ndarray:
-        frame = picture(LOOK_AT)
-        faces = self._tools.detector.faces(frame)
-        size = self._source.size(number)
-        faces[:, :4] *= max(size) / max(frame.shape[:2])
+    def _look(self, number: int, picture: Picture, known: np.ndarray | None = None) -> np.ndarray:
+        """``known``: what a look shortly before has found."""
+        frame, size = picture(LOOK_AT), self._source.size(number)
+        scale = max(size) / max(frame.shape[:2])
+        if known is not None:
+            known = np.column_stack([known[:, :4] / scale, known[:, 4:6]])
+        faces = self._tools.detector.faces(frame, known)
+        faces[:, :4] *= scale
         inside = np.minimum(faces[:, 2:4], size[::-1]) - np.maximum(faces[:, :2], 0)
         outside = 1 - inside.clip(0).prod(1) / (faces[:, 2:4] - faces[:, :2]).prod(1)
         self._faces[number] = np.column_stack([faces, outside])
