@@ -1,10 +1,12 @@
 """Groups of made-up rows, whose people are known."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from expportrait.people import compare
-from expportrait.people.compare import alike, groups
+from expportrait.people.compare import SAME, alike, groups
 
 WIDTH = 128
 
@@ -69,3 +71,14 @@ def test_thousands_of_names_in_seconds():
     of = np.tile(np.arange(2000), 3)
     found = alike(faces(of), np.arange(6000), 0.5)
     assert together(found.group) == together(of)
+
+
+@pytest.mark.parametrize("step", [np.float32, np.float64])
+def test_copies_of_one_film_are_one_person(step):
+    """Whose cosine may be a last digit above 1."""
+    rows = np.random.default_rng(0).normal(size=(40, 128)).astype(step)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    for row, other in pairwise(np.round(rows, 4)):
+        some = np.stack([row, row, other]) / np.linalg.norm(row)
+        assert groups(some, SAME).tolist() == [0, 0, 1]
+        assert alike(some, np.arange(3), SAME).group.tolist() == [0, 0, 1]

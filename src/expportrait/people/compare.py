@@ -37,7 +37,7 @@ def groups(rows: np.ndarray, least: float) -> np.ndarray:
         return np.zeros(len(rows), int)
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST)).round().astype(int))
     some = rows[chosen].astype(np.float64)
-    apart = (1 - some @ some.T)[np.triu_indices(len(some), 1)]
+    apart = np.maximum(1 - some @ some.T, 0)[np.triu_indices(len(some), 1)]  # of equal rows it may be below 0
     of_some = fcluster(linkage(apart, "average"), 1 - least + 1e-9, "distance") - 1
     found = np.full(len(rows), -1)
     found[chosen] = of_some
