@@ -13,7 +13,7 @@ from expportrait.fit.dynamic import DynamicField
 
 WIDTH = 2.5  # frames, of the Gaussian over time where all that D_t holds is noise
 REACH = 3  # of its standard deviations
-STILL = 0.8  # share of the vertices that hold no wrinkle
+STILL = 0.7  # share of the vertices that hold no wrinkle
 
 
 def rows(dynamic: DynamicField) -> Iterator[tuple[Tensor, Tensor]]:
