@@ -83,7 +83,7 @@ def test_the_surface_goes_on_below_long_hair(head: Head, long: Truth, fit: Proxy
 @pytest.mark.slow
 def test_a_mirrored_clip_gives_the_mirrored_head(head: Head, long: Truth) -> None:
     # As many steps as it takes to settle: before, heads are still on their way from where landmarks put them, and the
-    # landmarks' embedding is lopsided.
+    # landmarks' embedding is lopsided. About single landmarks D_s is so too, as they draw it.
     settled = QUICK.model_copy(update={"coarse_passes": 6})
     targets, points = mirrored_truth(head, long)
     fit = fit_proxy(head, long.targets, long.points, torch.ones(FRAMES), settled)
@@ -100,7 +100,7 @@ def test_a_mirrored_clip_gives_the_mirrored_head(head: Head, long: Truth) -> Non
     # How long the neck is that hair hides, nothing tells: the pose takes up where the head stands above it.
     assert gap.mean(0).norm() < 1.5e-3
     off = (gap - gap.mean(0)).norm(dim=1)
-    assert off.mean() < 3e-4 and off.quantile(0.99) < 6e-4 and off.max() < 1e-3
+    assert off.mean() < 2e-4 and off.quantile(0.99) < 8e-4 and off.max() < 1.5e-3
 
 
 def test_a_mirrored_outline_grows_the_mirrored_hair(head: Head) -> None:
