@@ -38,8 +38,10 @@ def write_stores(results: Path, frames: int) -> None:
     truth = make_truth(load_head(), MADE, size=SIZE)
     order = np.arange(frames) % (2 * MADE - 2)
     order = np.minimum(order, 2 * MADE - 2 - order)
-    with StoreWriter(results / "crop" / f"{CLIP}.zarr", {"key": "crop"}):
-        pass
+    with StoreWriter(results / "crop" / f"{CLIP}.zarr", {"key": "crop"}) as out:
+        stream = out.stream("frames", frames, (SIZE, SIZE, 3), np.uint8, videocodec.COLOURS, color="RGB")
+        for start in range(0, frames, BLOCK):  # looked at in far turns alone, of which there are none
+            stream.append(np.full((min(BLOCK, frames - start), SIZE, SIZE, 3), 128, np.uint8))
     with StoreWriter(results / "landmarks" / f"{CLIP}.zarr", {"key": "landmarks"}) as out:
         out.array("points", truth.points.numpy()[order].astype(np.float32))
         out.array("confidence", np.ones((frames, truth.points.shape[1]), np.float32))
