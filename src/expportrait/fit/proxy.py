@@ -8,6 +8,7 @@ All frames of a clip share beta, the camera, the shoulders and D_s; each has its
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -91,8 +92,8 @@ class ProxyFitter:
 
         # D_s and the coarse head by turns, unless this is given; then D_t of each frame, and D_s beside them.
         moving = [head] if s.coarse_passes else []
-        last = [k == s.dynamic_steps for k in range(1, s.dynamic_steps + 1)] if s.offsets != "none" else []
-        dynamic = [Step(lambda tell, last=x: all_dynamic(tell, last), self.frames) for x in last]
+        moves = s.dynamic_steps if s.offsets != "none" else 0
+        dynamic = [Step(partial(all_dynamic, last=k == moves - 1), self.frames) for k in range(moves)]
         return {
             "coarse": [bare] * int(s.coarse_passes),
             "static": [step for k in range(int(s.static_passes)) if s.offsets == "both" for step in static(k) + moving],
