@@ -109,8 +109,10 @@ def fit_landmarks(
         off = landmarks.residuals(parameters.camera().project(posed), points[frames], unit[frames])
         return {"landmark": w["landmark"] * landmarks.energy(off, weights[frames]) / norm}
 
+    units = head.activation_matrix
+
     def expected(w: dict[str, float]) -> dict[str, Tensor]:
-        return temporal_energies(parameters, w) | prior_energies(parameters, math.log(focal), w)
+        return temporal_energies(parameters, w) | prior_energies(parameters, math.log(focal), units, w)
 
     def run(kind: StepTerms, steps: int, offset: int) -> None:
         w, rates = kind.weights(s.weights), RATES[kind]

@@ -136,7 +136,7 @@ class ProxyFitter:
         model, s, views = self.model, self.settings, self.views(0).to(self.model.device)
         p, u, dense = model.parameters, model.unknowns, self.name != "coarse"
         w = (DRESSED if dense else BARE).weights(s.weights)
-        terms = prior_energies(p, float(p.log_focal), w) | temporal_energies(p, w)
+        terms = prior_energies(p, float(p.log_focal), model.head.activation_matrix, w) | temporal_energies(p, w)
         found = model.landmark_energies(views, model.landmarks_alone(views, dense))
         share = model.judged.weights[views].sum(1)
         terms["landmark"] = w["landmark"] * (share * found).sum() / share.sum().clamp_min(1)

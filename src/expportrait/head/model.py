@@ -280,6 +280,13 @@ class Head:
         points = points if offset is None else points + offset
         return surface.skin(points, self.transforms(shape, expression, pose, translation))
 
+    @property
+    def activation_matrix(self) -> Tensor | None:
+        """(E, units): coefficients @ it = the activations of the face units. None where they have no names, or where
+        fewer components than units were loaded, which then do not tell them."""
+        matrix = self.unit_matrix
+        return torch.linalg.inv(matrix) if matrix is not None and matrix.shape[0] == matrix.shape[1] else None
+
     def expression_of(self, units: dict[str, float]) -> Tensor:
         """Coefficients (E,) of named ARKit face units, activations 0..1, e.g. ``{"mouthSmileLeft": 0.5}``. A name
         without its side (``eyeBlink``, ``cheekSquint``) means both; ALIASES give ``smile``, ``blink`` and a few more.

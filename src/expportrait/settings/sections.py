@@ -162,6 +162,9 @@ class Weights(Section):
     )
     shape: float = Field(0.005, ge=0, description="weight of the mean squared shape coefficient")
     expression: float = Field(0.002, ge=0, description="weight of the mean squared expression coefficient, eq. (7)")
+    activation: float = Field(
+        10.0, ge=0, description="weight of the mean square by which face units leave 0 to 1; SMPL-X files have none"
+    )
     focal: float = Field(0.05, ge=0, description="weight of the squared log ratio of the focal length to its start")
     focal_coarse: float = Field(
         40.0, ge=0, description="weight of the squared change of its logarithm in a Gauss-Newton step"
@@ -183,7 +186,7 @@ class Weights(Section):
         0.003, ge=0, description="weight of the squared length of D_s along the surface, per mm^2"
     )
     dynamic_magnitude: float = Field(
-        2e-4, ge=0, description="weight of the squared length of D_t, L_mag with lambda_d, per mm^2"
+        2e-5, ge=0, description="weight of the squared length of D_t, L_mag with lambda_d, per mm^2"
     )
     dynamic_tangent: float = Field(
         0.3, ge=0, description="weight of the squared length of D_t along the surface, per mm^2"
@@ -193,7 +196,7 @@ class Weights(Section):
     strain: float = Field(
         0.07, ge=0, description="weight of the squared stretch of D_s, which keeps chin, ears, lips from folding"
     )
-    dynamic_strain: float = Field(0.015, ge=0, description="weight of the squared stretch of D_t")
+    dynamic_strain: float = Field(0.04, ge=0, description="weight of the squared stretch of D_t")
     temporal_offset: float = Field(
         0.01, ge=0, description="weight of the change of D_t from frame to frame, L_tmp, per mm^2"
     )

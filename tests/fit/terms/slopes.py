@@ -143,7 +143,7 @@ class Coarse:
             step = zero | step
             own = torch.cat([step[name] for name in ("expression", "rotation", "place", "log_scale")], 1)
             q = stepped(p, own, torch.cat([step[name] for name in ("shape", "shoulders", "log_focal")]))
-            total = prior_energies(q, float(p.log_focal), w) | temporal_energies(q, w)
+            total = prior_energies(q, float(p.log_focal), fitter.head.activation_matrix, w) | temporal_energies(q, w)
             turn = step.get("bias", torch.zeros(0)).view(-1, 2)
             if self.dense:
                 total |= energies(of_bias(fitter.unknowns.bias.turn.double() + turn, w))

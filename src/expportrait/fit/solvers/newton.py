@@ -53,6 +53,7 @@ class CoarseStep:
         self.equations, self.weights = CoarseEquations(model, size, step), step.weights(model.settings.weights)
         self.own, self.shared = self.equations.own, self.equations.shared + self.equations.bias_terms + MEAN
         self.p.rotation = matrix_to_sixd(sixd_to_matrix(self.p.rotation))  # columns of unit length, as L_tmp has them
+        self.units = model.head.activation_matrix
         self.mean_torso = sixd_to_matrix(self.p.rotation[:, 0]).double().mean(0).cpu()
         self.terms: Counter[str] = Counter()  # summed over the frames
 
@@ -121,7 +122,7 @@ class CoarseStep:
 
         def residuals(step: Tensor, expression: Tensor, rotation: Tensor) -> Terms:
             mean = self.mean_torso + step[own:].view(3, 3)
-            return of_frame(expression + step[: self.e], self.turned(step, rotation), mean, self.weights)
+            return of_frame(expression + step[: self.e], self.turned(step, rotation), mean, self.units, self.weights)
 
         frames = [x[first:last].double().cpu() for x in (p.expression, p.rotation)]
         rows, sizes = rows_of(residuals, own + MEAN, *frames)

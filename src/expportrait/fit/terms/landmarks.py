@@ -7,7 +7,7 @@ from torch import Tensor
 
 from expportrait.render import Camera
 
-ROBUST = 0.01  # Charbonnier scale, in inter-ocular distances
+ROBUST = 0.003  # Charbonnier scale, in inter-ocular distances
 
 
 def residuals(projected: Tensor, points: Tensor, unit: Tensor) -> Tensor:

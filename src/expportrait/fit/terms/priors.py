@@ -24,9 +24,17 @@ def chordal(matrices: Tensor) -> Tensor:
     return ((matrices - eye) / math.sqrt(2)).flatten(-2)
 
 
-def of_frame(expression: Tensor, matrices: Tensor, mean_torso: Tensor, w: Mapping[str, float]) -> Terms:
+def outside(activation: Tensor) -> Tensor:
+    """(..., U) -> (..., 2 U): by how much activations of face units lie below 0 and above 1. Muscles pull, they do not
+    push: a unit below 0 takes what belongs to the neutral face, D_s, or to wrinkles, D_t."""
+    return torch.cat([torch.relu(-activation), torch.relu(activation - 1)], -1)
+
+
+def of_frame(
+    expression: Tensor, matrices: Tensor, mean_torso: Tensor, units: Tensor | None, w: Mapping[str, float]
+) -> Terms:
     """Residuals (..., k) of single frames: ``expression`` (..., E), ``matrices`` (..., 6, 3, 3) of the frame's joints;
-    ``mean_torso`` (3, 3): the root's rotation, averaged over the clip."""
+    ``mean_torso`` (3, 3): the root's rotation, averaged over the clip; ``units``: the head's ``activation_matrix``."""
     root, neck, head, jaw, left, right = chordal(matrices).unbind(-2)
     opening = matrices[..., 3, 2, 1]  # the sine of the jaw's angle
     found = {
@@ -37,6 +45,8 @@ def of_frame(expression: Tensor, matrices: Tensor, mean_torso: Tensor, w: Mappin
         "jaw": (torch.cat([jaw, math.sqrt(CLOSED) * torch.relu(-opening)[..., None]], -1), 1),
         "eyes": (torch.cat([left, right, left - right], -1), 1),
     }
+    if units is not None:
+        found["activation"] = outside(expression @ units.to(expression)), units.shape[1]
     return weighted(found, w)
 
 
@@ -56,8 +66,8 @@ def of_bias(turn: Tensor, w: Mapping[str, float]) -> Terms:
     return weighted({"normal_bias": (turn.flatten(), turn.numel())}, w)
 
 
-def prior_energies(p: HeadParameters, log_focal: float, w: Mapping[str, float]) -> Terms:
-    """Every prior of a clip whose focal length is expected to be ``exp(log_focal)`` px."""
+def prior_energies(p: HeadParameters, log_focal: float, units: Tensor | None, w: Mapping[str, float]) -> Terms:
+    """Every prior of a clip whose focal length is expected to be ``exp(log_focal)`` px; ``units`` as in ``of_frame``."""
     matrices, shoulders = sixd_to_matrix(p.rotation), sixd_to_matrix(p.shoulders)
-    frames = of_frame(p.expression, matrices, matrices[:, 0].mean(0), w)
+    frames = of_frame(p.expression, matrices, matrices[:, 0].mean(0), units, w)
     return energies(frames | of_clip(p.shape, shoulders, p.log_focal - log_focal, w))
