@@ -45,7 +45,7 @@ def test_fewer_components(head):
     small = Head.load(subdivisions=0, shape_components=7, expression_components=5)
     assert (small.n_shape, small.n_expression) == (7, 5)
     torch.testing.assert_close(small.coarse.shape_basis, head.coarse.shape_basis[..., :7])
-    assert small.expression_of({"smile": 1.0}).shape == (5,)
+    assert small.expression_of({"smile": 1.0}).shape == (5,) and small.activation_matrix is None
 
 
 def test_old_files_have_ten_shape_and_ten_expression_components():
@@ -96,7 +96,7 @@ def test_file_of_the_real_sizes(real_shape_file, head):
     with np.load(real_shape_file) as arrays:
         assert arrays["v_template"].shape == (10475, 3) and arrays["f"].shape == (20908, 3)
     user = Head.load(real_shape_file)
-    assert user.landmarks is None and user.unit_matrix is None
+    assert user.landmarks is None and user.unit_matrix is user.activation_matrix is None
     other = 2 * (EYEBALL - 72) - 362  # finer eyeballs, neither teeth nor tongue
     assert abs(len(user.coarse.template) - (len(head.coarse.template) + other)) < 50
     torch.testing.assert_close(user.joint_template[1:10], head.joint_template[1:10], atol=1e-4, rtol=0)

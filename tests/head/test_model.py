@@ -151,6 +151,13 @@ def test_named_face_units(head):
         head.expression_of({"wink": 1.0})
 
 
+def test_coefficients_tell_the_units_that_made_them(head):
+    wanted = torch.zeros(len(head.unit_names))
+    wanted[head.unit_names.index("browInnerUp")], wanted[head.unit_names.index("mouthFrownLeft")] = 0.7, 0.2
+    found = head.expression_of({"browInnerUp": 0.7, "mouthFrownLeft": 0.2}) @ head.activation_matrix
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+
+
 def test_jaw_joint_opens_the_mouth(head):
     pose = torch.zeros(1, 10, 3)
     pose[:, JOINTS.index("jaw"), 0] = 0.3

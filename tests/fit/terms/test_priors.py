@@ -1,15 +1,18 @@
 """What a step of Gauss-Newton makes of priors and temporal terms."""
 
 import pytest
+import torch
 from benchmarks.made_heads import Truth
 
+from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.model import ClipModel
 from expportrait.fit.solvers.newton import coarse_step
 from expportrait.fit.terms.priors import prior_energies
 from expportrait.fit.terms.table import BARE, PRIORS, TEMPORAL
 from expportrait.fit.terms.temporal import temporal_energies
 from expportrait.head import Head
-from tests.fit.terms.make import SIZE, alone, model
+from expportrait.settings.config import Proxy
+from tests.fit.terms.make import SIZE, alone, model, weighing
 
 MOVING = [name for name in (*PRIORS, *TEMPORAL) if name != "focal"]  # that is held where it is, so nothing draws it
 
@@ -33,3 +36,16 @@ def test_a_step_of_gauss_newton_goes_down_every_prior(head: Head, truth: Truth, 
     for _ in range(2 if name == "activation" else 0):
         coarse_step(fitter, SIZE, BARE)
     assert written(fitter, name) < 0.02 * before
+
+
+def test_a_mouth_that_hangs_is_the_neutral_face_and_no_negative_smile(head: Head, truth: Truth) -> None:
+    """The landmark fit and a step of Gauss-Newton keep face units from below 0; without the term they do not."""
+    p, least = truth.parameters.copy(), {}
+    p.expression = head.expression_of({"mouthSmile": -0.5}).expand(p.frames, -1)
+    posed = head.pose(head.landmarks, p.shape, p.expression, p.matrices(), p.translation())
+    points = torch.cat([p.camera().project(posed), truth.points[..., 2:]], -1)
+    for weight in (0.0, Proxy().weights.activation):
+        s = weighing(Proxy(landmark_steps=120), activation=weight)
+        found = fit_landmarks(head, points, torch.ones(p.frames), p.size, s)
+        least[weight] = float((found.expression @ head.activation_matrix).min())
+    assert least[0.0] < -0.2 and least[Proxy().weights.activation] > -0.05
