@@ -9,7 +9,7 @@ from skimage.data import astronaut
 from expportrait.demo.clip import draw, prepare
 from expportrait.demo.motion import UNIT_NAMES
 from expportrait.demo.portrait import SOURCES
-from expportrait.estimators.blendshapes import NAMES, FaceLandmarker
+from expportrait.estimators.blendshapes import NAMES, FaceLandmarker, units_of_points
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
 from expportrait.metrics.blendshapes import head_angles
 
@@ -109,3 +109,17 @@ def test_the_names_are_the_networks_own():
 def test_loading_it_says_nothing(capfd):
     FaceLandmarker().detect([astronaut()])
     assert capfd.readouterr() == ("", "")
+
+
+def test_units_are_read_off_points_as_the_whole_network_reads_them(network):
+    """Frames without a face are unknown, units that the network has no score for are not out."""
+    frames = clip("hopper-talk")[:3]
+    seen = network.detect(frames)
+    names, found = ("jawOpen", "tongueOut", "mouthSmileLeft"), np.array([True, False, True])
+    units = units_of_points(names, seen.points, found, frames[0].shape[0])
+    assert np.isnan(units[1]).all() and (units[found, 1] == 0).all()
+    np.testing.assert_allclose(units[found][:, [0, 2]], score_each(seen, names[0], names[2])[found], atol=1e-3)
+
+
+def score_each(found, *names):
+    return found.scores[:, [NAMES.index(name) for name in names]]

@@ -3,8 +3,11 @@
 It knows nothing of the head that is fitted elsewhere, so it can be wrong in other ways than the fit is.
 """
 
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -23,6 +26,22 @@ NAMES = tuple(
            "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper"]
     )
 )  # fmt: skip
+SCORES_GRAPH = """
+input_stream: "IMAGE:image"
+input_stream: "LANDMARKS:landmarks"
+output_stream: "BLENDSHAPES:blendshapes"
+node {
+  calculator: "ImagePropertiesCalculator"
+  input_stream: "IMAGE:image"
+  output_stream: "SIZE:size"
+}
+node {
+  calculator: "mediapipe.tasks.vision.face_landmarker.FaceBlendshapesGraph"
+  input_stream: "LANDMARKS:landmarks"
+  input_stream: "IMAGE_SIZE:size"
+  output_stream: "BLENDSHAPES:blendshapes"
+}
+"""
 NEUTRAL = "_neutral"  # the network's first output, the rest of the others: left out
 
 
@@ -88,3 +107,49 @@ class FaceLandmarker:
         return networks.about("face_landmarker") | {
             "input": f"whole frames, RGB, u8, each by itself; the largest of up to {FACES} faces"
         }
+
+
+def units_of_points(names: Sequence[str], points: np.ndarray, found: np.ndarray, size: int) -> np.ndarray:
+    """(T, U) f32 scores 0..1 of the face units ``names``, read off points (T, 478, 3) px of square pictures of ``size``
+    px: the network's last part, which sees no picture. NaN in frames that are not ``found`` (T,); 0 for units that it
+    does not know. In a process of its own, as MediaPipe's 100 MB would stay for good."""
+    out = np.full((len(points), len(names)), np.nan, np.float32)
+    if found.any():
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            scores = pool.submit(scores_of_points, points[found], size).result()
+        out[found] = 0
+        known = [k for k, name in enumerate(names) if name in NAMES]
+        out[np.ix_(found, known)] = scores[:, [NAMES.index(names[k]) for k in known]]
+    return out
+
+
+def scores_of_points(points: np.ndarray, size: int) -> np.ndarray:
+    """(T, 51) scores 0..1 in the order of ``NAMES``, of points (T, 478, 3) px of square pictures of ``size`` px. Raises
+    UserError where the file is not the shipped one."""
+    file = networks.network_file("face_landmarker")
+    with quiet():
+        import mediapipe
+        from google.protobuf import text_format
+        from mediapipe.framework import calculator_pb2
+        from mediapipe.framework.formats import landmark_pb2
+        from mediapipe.python import packet_creator, packet_getter
+        from mediapipe.python._framework_bindings.task_runner import TaskRunner
+        from mediapipe.tasks.cc.vision.face_landmarker.proto.face_blendshapes_graph_options_pb2 import (
+            FaceBlendshapesGraphOptions,
+        )
+
+        graph = text_format.Parse(SCORES_GRAPH, calculator_pb2.CalculatorGraphConfig())
+        options = graph.node[1].options.Extensions[FaceBlendshapesGraphOptions.ext]
+        options.base_options.model_asset.file_content = zipfile.ZipFile(file).read("face_blendshapes.tflite")
+        runner = TaskRunner.create(graph)
+        blank = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.zeros((size, size, 3), np.uint8))
+        rows = []
+        for frame in points / size:
+            face = landmark_pb2.NormalizedLandmarkList()
+            for x, y, z in frame:
+                face.landmark.add(x=x, y=y, z=z)
+            given = {"image": packet_creator.create_image(blank), "landmarks": packet_creator.create_proto(face)}
+            found = packet_getter.get_proto(runner.process(given)["blendshapes"])
+            scores = {shape.label: shape.score for shape in found.classification}
+            rows.append([scores[name] for name in NAMES])
+    return np.array(rows, np.float32)

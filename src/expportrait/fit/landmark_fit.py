@@ -87,12 +87,13 @@ def fit_landmarks(
     settings: Proxy | None = None,
     progress: Progress | None = None,
     focal: float | None = None,
+    expected: Tensor | None = None,
 ) -> HeadParameters:
     """Fit pose, focal length, shape and expression to detected landmarks.
 
     points (T, 478, 3) px in a ``size`` x ``size`` image, z in px as MediaPipe gives it; confidence (T,) or (T, 478),
     0 where a frame has no detection: such frames follow their neighbours. ``progress`` is called after every step;
-    ``focal`` px, expected: without it that of the settings.
+    ``focal`` px, expected: without it that of the settings; ``expected`` (T, E): an expression, NaN where unknown.
     """
     s = settings or Proxy()
     focal = focal or s.focal * size
@@ -111,13 +112,13 @@ def fit_landmarks(
 
     units = head.activation_matrix
 
-    def expected(w: dict[str, float]) -> dict[str, Tensor]:
-        return temporal_energies(parameters, w) | prior_energies(parameters, math.log(focal), units, w)
+    def priors(w: dict[str, float]) -> dict[str, Tensor]:
+        return temporal_energies(parameters, w) | prior_energies(parameters, math.log(focal), w, units, expected)
 
     def run(kind: StepTerms, steps: int, offset: int) -> None:
         w, rates = kind.weights(s.weights), RATES[kind]
         slots = {name: Slot(getattr(parameters, name), rates[name], name not in OF_CLIP) for name in kind.moves}
-        parts = [partial(expected, w), *(partial(data, frames, w) for frames in blocks)]
+        parts = [partial(priors, w), *(partial(data, frames, w) for frames in blocks)]
         descend(slots, steps, parts, lambda step, terms: progress(offset + step, terms) if progress else None)
 
     run(RIGID, s.rigid_steps, 0)

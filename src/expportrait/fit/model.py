@@ -1,6 +1,6 @@
 """What a clip looks like under the current unknowns, and how far that is from what the estimators saw (eq. 3 to 6)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from expportrait.fit.problem import Judgement, Problem
 from expportrait.fit.terms import landmarks, outline, surface
 from expportrait.fit.terms.landmarks import LandmarkPoints
 from expportrait.fit.terms.offsets import OffsetWeights
+from expportrait.fit.terms.priors import prior_energies
 from expportrait.fit.terms.surface import SurfaceResiduals, observe
 from expportrait.fit.terms.table import DYNAMIC, FINAL, STATIC
 from expportrait.fit.unknowns import Unknowns
@@ -74,6 +75,12 @@ class ClipModel:
     @property
     def device(self) -> torch.device:
         return self.problem.device
+
+    @property
+    def expected(self) -> Tensor | None:
+        """(T, E): the problem's expression, NaN also in frames whose points are not believed."""
+        known = self.problem.expected
+        return None if known is None else known.masked_fill(self.judged.aside.to(known.device)[:, None], torch.nan)
 
     @property
     def parameters(self) -> HeadParameters:
@@ -222,6 +229,11 @@ class ClipModel:
     def static_weights(self) -> OffsetWeights:
         """Weights of the terms of D_s."""
         return OffsetWeights(STATIC.weights(self.settings.weights), self.judged.along)
+
+    def prior_energies(self, w: Mapping[str, float]) -> dict[str, Tensor]:
+        """The weighted priors of the coarse head, with the focal length expected where it is."""
+        p = self.parameters
+        return prior_energies(p, float(p.log_focal), w, self.head.activation_matrix, self.expected)
 
     def dynamic_weights(self) -> OffsetWeights:
         """Weights of the terms of D_t."""

@@ -41,6 +41,7 @@ class Problem:
     confidence: Tensor  # (T,) or (T, 478)
     targets: dict[int, TargetFile]  # by their size
     pictures: Pictures | None
+    expected: Tensor | None  # (T, E) expression, NaN in frames of which nothing is known
     trust: Tensor  # (T,) of a frame's maps, before any is set aside
     static_mask: Tensor  # (n_d, 1) m_s
     dynamic_mask: Tensor  # (n_f, 1) m_d where it is above 0
@@ -74,10 +75,12 @@ class Problem:
         settings: Proxy,
         backend: str = "auto",
         pictures: Pictures | None = None,
+        units: Tensor | None = None,
     ) -> "Problem":
         """Read the clip once. ``targets``: the estimates, in memory or in a store; ``points`` (T, 478, 3) px at their
-        size; ``confidence`` (T,) or (T, 478); ``pictures``: the clip's frames, looked at in far turns alone. Of every
-        frame only the points stay in memory."""
+        size; ``confidence`` (T,) or (T, 478); ``pictures``: the clip's frames, looked at in far turns alone; ``units``
+        (T, U): what a network takes for the activations of the head's face units, NaN in frames where it knows nothing.
+        Of every frame only the points stay in memory."""
         device = head.coarse.template.device
         points, confidence = points.to(device), confidence.to(device)
         static_mask, facial = offset_masks(head, settings, targets.frames)
@@ -98,6 +101,7 @@ class Problem:
             confidence=confidence,
             targets=target_files(targets, sizes(settings, targets.size), device),
             pictures=pictures,
+            expected=None if units is None else units.to(device) @ head.unit_matrix,
             trust=frame_confidence(confidence).float().clamp(UNSEEN, 1),
             static_mask=static_mask.unsqueeze(-1),
             dynamic_mask=facial[face].unsqueeze(-1),

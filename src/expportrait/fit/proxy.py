@@ -29,7 +29,7 @@ from expportrait.fit.solvers.integrate import Integrator
 from expportrait.fit.solvers.newton import BLOCK, Tell, coarse_step
 from expportrait.fit.solvers.polish import polish, steps
 from expportrait.fit.solvers.shrinkage import shrink
-from expportrait.fit.terms.priors import of_bias, prior_energies
+from expportrait.fit.terms.priors import of_bias
 from expportrait.fit.terms.residuals import energies, numbers
 from expportrait.fit.terms.table import BARE, DRESSED
 from expportrait.fit.terms.temporal import temporal_energies
@@ -62,9 +62,10 @@ class ProxyFitter:
         settings: Proxy,
         backend: str = "auto",
         pictures: Pictures | None = None,
+        units: Tensor | None = None,
     ):
         """See ``Problem.of``."""
-        self.model = ClipModel(Problem.of(head, targets, points, confidence, settings, backend, pictures))
+        self.model = ClipModel(Problem.of(head, targets, points, confidence, settings, backend, pictures, units))
         self.settings, self.frames = settings, self.model.frames
         self.losses: list[tuple[str, dict[str, float]]] = []  # stage, and its terms before a step
         self.name = ""  # of the stage
@@ -136,7 +137,7 @@ class ProxyFitter:
         model, s, views = self.model, self.settings, self.views(0).to(self.model.device)
         p, u, dense = model.parameters, model.unknowns, self.name != "coarse"
         w = (DRESSED if dense else BARE).weights(s.weights)
-        terms = prior_energies(p, float(p.log_focal), model.head.activation_matrix, w) | temporal_energies(p, w)
+        terms = model.prior_energies(w) | temporal_energies(p, w)
         found = model.landmark_energies(views, model.landmarks_alone(views, dense))
         share = model.judged.weights[views].sum(1)
         terms["landmark"] = w["landmark"] * (share * found).sum() / share.sum().clamp_min(1)
@@ -192,7 +193,8 @@ class ProxyFitter:
         problem, s = self.model.problem, self.settings
         maps = problem.targets[s.fine_size]
         focal = focal_length(maps, self.views(0), s.focal * maps.size) * problem.size / maps.size
-        return fit_landmarks(problem.head, problem.detected, problem.confidence, problem.size, s, tell, focal)
+        points = problem.detected, problem.confidence
+        return fit_landmarks(problem.head, *points, problem.size, s, tell, focal, problem.expected)
 
     def polish(self) -> None:
         """The final passes; the coarse head is done."""
@@ -234,6 +236,8 @@ def fit_proxy(
     track: Track | None = None,
     backend: str = "auto",
     pictures: Pictures | None = None,
+    units: Tensor | None = None,
 ) -> ProxyFit:
     """Fit the personalised head of one clip (see the module's text); T = 1 is a single portrait."""
-    return ProxyFitter(head, targets, points, confidence, settings or Proxy(), backend, pictures).run(start, track)
+    fitter = ProxyFitter(head, targets, points, confidence, settings or Proxy(), backend, pictures, units)
+    return fitter.run(start, track)

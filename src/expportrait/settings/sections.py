@@ -165,6 +165,9 @@ class Weights(Section):
     activation: float = Field(
         10.0, ge=0, description="weight of the mean square by which face units leave 0 to 1; SMPL-X files have none"
     )
+    blendshapes: float = Field(
+        0.01, ge=0, description="weight of the mean squared difference from the expression of a network's blendshapes"
+    )
     focal: float = Field(0.05, ge=0, description="weight of the squared log ratio of the focal length to its start")
     focal_coarse: float = Field(
         40.0, ge=0, description="weight of the squared change of its logarithm in a Gauss-Newton step"

@@ -13,6 +13,7 @@ from expportrait.fit.store import save_proxy
 from expportrait.fit.tracked import read_tracked
 from expportrait.manifest.pairs import clip_of
 from expportrait.stages.drive import check_frame, load
+from expportrait.stages.proxy import told_units
 from expportrait.store import StoreWriter
 
 __all__ = ["load", "process"]
@@ -29,7 +30,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
         start = at(tracked, frame)
     one = slice(frame, frame + 1)
     points, confidence = (torch.from_numpy(landmarks[name][one]) for name in ("points", "confidence"))
-    fitter = ProxyFitter(head, targets.block(one), points, confidence, s, clip.backend)
+    units = told_units(head, s, landmarks, targets.size, one)
+    fitter = ProxyFitter(head, targets.block(one), points, confidence, s, clip.backend, units=units)
     with clip.bar("fit", fitter.planned_steps(start)) as bar:
         fit = fitter.run(start, lambda stage, loss: bar.update())
     save_proxy(out, fit, head)

@@ -6,16 +6,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from torch import Tensor
 
 from expportrait.engine.stage import Clip
 from expportrait.errors import ClipError
+from expportrait.estimators.blendshapes import units_of_points
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.evidence.targets import StoredTargets
 from expportrait.fit.proxy import ProxyFitter
 from expportrait.fit.store import save_proxy
 from expportrait.fit.tracked import read_tracked
 from expportrait.head import Head
-from expportrait.store import StoreWriter
+from expportrait.settings.config import Proxy
+from expportrait.store import Store, StoreWriter
 from expportrait.store.frames import Frames
 
 
@@ -34,7 +37,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
         start = read_tracked(Path(s.init_dir) / f"{clip.row.clip}.npz", head, targets.frames, targets.size)
 
     pictures = Frames(clip.parents["crop"], "frames", 0)
-    fitter = ProxyFitter(head, targets, points, confidence, s, clip.backend, pictures)
+    units = told_units(head, s, landmarks, targets.size)
+    fitter = ProxyFitter(head, targets, points, confidence, s, clip.backend, pictures, units)
     seconds: dict[str, float] = {}
     with closing(clip.progress(None, fitter.planned_steps(start), "fit")) as bar:
         clock = time.perf_counter()
@@ -52,3 +56,12 @@ def process(clip: Clip, out: StoreWriter) -> None:
         raise ClipError("the fit diverged; look at the clip's landmarks and normals in the report")
     save_proxy(out, fit, head)
     out.attrs(seconds={name: round(value, 2) for name, value in seconds.items()})
+
+
+def told_units(head: Head, s: Proxy, landmarks: Store, size: int, frames: slice = slice(None)) -> Tensor | None:
+    """(T, U): what the package's network reads off the points of ``landmarks`` for the head's face units, NaN where no
+    face was found; None where the head's expression has no units."""
+    if head.activation_matrix is None or not s.weights.blendshapes:
+        return None
+    points, found = landmarks["points"][frames], ~landmarks["interpolated"][frames]
+    return torch.from_numpy(units_of_points(head.unit_names, points, found, size))

@@ -30,7 +30,9 @@ def model(head: Head, truth: Truth, settings: Proxy, frames: int = FRAMES) -> Cl
     """A clip whose every unknown is away from where anything would have it, the jaw closed too far."""
     g = torch.Generator().manual_seed(1)
     targets, points = truth.targets.block(slice(0, frames)), truth.points[:frames]
-    found = ClipModel(Problem.of(head, targets, points, torch.ones(frames), settings))
+    units = torch.rand(frames, len(head.unit_names), generator=g)
+    units[-1] = torch.nan  # a frame without a face
+    found = ClipModel(Problem.of(head, targets, points, torch.ones(frames), settings, units=units))
     p = truth.parameters.copy()
     turns = p.pose()[:frames] + 0.08 * torch.randn(frames, 10, 3, generator=g)
     turns[:, 3, 0] = -0.2

@@ -143,7 +143,9 @@ class Coarse:
             step = zero | step
             own = torch.cat([step[name] for name in ("expression", "rotation", "place", "log_scale")], 1)
             q = stepped(p, own, torch.cat([step[name] for name in ("shape", "shoulders", "log_focal")]))
-            total = prior_energies(q, float(p.log_focal), fitter.head.activation_matrix, w) | temporal_energies(q, w)
+            total = prior_energies(
+                q, float(p.log_focal), w, fitter.head.activation_matrix, fitter.expected
+            ) | temporal_energies(q, w)
             turn = step.get("bias", torch.zeros(0)).view(-1, 2)
             if self.dense:
                 total |= energies(of_bias(fitter.unknowns.bias.turn.double() + turn, w))
@@ -267,7 +269,8 @@ class Landmarks:
             patch.setattr(landmark_fit, "ClipAdam", Recorder)
             patch.setattr(landmark_fit, "rigid_start", lambda *_: p.copy())
             arguments = problem.head, problem.detected, problem.confidence, problem.size
-            landmark_fit.fit_landmarks(*arguments, s, lambda step, terms: told.append(sum(terms.values())))
+            tell = lambda step, terms: told.append(sum(terms.values()))  # noqa: E731
+            landmark_fit.fit_landmarks(*arguments, s, tell, expected=problem.expected)
         k = ("rigid", "landmarks").index(self.kind.stages[0])
         return told[k], gradients[k]
 

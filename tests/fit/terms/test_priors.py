@@ -7,7 +7,6 @@ from benchmarks.made_heads import Truth
 from expportrait.fit.landmark_fit import fit_landmarks
 from expportrait.fit.model import ClipModel
 from expportrait.fit.solvers.newton import coarse_step
-from expportrait.fit.terms.priors import prior_energies
 from expportrait.fit.terms.table import BARE, PRIORS, TEMPORAL
 from expportrait.fit.terms.temporal import temporal_energies
 from expportrait.head import Head
@@ -20,7 +19,7 @@ MOVING = [name for name in (*PRIORS, *TEMPORAL) if name != "focal"]  # that is h
 def written(fitter: ClipModel, name: str) -> float:
     """The energy of a prior or temporal term; all others are zero."""
     p, w = fitter.parameters, BARE.weights(fitter.settings.weights)
-    terms = prior_energies(p, float(p.log_focal), fitter.head.activation_matrix, w) | temporal_energies(p, w)
+    terms = fitter.prior_energies(w) | temporal_energies(p, w)
     assert all(value.item() == 0 for other, value in terms.items() if other != name)
     return terms[name].item()
 

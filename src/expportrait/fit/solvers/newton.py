@@ -53,7 +53,7 @@ class CoarseStep:
         self.equations, self.weights = CoarseEquations(model, size, step), step.weights(model.settings.weights)
         self.own, self.shared = self.equations.own, self.equations.shared + self.equations.bias_terms + MEAN
         self.p.rotation = matrix_to_sixd(sixd_to_matrix(self.p.rotation))  # columns of unit length, as L_tmp has them
-        self.units = model.head.activation_matrix
+        self.units, self.expected = model.head.activation_matrix, model.expected
         self.mean_torso = sixd_to_matrix(self.p.rotation[:, 0]).double().mean(0).cpu()
         self.terms: Counter[str] = Counter()  # summed over the frames
 
@@ -120,11 +120,12 @@ class CoarseStep:
         unknowns and by the mean of the torso's rotations, and the residual."""
         p, own = self.p, self.own
 
-        def residuals(step: Tensor, expression: Tensor, rotation: Tensor) -> Terms:
-            mean = self.mean_torso + step[own:].view(3, 3)
-            return of_frame(expression + step[: self.e], self.turned(step, rotation), mean, self.units, self.weights)
+        def residuals(step: Tensor, expression: Tensor, rotation: Tensor, *expected: Tensor) -> Terms:
+            mean, moved = self.mean_torso + step[own:].view(3, 3), expression + step[: self.e]
+            return of_frame(moved, self.turned(step, rotation), mean, self.weights, self.units, *expected)
 
-        frames = [x[first:last].double().cpu() for x in (p.expression, p.rotation)]
+        known = (p.expression, p.rotation) if self.expected is None else (p.expression, p.rotation, self.expected)
+        frames = [x[first:last].double().cpu() for x in known]
         rows, sizes = rows_of(residuals, own + MEAN, *frames)
         for row in rows:
             self.record(row[:, -1], sizes)

@@ -31,10 +31,16 @@ def outside(activation: Tensor) -> Tensor:
 
 
 def of_frame(
-    expression: Tensor, matrices: Tensor, mean_torso: Tensor, units: Tensor | None, w: Mapping[str, float]
+    expression: Tensor,
+    matrices: Tensor,
+    mean_torso: Tensor,
+    w: Mapping[str, float],
+    units: Tensor | None = None,
+    expected: Tensor | None = None,
 ) -> Terms:
     """Residuals (..., k) of single frames: ``expression`` (..., E), ``matrices`` (..., 6, 3, 3) of the frame's joints;
-    ``mean_torso`` (3, 3): the root's rotation, averaged over the clip; ``units``: the head's ``activation_matrix``."""
+    ``mean_torso`` (3, 3): the root's rotation, averaged over the clip; ``units``: the head's ``activation_matrix``;
+    ``expected`` (..., E): the expression that a network sees, NaN where it sees none."""
     root, neck, head, jaw, left, right = chordal(matrices).unbind(-2)
     opening = matrices[..., 3, 2, 1]  # the sine of the jaw's angle
     found = {
@@ -47,6 +53,8 @@ def of_frame(
     }
     if units is not None:
         found["activation"] = outside(expression @ units.to(expression)), units.shape[1]
+    if expected is not None:
+        found["blendshapes"] = (expression - expected).nan_to_num(), expression.shape[-1]
     return weighted(found, w)
 
 
@@ -66,8 +74,15 @@ def of_bias(turn: Tensor, w: Mapping[str, float]) -> Terms:
     return weighted({"normal_bias": (turn.flatten(), turn.numel())}, w)
 
 
-def prior_energies(p: HeadParameters, log_focal: float, units: Tensor | None, w: Mapping[str, float]) -> Terms:
-    """Every prior of a clip whose focal length is expected to be ``exp(log_focal)`` px; ``units`` as in ``of_frame``."""
+def prior_energies(
+    p: HeadParameters,
+    log_focal: float,
+    w: Mapping[str, float],
+    units: Tensor | None = None,
+    expected: Tensor | None = None,
+) -> Terms:
+    """Every prior of a clip whose focal length is expected to be ``exp(log_focal)`` px; ``units`` and ``expected``
+    (T, E) as in ``of_frame``."""
     matrices, shoulders = sixd_to_matrix(p.rotation), sixd_to_matrix(p.shoulders)
-    frames = of_frame(p.expression, matrices, matrices[:, 0].mean(0), units, w)
+    frames = of_frame(p.expression, matrices, matrices[:, 0].mean(0), w, units, expected)
     return energies(frames | of_clip(p.shape, shoulders, p.log_focal - log_focal, w))

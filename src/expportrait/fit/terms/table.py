@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from expportrait.settings.sections import Weights
 
 DATA = ("landmark", "normal", "depth", "outline", "silhouette")
-PRIORS = ("shape", "expression", "activation", "neck", "torso", "torso_motion", "jaw", "eyes", "shoulders", "focal")
+OF_EXPRESSION = ("expression", "activation", "blendshapes")
+PRIORS = ("shape", *OF_EXPRESSION, "neck", "torso", "torso_motion", "jaw", "eyes", "shoulders", "focal")
 TEMPORAL = ("temporal_expression", "temporal_pose", "temporal_place")
 OF_STATIC = ("static_magnitude", "static_tangent", "static_laplacian", "strain")
 OF_DYNAMIC = ("dynamic_magnitude", "dynamic_tangent", "dynamic_laplacian", "dynamic_strain")
