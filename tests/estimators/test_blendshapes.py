@@ -113,7 +113,7 @@ def test_loading_it_says_nothing(capfd):
 
 def test_units_are_read_off_points_as_the_whole_network_reads_them(network):
     """Frames without a face are unknown, units that the network has no score for are not out."""
-    frames = clip("hopper-talk")[:3]
+    frames = clip("hopper-talk")[0][:3]
     seen = network.detect(frames)
     names, found = ("jawOpen", "tongueOut", "mouthSmileLeft"), np.array([True, False, True])
     units = units_of_points(names, seen.points, found, frames[0].shape[0])
