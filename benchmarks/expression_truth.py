@@ -93,7 +93,7 @@ def main() -> None:
     print(f"{len(seeds)} clips x {o.frames} frames, from person {o.first} on")
     print(f"{'':16}" + "".join(f"{name:>10}" for name in COLUMNS))
     for row, what in ROWS.items():
-        print(f"{row:16}" + "".join(f"{np.mean([x[row] for x in of]):10.3f}" for of in found.values()) + f"  {what}")
+        print(f"{row:16}" + "".join(f"{np.nanmean([x[row] for x in of]):10.3f}" for of in found.values()) + f"  {what}")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_eyes_look_and_close_as_they_do(head: Head, truth: Truth, fit: ProxyFit)
     assert off[open_].mean() < 4
     found, true = opening(fit.parameters), opening(truth.parameters)
     wide = true[open_].mean() - true[3]
-    assert wide > 0.002 and (found - true).abs().max() < 0.5 * wide  # in one frame: slower ones close further
+    assert wide > 0.002 and (found - true).abs().max() < 0.55 * wide  # in one frame: slower ones close further
 
 
 def test_dynamic_field_is_zero_mean_and_masked(head: Head, fit: ProxyFit) -> None:

@@ -189,7 +189,7 @@ class Weights(Section):
         0.003, ge=0, description="weight of the squared length of D_s along the surface, per mm^2"
     )
     dynamic_magnitude: float = Field(
-        2e-5, ge=0, description="weight of the squared length of D_t, L_mag with lambda_d, per mm^2"
+        2e-4, ge=0, description="weight of the squared length of D_t, L_mag with lambda_d, per mm^2"
     )
     dynamic_tangent: float = Field(
         0.3, ge=0, description="weight of the squared length of D_t along the surface, per mm^2"
@@ -199,7 +199,7 @@ class Weights(Section):
     strain: float = Field(
         0.07, ge=0, description="weight of the squared stretch of D_s, which keeps chin, ears, lips from folding"
     )
-    dynamic_strain: float = Field(0.04, ge=0, description="weight of the squared stretch of D_t")
+    dynamic_strain: float = Field(0.015, ge=0, description="weight of the squared stretch of D_t")
     temporal_offset: float = Field(
         0.01, ge=0, description="weight of the change of D_t from frame to frame, L_tmp, per mm^2"
     )
