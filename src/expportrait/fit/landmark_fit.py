@@ -110,7 +110,7 @@ def fit_landmarks(
         off = landmarks.residuals(parameters.camera().project(posed), points[frames], unit[frames])
         return {"landmark": w["landmark"] * landmarks.energy(off, weights[frames]) / norm}
 
-    units = head.activation_matrix
+    units = head.bounded_units
 
     def priors(w: dict[str, float]) -> dict[str, Tensor]:
         return temporal_energies(parameters, w) | prior_energies(parameters, math.log(focal), w, units, expected)

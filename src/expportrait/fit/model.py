@@ -233,7 +233,7 @@ class ClipModel:
     def prior_energies(self, w: Mapping[str, float]) -> dict[str, Tensor]:
         """The weighted priors of the coarse head, with the focal length expected where it is."""
         p = self.parameters
-        return prior_energies(p, float(p.log_focal), w, self.head.activation_matrix, self.expected)
+        return prior_energies(p, float(p.log_focal), w, self.head.bounded_units, self.expected)
 
     def dynamic_weights(self) -> OffsetWeights:
         """Weights of the terms of D_t."""

@@ -30,6 +30,7 @@ JOINTS = (
 )
 SMPLX_IDS = (0, NECK, 15, 22, 23, 24, 13, 14, 16, 17)  # of JOINTS; the global one turns about the neck, not the pelvis
 PARENT = (-1, 0, 1, 2, 2, 2, 0, 0, 6, 7)
+LID_UNITS = ("eyeBlink", "eyeSquint", "eyeWide")
 ALIASES = {
     "smile": "mouthSmile",
     "blink": "eyeBlink",
@@ -286,6 +287,15 @@ class Head:
         fewer components than units were loaded, which then do not tell them."""
         matrix = self.unit_matrix
         return torch.linalg.inv(matrix) if matrix is not None and matrix.shape[0] == matrix.shape[1] else None
+
+    @property
+    def bounded_units(self) -> Tensor | None:
+        """(E, U): the columns of ``activation_matrix`` of all units but the lids'. No offset acts on the lids' edges,
+        so these units must show how wide a person's eyes are at rest, below 0 too."""
+        matrix = self.activation_matrix
+        if matrix is None:
+            return None
+        return matrix[:, [k for k, name in enumerate(self.unit_names) if not name.startswith(LID_UNITS)]]
 
     def expression_of(self, units: dict[str, float]) -> Tensor:
         """Coefficients (E,) of named ARKit face units, activations 0..1, e.g. ``{"mouthSmileLeft": 0.5}``. A name

@@ -46,5 +46,17 @@ def test_a_mouth_that_hangs_is_the_neutral_face_and_no_negative_smile(head: Head
     for weight in (0.0, Proxy().weights.activation):
         s = weighing(Proxy(landmark_steps=120), activation=weight)
         found = fit_landmarks(head, points, torch.ones(p.frames), p.size, s)
-        least[weight] = float((found.expression @ head.activation_matrix).min())
+        least[weight] = float((found.expression @ head.bounded_units).min())
     assert least[0.0] < -0.2 and least[Proxy().weights.activation] > -0.05
+
+
+def test_wide_eyes_are_not_held_by_the_bounds(head: Head, truth: Truth) -> None:
+    """The lids' edges have no offsets: eyes wider at rest than the template's are their units', below 0."""
+    p, opening = truth.parameters.copy(), lambda x: (x[:, 159] - x[:, 145]).norm(dim=-1).mean()
+    p.expression = head.expression_of({"eyeSquint": -0.5}).expand(p.frames, -1)
+    posed = head.pose(head.landmarks, p.shape, p.expression, p.matrices(), p.translation())
+    points = p.camera().project(posed)
+    s = Proxy(landmark_steps=120)
+    found = fit_landmarks(head, torch.cat([points, truth.points[..., 2:]], -1), torch.ones(p.frames), p.size, s)
+    posed = head.pose(head.landmarks, found.shape, found.expression, found.matrices(), found.translation())
+    assert opening(found.camera().project(posed)) > 0.97 * opening(points)

@@ -39,7 +39,7 @@ def of_frame(
     expected: Tensor | None = None,
 ) -> Terms:
     """Residuals (..., k) of single frames: ``expression`` (..., E), ``matrices`` (..., 6, 3, 3) of the frame's joints;
-    ``mean_torso`` (3, 3): the root's rotation, averaged over the clip; ``units``: the head's ``activation_matrix``;
+    ``mean_torso`` (3, 3): the root's rotation, averaged over the clip; ``units``: the head's ``bounded_units``;
     ``expected`` (..., E): the expression that a network sees, NaN where it sees none."""
     root, neck, head, jaw, left, right = chordal(matrices).unbind(-2)
     opening = matrices[..., 3, 2, 1]  # the sine of the jaw's angle
