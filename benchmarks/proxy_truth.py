@@ -54,6 +54,7 @@ METHODS = {
 VARIANTS = {
     "clean": "exact estimates",
     "noisy": "with errors of their kinds",
+    "rough": "noisy, with normals twice as wrong (not a default)",
     "hair": "noisy, and people of odd numbers have hair to the shoulders (not a default)",
 }
 # Read at once, so that a run during which the code changes keeps to the files of its own.
@@ -201,7 +202,9 @@ def fitted(job: Job) -> dict[str, np.ndarray]:
     shown = clip
     if job.variant == "hair" and job.person % 2:  # figures are those of the head below it
         shown = load_clip(head, job.person, job.clip, job.frames, job.cache, long_hair=True, kind=job.truth)
-    targets, points, confidence = observe(shown, (job.person, job.clip), job.variant != "clean")
+    targets, points, confidence = observe(
+        shown, (job.person, job.clip), job.variant != "clean", 2 if job.variant == "rough" else 1
+    )
     meter = Meter()
     start = true_start(head, clip) if job.method == "oracle" else None
     fit = fit_proxy(head, targets, points, confidence, settings, start, meter.track)

@@ -18,8 +18,11 @@ DEPTH = 0.02  # of the clip's range of depth, rms
 EDGE = 3.0  # px, farthest that the mask's edge lies off
 
 
-def observe(clip: Clip, seed: tuple[int, int], noisy: bool) -> tuple[Targets, torch.Tensor, torch.Tensor]:
-    """What the fit is given: geometry at 512 px, points (T,478,3) px, confidence (T,478)."""
+def observe(
+    clip: Clip, seed: tuple[int, int], noisy: bool, rough: float = 1.0
+) -> tuple[Targets, torch.Tensor, torch.Tensor]:
+    """What the fit is given: geometry at 512 px, points (T,478,3) px, confidence (T,478). ``rough``: how many times as
+    wrong noisy normals are."""
     random = np.random.default_rng([4, *seed])
     frames = len(clip.mask)
     points, confidence = clip.landmarks.copy(), np.ones(clip.landmarks.shape[:2], np.float32)
@@ -27,7 +30,7 @@ def observe(clip: Clip, seed: tuple[int, int], noisy: bool) -> tuple[Targets, to
     if noisy:
         points, confidence = noisy_landmarks(points, random)
         mask = np.stack([wandering_edge(one, random) for one in clip.mask])
-        normals = noisy_normals(clip, random)
+        normals = noisy_normals(clip, random, rough)
         depth = noisy_depth(clip, random)
     # Estimators give depth up to a scale and a shift; outside the mask they give something too.
     scale, shift = random.uniform(0.2, 3), random.uniform(-1, 1)
@@ -73,8 +76,8 @@ def smooth_image(length: float, random: np.random.Generator, shape: tuple[int, i
     return cv2.resize(coarse.astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
 
 
-def blurred(image: np.ndarray) -> np.ndarray:
-    return cv2.GaussianBlur(image, (0, 0), BLUR)
+def blurred(image: np.ndarray, times: float = 1.0) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), times * BLUR)
 
 
 def wandering_edge(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -85,16 +88,17 @@ def wandering_edge(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.rint(255 * np.clip(moved + 0.5, 0, 1)).astype(np.uint8)
 
 
-def noisy_normals(clip: Clip, random: np.random.Generator) -> np.ndarray:
-    """Blurred by 2 px and tilted by a smooth field, most of it fixed to the head: a bias, which no average removes."""
+def noisy_normals(clip: Clip, random: np.random.Generator, rough: float) -> np.ndarray:
+    """Blurred by 2 px and tilted by a smooth field, both ``rough`` times; most of it fixed to the head: a bias,
+    which no average removes."""
     fixed = [smooth_image(50, random, (2 * SIZE, 2 * SIZE)) for _ in range(2)]
     centre = clip.landmarks[..., :2].mean(1).round().astype(int)
     out = []
     for normals, mask, (x, y) in zip(clip.normals, clip.mask, centre, strict=True):
-        weight, value = blurred(mask.astype(np.float32)), blurred(decode_normals(normals))
+        weight, value = blurred(mask.astype(np.float32), rough), blurred(decode_normals(normals), rough)
         at = slice(SIZE - y, 2 * SIZE - y), slice(SIZE - x, 2 * SIZE - x)
         tilt = [np.sqrt(0.75) * image[at] + 0.5 * smooth_image(50, random) for image in fixed]
-        axis = np.stack([*tilt, np.zeros_like(tilt[0])], -1) * BIAS / np.sqrt(2)
+        axis = np.stack([*tilt, np.zeros_like(tilt[0])], -1) * rough * BIAS / np.sqrt(2)
         value = value + np.cross(axis, value)
         value /= np.maximum(np.linalg.norm(value, axis=-1, keepdims=True), 1e-6)
         out.append(encode_normals(value * (weight > 0.01)[..., None]))
