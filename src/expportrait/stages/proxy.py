@@ -60,8 +60,8 @@ def process(clip: Clip, out: StoreWriter) -> None:
 
 def told_units(head: Head, s: Proxy, landmarks: Store, size: int, frames: slice = slice(None)) -> Tensor | None:
     """(T, U): what the package's network reads off the points of ``landmarks`` for the head's face units, NaN where no
-    face was found; None where the head's expression has no units."""
+    point is known; None where the head's expression has no units."""
     if head.activation_matrix is None or not s.weights.blendshapes:
         return None
-    points, found = landmarks["points"][frames], ~landmarks["interpolated"][frames]
-    return torch.from_numpy(units_of_points(head.unit_names, points, found, size))
+    points, confidence = landmarks["points"][frames], landmarks["confidence"][frames]
+    return torch.from_numpy(units_of_points(head.unit_names, points, (confidence > 0).any(-1), size))
