@@ -110,7 +110,7 @@ class FaceLandmarker:
 
 
 def units_of_points(names: Sequence[str], points: np.ndarray, found: np.ndarray, size: int) -> np.ndarray:
-    """(T, U) f32 scores 0..1 of the face units ``names``, read off points (T, 478, 3) px of square pictures of ``size``
+    """(T, U) f32 scores 0..1 of the face units ``names``, read off points (T, 478, 2+) px of square pictures of ``size``
     px: the network's last part, which sees no picture. NaN in frames that are not ``found`` (T,); 0 for units that it
     does not know. In a process of its own, as MediaPipe's 100 MB would stay for good."""
     out = np.full((len(points), len(names)), np.nan, np.float32)
@@ -124,7 +124,7 @@ def units_of_points(names: Sequence[str], points: np.ndarray, found: np.ndarray,
 
 
 def scores_of_points(points: np.ndarray, size: int) -> np.ndarray:
-    """(T, 51) scores 0..1 in the order of ``NAMES``, of points (T, 478, 3) px of square pictures of ``size`` px. Raises
+    """(T, 51) scores 0..1 in the order of ``NAMES``, of points (T, 478, 2+) px of square pictures of ``size`` px. Raises
     UserError where the file is not the shipped one."""
     file = networks.network_file("face_landmarker")
     with quiet():
@@ -144,10 +144,10 @@ def scores_of_points(points: np.ndarray, size: int) -> np.ndarray:
         runner = TaskRunner.create(graph)
         blank = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.zeros((size, size, 3), np.uint8))
         rows = []
-        for frame in points / size:
+        for frame in points[..., :2] / size:  # it looks at no depth
             face = landmark_pb2.NormalizedLandmarkList()
-            for x, y, z in frame:
-                face.landmark.add(x=x, y=y, z=z)
+            for x, y in frame:
+                face.landmark.add(x=x, y=y)
             given = {"image": packet_creator.create_image(blank), "landmarks": packet_creator.create_proto(face)}
             found = packet_getter.get_proto(runner.process(given)["blendshapes"])
             scores = {shape.label: shape.score for shape in found.classification}
