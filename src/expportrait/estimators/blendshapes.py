@@ -110,9 +110,9 @@ class FaceLandmarker:
 
 
 def units_of_points(names: Sequence[str], points: np.ndarray, found: np.ndarray, size: int) -> np.ndarray:
-    """(T, U) f32 scores 0..1 of the face units ``names``, read off points (T, 478, 2+) px of square pictures of ``size``
-    px: the network's last part, which sees no picture. NaN in frames that are not ``found`` (T,); 0 for units that it
-    does not know. In a process of its own, as MediaPipe's 100 MB would stay for good."""
+    """(T, U) f32 scores 0..1 of the face units ``names``, read off points (T, 478, 2 or 3) px of pictures of ``size`` x
+    ``size`` px: the network's last part, which sees no picture. NaN in frames that are not ``found`` (T,); 0 for units
+    that it does not know. In a process of its own, as MediaPipe's 100 MB would stay for good."""
     out = np.full((len(points), len(names)), np.nan, np.float32)
     if found.any():
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -124,8 +124,8 @@ def units_of_points(names: Sequence[str], points: np.ndarray, found: np.ndarray,
 
 
 def scores_of_points(points: np.ndarray, size: int) -> np.ndarray:
-    """(T, 51) scores 0..1 in the order of ``NAMES``, of points (T, 478, 2+) px of square pictures of ``size`` px. Raises
-    UserError where the file is not the shipped one."""
+    """(T, 51) scores 0..1 in the order of ``NAMES``, of points (T, 478, 2 or 3) px of pictures of ``size`` x ``size``
+    px. Raises UserError where the file is not the shipped one."""
     file = networks.network_file("face_landmarker")
     with quiet():
         import mediapipe

@@ -63,5 +63,6 @@ def told_units(head: Head, s: Proxy, landmarks: Store, size: int, frames: slice 
     point is known; None where the head's expression has no units."""
     if head.activation_matrix is None or not s.weights.blendshapes:
         return None
-    points, confidence = landmarks["points"][frames], landmarks["confidence"][frames]
-    return torch.from_numpy(units_of_points(head.unit_names, points, (confidence > 0).any(-1), size))
+    points = landmarks["points"][frames]
+    known = landmarks["confidence"][frames].reshape(len(points), -1).any(1)
+    return torch.from_numpy(units_of_points(head.unit_names, points, known, size))
