@@ -29,6 +29,7 @@ FIT = {
 WEIGHTS = {
     "shape": 0.002, "expression": 0.002, "focal": 0.05, "neck": 0.02, "torso": 0.02, "torso_motion": 0.1, "jaw": 0.01,
     "eyes": 0.02, "shoulders": 0.02, "temporal_expression": 0.0, "temporal_pose": 0.0, "temporal_place": 0.0,
+    "activation": 0.0, "blendshapes": 0.0,
 }  # fmt: skip
 # By the first names of the settings: figures are of one kind where this is the same.
 RECORDED = FIT | {f"w_{name}": value for name, value in WEIGHTS.items()}
