@@ -144,7 +144,7 @@ class Coarse:
             own = torch.cat([step[name] for name in ("expression", "rotation", "place", "log_scale")], 1)
             q = stepped(p, own, torch.cat([step[name] for name in ("shape", "shoulders", "log_focal")]))
             total = prior_energies(
-                q, float(p.log_focal), w, fitter.head.bounded_units, fitter.expected
+                q, float(p.log_focal), w, fitter.head.bounded_units.double(), fitter.expected
             ) | temporal_energies(q, w)
             turn = step.get("bias", torch.zeros(0)).view(-1, 2)
             if self.dense:

@@ -53,7 +53,8 @@ class CoarseStep:
         self.equations, self.weights = CoarseEquations(model, size, step), step.weights(model.settings.weights)
         self.own, self.shared = self.equations.own, self.equations.shared + self.equations.bias_terms + MEAN
         self.p.rotation = matrix_to_sixd(sixd_to_matrix(self.p.rotation))  # columns of unit length, as L_tmp has them
-        self.units, self.expected = model.head.bounded_units, model.expected
+        units, self.expected = model.head.bounded_units, model.expected
+        self.units = None if units is None else units.double().cpu()
         self.mean_torso = sixd_to_matrix(self.p.rotation[:, 0]).double().mean(0).cpu()
         self.terms: Counter[str] = Counter()  # summed over the frames
 

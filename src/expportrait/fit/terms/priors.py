@@ -52,7 +52,7 @@ def of_frame(
         "eyes": (torch.cat([left, right, left - right], -1), 1),
     }
     if units is not None:
-        found["activation"] = outside(expression @ units.to(expression)), units.shape[1]
+        found["activation"] = outside(expression @ units), units.shape[1]
     if expected is not None:
         found["blendshapes"] = (expression - expected).nan_to_num(), expression.shape[-1]
     return weighted(found, w)
