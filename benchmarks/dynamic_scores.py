@@ -48,7 +48,7 @@ def figures(head: Head, stores: Stores) -> dict[str, float]:
         found[f"opening of {name}, %"] = float((100 * np.abs(one - other) / np.linalg.norm(unit, axis=-1)).mean())
     unposed = head.dense.canonical(fitted.shape, fitted.expression)
     unposed[:, fitted.dynamic_vertices] += moved
-    active = (fitted.expression @ torch.linalg.inv(head.unit_matrix)).numpy()
+    active = (fitted.expression @ torch.linalg.inv(head.unit_matrix)).numpy()  # of older checkouts too
     seen = network().detect(stores["crop"]["frames"])
     both = [name for name in head.unit_names if name in NAMES]
     mine, theirs = active[:, [head.unit_names.index(x) for x in both]], seen.scores[:, [NAMES.index(x) for x in both]]

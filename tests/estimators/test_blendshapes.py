@@ -30,8 +30,12 @@ def clip(name):
     return draw(made)[0], made.motion
 
 
+def scores(found, *names):
+    return found.scores[:, [NAMES.index(name) for name in names]]
+
+
 def score(found, *names):
-    return found.scores[:, [NAMES.index(name) for name in names]].mean(1)
+    return scores(found, *names).mean(1)
 
 
 def other_side(name):
@@ -118,8 +122,4 @@ def test_units_are_read_off_points_as_the_whole_network_reads_them(network):
     names, found = ("jawOpen", "tongueOut", "mouthSmileLeft"), np.array([True, False, True])
     units = units_of_points(names, seen.points, found, frames[0].shape[0])
     assert np.isnan(units[1]).all() and (units[found, 1] == 0).all()
-    np.testing.assert_allclose(units[found][:, [0, 2]], score_each(seen, names[0], names[2])[found], atol=1e-3)
-
-
-def score_each(found, *names):
-    return found.scores[:, [NAMES.index(name) for name in names]]
+    np.testing.assert_allclose(units[found][:, [0, 2]], scores(seen, names[0], names[2])[found], atol=1e-3)

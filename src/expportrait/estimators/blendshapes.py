@@ -140,7 +140,8 @@ def scores_of_points(points: np.ndarray, size: int) -> np.ndarray:
 
         graph = text_format.Parse(SCORES_GRAPH, calculator_pb2.CalculatorGraphConfig())
         options = graph.node[1].options.Extensions[FaceBlendshapesGraphOptions.ext]
-        options.base_options.model_asset.file_content = zipfile.ZipFile(file).read("face_blendshapes.tflite")
+        with zipfile.ZipFile(file) as parts:
+            options.base_options.model_asset.file_content = parts.read("face_blendshapes.tflite")
         runner = TaskRunner.create(graph)
         blank = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.zeros((size, size, 3), np.uint8))
         rows = []

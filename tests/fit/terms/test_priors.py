@@ -38,7 +38,7 @@ def test_a_step_of_gauss_newton_goes_down_every_prior(head: Head, truth: Truth, 
 
 
 def test_a_mouth_that_hangs_is_the_neutral_face_and_no_negative_smile(head: Head, truth: Truth) -> None:
-    """The landmark fit and a step of Gauss-Newton keep face units from below 0; without the term they do not."""
+    """The landmark fit keeps face units from below 0; without the term it does not."""
     p, least = truth.parameters.copy(), {}
     p.expression = head.expression_of({"mouthSmile": -0.5}).expand(p.frames, -1)
     posed = head.pose(head.landmarks, p.shape, p.expression, p.matrices(), p.translation())
