@@ -2,9 +2,15 @@
 
 import errno
 import os
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from typing import Any
 
 from expportrait.errors import ClipError, MachineFault, StageBroken, UserError
 
@@ -74,3 +80,25 @@ def alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def aside(function: Callable, *arguments: Any) -> Any:
+    """What ``function``, of a module's top level, returns or raises when called in a process of its own, whose memory
+    is free again afterwards. Raises MachineFault where that process is ended from outside."""
+    try:
+        with ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent) as pool:
+            return pool.submit(function, *arguments).result()
+    except BrokenProcessPool:
+        raise MachineFault(f"the process that ran {function.__name__} was ended, by the machine's memory or by "
+                           "somebody") from None  # fmt: skip
+
+
+def _end_with_parent() -> None:
+    """A process of a pool outlives a killed parent, and holds the parent's output open: a job's log never ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it goes to all processes of a terminal; the parent ends this one
+
+    def wait() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -5,14 +5,13 @@ It knows nothing of the head that is fitted elsewhere, so it can be wrong in oth
 
 import zipfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
 
 from expportrait import networks
 from expportrait.estimators.mediapipe_models import quiet
+from expportrait.machine import aside
 from expportrait.points478 import POINTS
 
 FACES = 4  # looked for in a frame; the largest counts
@@ -115,8 +114,7 @@ def units_of_points(names: Sequence[str], points: np.ndarray, found: np.ndarray,
     that it does not know. In a process of its own, as MediaPipe's 100 MB would stay for good."""
     out = np.full((len(points), len(names)), np.nan, np.float32)
     if found.any():
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            scores = pool.submit(scores_of_points, points[found], size).result()
+        scores = aside(scores_of_points, points[found], size)
         out[found] = 0
         known = [k for k, name in enumerate(names) if name in NAMES]
         out[np.ix_(found, known)] = scores[:, [NAMES.index(names[k]) for k in known]]
