@@ -1,8 +1,8 @@
-"""The documentation's pictures of the second half, from a finished demo.
+"""The documentation's pictures of heads and of the second half, from a finished demo.
 
-``python benchmarks/demo_pictures.py RESULTS [--out docs/images]`` writes latents.jpg, carry.jpg, appearance.jpg,
-generator.png, reenact.jpg, and with ``--animate`` animate.jpg and animate_whole.jpg too, for which it runs the README's
-lines, on the demo's clips and on the whole public-domain pictures.
+``python benchmarks/demo_pictures.py RESULTS [--out docs/images]`` writes proxy.jpg, latents.jpg, carry.jpg,
+appearance.jpg, generator.png, reenact.jpg, and with ``--animate`` animate.jpg and animate_whole.jpg too, for which it
+runs the README's lines, on the demo's clips and on the whole public-domain pictures.
 """
 
 import csv
@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from expportrait.demo.portrait import SOURCES
 from expportrait.generator.codec import LinearCodec, resize, to_tensor
-from expportrait.show.panels import marked
+from expportrait.render.picture import normals_to_rgb, shade_image
+from expportrait.show import panels
 from expportrait.store import Store
 from expportrait.video.reader import open_source
 
@@ -50,6 +51,20 @@ def written(path: Path, rows: list[list[np.ndarray]]) -> None:
     cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 
+def proxy_picture(results: Path) -> list[list[np.ndarray]]:
+    """A frame of each clip, the fitted head over it, the head alone, from both sides, its control map."""
+    rows = []
+    for clip, t in (("astronaut-turn", 0), ("astronaut-smile", 14), ("hopper-talk", 14)):
+        head = panels.load_fitted(Store(results / f"proxy/{clip}.zarr"))
+        frame = Store(results / f"crop/{clip}.zarr").lazy("frames")[t]
+        normals, coverage = panels.fitted(head, t, SIDE)
+        alone = shade_image(normals, coverage, background=0)
+        sides = panels.two_sides(head, SIDE)
+        seen = panels.overlay(frame, alone, coverage, SIDE)
+        rows.append([frame, seen, alone, *sides, normals_to_rgb(normals, coverage, background=0)])
+    return rows
+
+
 def latents_picture(results: Path, codec: LinearCodec, size: int) -> list[list[np.ndarray]]:
     """A frame, the same at the generator's size, through the codec, and three channels."""
     frame = Store(results / "crop/hopper-talk.zarr").lazy("frames")[:1]
@@ -71,7 +86,7 @@ def carry_picture(results: Path, codec: LinearCodec, size: int) -> list[list[np.
         row = number * len(chosen[number]) + place
         made = decoded(codec, store["appearance"][row])
         seen = cv2.resize(store["seen"][row][shown[-1]], (size, size), interpolation=cv2.INTER_LINEAR)
-        rows.append([crop[references[reference]], *made[list(shown)], marked(made[shown[-1]], seen)])
+        rows.append([crop[references[reference]], *made[list(shown)], panels.marked(made[shown[-1]], seen)])
     return rows
 
 
@@ -83,7 +98,7 @@ def appearance_picture(results: Path) -> list[list[np.ndarray]]:
         portrait, film = (Store(results / f"crop/{clip}.zarr").lazy("frames") for clip in (target, driver))
         store = Store(results / f"appearance/{pair}.zarr")
         moved, seen = store.lazy("appearance"), store.lazy("seen")
-        rows += [[portrait[0], film[t], moved[t], marked(moved[t], seen[t])] for t in (14, 30)]
+        rows += [[portrait[0], film[t], moved[t], panels.marked(moved[t], seen[t])] for t in (14, 30)]
     return rows
 
 
@@ -153,6 +168,7 @@ def main(results: Path, out: Path = Path("docs/images"), animate: bool = False) 
             cv2.imwrite(str(out / "animate_whole.jpg"), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
     about = Store(results / "latents/hopper-talk.zarr").attrs
     codec = LinearCodec(*(about["codec"][name] for name in ("channels", "time", "space")))
+    written(out / "proxy.jpg", proxy_picture(results))
     written(out / "latents.jpg", latents_picture(results, codec, about["size"]))
     written(out / "carry.jpg", carry_picture(results, codec, about["size"]))
     written(out / "appearance.jpg", appearance_picture(results))

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from expportrait.estimators.geometry.base import Geometry
-from expportrait.estimators.landmarks.areas import polygon
 from expportrait.estimators.mediapipe_models import HandDetector, shipped
+from expportrait.face_areas import polygon
 from expportrait.points478 import FACE_OVAL, FEATURES, SKIN_POINTS, face_height
 
 SCALE = 4  # maps are made at a quarter of the picture's size

@@ -13,7 +13,8 @@ from expportrait.fit.evidence.hanging import hidden_pixels
 from expportrait.fit.evidence.perspective import depth_shift
 from expportrait.fit.evidence.points import LOST, interocular
 from expportrait.fit.model import ClipModel
-from expportrait.fit.problem import UNSEEN
+from expportrait.fit.problem import UNSEEN, detail_size
+from expportrait.fit.shaded import shaded_maps
 from expportrait.fit.spool import FrameFile
 
 # Trust in the maps of a frame whose landmarks are not believed, where the head fits the silhouette: for what is the
@@ -128,3 +129,13 @@ def explained(model: ClipModel, size: int) -> dict[int, FrameFile]:
         for each, file in found.items():
             file[one] = (255 * F.interpolate(kept[None, None], (each, each), mode="area")[0]).round()
     return found
+
+
+def shade_faces(model: ClipModel) -> None:
+    """Where the maps' face is another fitted head's, hold D_t against the shading of the pictures instead: once, as
+    D_t would be taken for a part of what was shaded. Not where D_t is all that a face has."""
+    problem, s = model.problem, model.settings
+    alone = s.offsets != "both" or not s.disentangle or model.frames == 1
+    if problem.fitted_face and not alone and not model.judged.shaded:
+        shaded = {size: shaded_maps(model, size) for size in {s.fine_size, detail_size(s, problem.size)}}
+        model.judged = replace(model.judged, shaded=shaded)

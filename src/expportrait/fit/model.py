@@ -9,7 +9,7 @@ from torch import Tensor
 from expportrait.fit.bias import NormalBias
 from expportrait.fit.displacement import displacement
 from expportrait.fit.dynamic import DynamicField
-from expportrait.fit.evidence.targets import Targets
+from expportrait.fit.evidence.targets import TargetFile, Targets
 from expportrait.fit.parameters import HeadParameters
 from expportrait.fit.problem import Judgement, Problem
 from expportrait.fit.terms import landmarks, outline, surface
@@ -174,11 +174,14 @@ class ClipModel:
         return shown * explained[size][frames].to(self.device) / 255 if size in explained else shown
 
     @torch.no_grad()
-    def observed(self, frame: slice, size: int, dense: bool, edges: Tensor) -> SurfaceResiduals:
-        """Residuals of one ``frame`` on the ``edges`` (E, 2); a bare head is bald, so it has no outline."""
+    def observed(
+        self, frame: slice, size: int, dense: bool, edges: Tensor, maps: TargetFile | None = None
+    ) -> SurfaceResiduals:
+        """Residuals of one ``frame`` on the ``edges`` (E, 2), held against ``maps`` or the problem's; a bare head is
+        bald, so it has no outline."""
         vertices = self.vertices(frame, dense)
         rendered, n = self.rendered(vertices, size, dense), vertices.shape[1]
-        targets = self.problem.targets[size][frame]
+        targets = (self.problem.targets[size] if maps is None else maps)[frame]
         reliable = self.problem.reliable if dense else self.problem.reliable_bare
         if self.judged.aside[frame]:
             reliable = reliable * self.problem.of_head
@@ -192,6 +195,10 @@ class ClipModel:
             self.valid(frame, vertices, targets)[0] if dense else None,
             self.unknowns.bias.at(n),
         )
+
+    def maps_of_frames(self, size: int) -> TargetFile:
+        """What D_t is held against at ``size`` px."""
+        return self.judged.shaded.get(size, self.problem.targets[size])
 
     @torch.no_grad()
     def observed_points(self, frame: slice) -> LandmarkPoints:
@@ -216,7 +223,7 @@ class ClipModel:
 
     def pixel_energies(self, frames: Tensor, size: int, dynamic: Tensor) -> dict[str, Tensor]:
         """The weighted data terms of 3.1.2, by pixels, of ``frames`` whose D_t is ``dynamic`` (B, n_f, 3)."""
-        w, targets = FINAL.weights(self.settings.weights), self.problem.targets[size][frames]
+        w, targets = FINAL.weights(self.settings.weights), self.maps_of_frames(size)[frames]
         vertices = self.vertices(frames, True, dynamic)
         found = {"landmark": self.landmark_energy(frames, vertices)}
         rendered = self.rendered(vertices, size, True, w["silhouette"] > 0)

@@ -40,6 +40,7 @@ class Problem:
     detected: Tensor  # (T, 478, 3) px
     confidence: Tensor  # (T,) or (T, 478)
     targets: dict[int, TargetFile]  # by their size
+    fitted_face: bool  # the maps' face is another head's, fitted to the same landmarks
     pictures: Pictures | None
     expected: Tensor | None  # (T, E) expression, NaN in frames of which nothing is known
     trust: Tensor  # (T,) of a frame's maps, before any is set aside
@@ -78,8 +79,9 @@ class Problem:
         units: Tensor | None = None,
     ) -> "Problem":
         """Read the clip once. ``targets``: the estimates, in memory or in a store; ``points`` (T, 478, 3) px at their
-        size; ``confidence`` (T,) or (T, 478); ``pictures``: the clip's frames, looked at in far turns alone; ``units``
-        (T, U): what a network takes for the activations of the head's face units, NaN in frames where it knows nothing.
+        size; ``confidence`` (T,) or (T, 478); ``pictures``: the clip's frames, looked at in far turns, and for their
+        shading where the maps' face is another fitted head's; ``units`` (T, U): what a network takes for the
+        activations of the head's face units, NaN in frames where it knows nothing.
         Of every frame only the points stay in memory."""
         device = head.coarse.template.device
         points, confidence = points.to(device), confidence.to(device)
@@ -100,6 +102,7 @@ class Problem:
             detected=points,
             confidence=confidence,
             targets=target_files(targets, sizes(settings, targets.size), device),
+            fitted_face=targets.fitted_face,
             pictures=pictures,
             expected=None if units is None else units.to(device) @ head.unit_matrix,
             trust=frame_confidence(confidence).float().clamp(UNSEEN, 1),
@@ -180,6 +183,7 @@ class Judgement:
     static_start: Tensor  # (n_d, 3) m: where D_s starts, and its own terms but L_lap are zero
     along: Tensor  # (n_d, 3, 3) onto the bare head's surface, of which D_s has a thickness
     explained: dict[int, FrameFile]  # size -> (h, w) 0..255 of the masks; nothing is set aside where it is empty
+    shaded: dict[int, TargetFile]  # size -> the maps that D_t is held against, where they are not the problem's
 
     @property
     def usual(self) -> Tensor:
@@ -201,4 +205,5 @@ class Judgement:
             static_start=torch.zeros(n, 3, **new),
             along=torch.zeros(n, 3, 3, **new),
             explained={},
+            shaded={},
         )

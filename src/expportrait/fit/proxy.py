@@ -85,6 +85,7 @@ class ProxyFitter:
             return [Step(lambda tell: solver.static_step(self.views(turn), tell), views)] if s.offsets == "both" else []
 
         def all_dynamic(tell: Tell, last: bool) -> dict[str, float]:
+            judge.shade_faces(model)
             terms = closer.dynamic_step(tell)
             if last and s.disentangle and s.offsets == "both":
                 shrink(model.unknowns.dynamic, model.judged.trust)

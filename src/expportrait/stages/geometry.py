@@ -80,6 +80,7 @@ def process(clip: Clip, out: StoreWriter) -> None:
         estimator=estimator.name,
         estimator_version=VERSIONS[estimator.name],
         depth_space=estimator.depth_space,
+        fitted_face=estimator.fitted_face,
         padded=list(crop.get("padded") or (0, 0, 0, 0)),  # px: left, top, right, bottom, where all maps are 0
         statement=estimator.statement,
         files=estimator.files | (occlusion.files if occlusion else {}),

@@ -37,6 +37,7 @@ class GeometryEstimator(ABC):
     name: str
     depth_space: str
     statement: str  # what the maps are worth, one or two sentences, for whoever opens the store
+    fitted_face: bool = False  # its face is a head fitted to the landmarks, which tells a fit nothing new of one frame
     files: dict[str, str]  # sha256 of the models' files: by the setting that names one, else by its name
     runs_on: str  # device, or onnxruntime's provider
 

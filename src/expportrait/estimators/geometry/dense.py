@@ -11,7 +11,7 @@ import numpy as np
 from expportrait.engine.prefetch import ahead
 from expportrait.errors import ClipError
 from expportrait.estimators.geometry.base import Geometry, GeometryEstimator
-from expportrait.estimators.landmarks.areas import polygon
+from expportrait.face_areas import polygon
 from expportrait.points478 import FACE_OVAL
 from expportrait.settings.config import GeometrySettings, HeadSettings
 from expportrait.settings.weights import geometry_files

@@ -4,4 +4,4 @@ made again, others stay. The first version is left out of keys (``engine.stage.S
 Apart from the registry, for a plan needs these numbers and loads no estimator.
 """
 
-VERSIONS = {"david": 1, "sapiens": 1, "embedded": 7}
+VERSIONS = {"david": 1, "sapiens": 1, "embedded": 8}

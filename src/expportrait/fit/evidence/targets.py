@@ -1,5 +1,6 @@
 """What the estimators say of a clip: a few frames at a time, at the resolution that a fit stage works at."""
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -26,7 +27,7 @@ class Targets:
     normals (T, h, w, 3) unit, 0 outside; depth (T, h, w) relative; mask and confidence (T, h, w) in 0..1;
     ``disparity`` says that ``depth`` grows towards the camera (eq. 6 then compares 1/Z); ``anchored`` (T,), on the CPU,
     that its shift is known and taken off: what is left open is its scale; ``margins``: where the frames show no
-    picture.
+    picture; ``fitted_face``: on the face they are maps of a head that was fitted to the landmarks.
     """
 
     normals: Tensor
@@ -36,6 +37,7 @@ class Targets:
     disparity: bool = False
     anchored: Tensor | None = None
     margins: Margins = NONE
+    fitted_face: bool = False
 
     @property
     def frames(self) -> int:
@@ -82,6 +84,7 @@ class TargetSource(Protocol):
 
     disparity: bool
     margins: Margins
+    fitted_face: bool
 
     @property
     def frames(self) -> int: ...
@@ -100,6 +103,7 @@ class StoredTargets:
         self.disparity = geometry.attrs["depth_space"] == "disparity"
         self.frames, self.size = self._maps[2].shape[:2]
         self.margins = Margins.of(geometry.attrs, self.size)
+        self.fitted_face = bool(geometry.attrs.get("fitted_face", False))
 
     def block(self, frames: slice) -> Targets:
         """What was stored as 0 has no weight: packing leaves a few of 255 there, which are taken off.
@@ -123,6 +127,7 @@ class StoredTargets:
             torch.from_numpy(confidence.astype(np.float32) / 255),
             self.disparity,
             margins=self.margins,
+            fitted_face=self.fitted_face,
         )
 
 
@@ -153,6 +158,18 @@ class TargetFile:
             shift = shift.nan_to_num()
             targets.depth += float(shift) if len(shift) == 1 else shift.to(self.device)[:, None, None]
         return targets
+
+    def other_surface(self) -> "TargetFile":
+        """The same masks and confidence; normals and depth are to be told."""
+        other = copy(self)
+        fresh = [FrameFile(self.frames, file.shape, file.dtype) for file in self._maps[:2]]
+        other._maps = fresh + self._maps[2:]
+        return other
+
+    def tell_surface(self, frames: slice, targets: Targets) -> None:
+        """Take normals and depth of some frames from ``targets``, whose depth has its shift."""
+        shift = self.shift[frames].nan_to_num().to(targets.depth.device)
+        self._maps[0][frames], self._maps[1][frames] = targets.normals, targets.depth - shift[:, None, None]
 
     def _read(self, frames: Tensor | slice) -> list[Tensor]:
         """All maps as stored, brought to the device at once: each transfer would be waited for."""

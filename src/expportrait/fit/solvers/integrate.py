@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from expportrait.fit.bias import NormalBias
+from expportrait.fit.evidence.targets import TargetFile
 from expportrait.fit.model import ClipModel, singly
 from expportrait.fit.solvers.exchange import straighten
 from expportrait.fit.solvers.newton import Tell
@@ -26,10 +27,11 @@ class Integrator:
     def __init__(self, model: ClipModel, size: int):
         self.model, self.size = model, size
 
-    def frame(self, one: slice) -> tuple[SurfaceResiduals, Tensor]:
-        """What a frame says, and the turn (n, 3, 3) of its vertices from the canonical pose."""
+    def frame(self, one: slice, maps: TargetFile | None = None) -> tuple[SurfaceResiduals, Tensor]:
+        """What a frame says by ``maps`` or the problem's, and the turn (n, 3, 3) of its vertices from the canonical
+        pose."""
         model = self.model
-        seen = model.observed(one, self.size, True, model.problem.dense_edges)
+        seen = model.observed(one, self.size, True, model.problem.dense_edges, maps)
         turns = model.posed().transforms[one][0, :, :, :3]
         return seen, (model.head.dense.weights @ turns.flatten(1)).view(-1, 3, 3)
 
@@ -67,8 +69,9 @@ class Integrator:
         """Move every frame's D_t to what the frame says of it, with D_s held still; the weighted terms before."""
         model, problem, dynamic = self.model, self.model.problem, self.model.unknowns.dynamic
         weights, terms, trusted = model.dynamic_weights(), {}, model.judged.trust.tolist()
+        maps = model.maps_of_frames(self.size)
         for one in singly(torch.arange(model.frames)):
-            seen, turn = self.frame(one)
+            seen, turn = self.frame(one, maps)
             trust = trusted[one.start]
             system = self.system()
             system.add(seen, turn, trust, weights.of)

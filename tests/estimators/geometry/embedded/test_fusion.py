@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from expportrait.estimators.geometry.embedded.fusion import Cells, HeadMaps, frame_geometry, torn_links
-from expportrait.estimators.landmarks.areas import polygon
+from expportrait.face_areas import polygon
 
 SIZE, FOCAL, BALL, DISTANCE = 192, 576.0, 0.1, 1.5
 OVAL = list(range(420, 456))

@@ -17,8 +17,8 @@ from expportrait.estimators.geometry.base import Geometry, GeometryEstimator
 from expportrait.estimators.geometry.embedded.fusion import HeadMaps, frame_geometry
 from expportrait.estimators.geometry.embedded.matte import one_person, refine, steady
 from expportrait.estimators.head_landmarks import load_head
-from expportrait.estimators.landmarks.areas import polygon
 from expportrait.estimators.mediapipe_models import SelfieSegmenter, shipped
+from expportrait.face_areas import polygon
 from expportrait.fit.evidence.growth import grow
 from expportrait.fit.evidence.points import landmark_error
 from expportrait.fit.evidence.turned import settle_turns
@@ -61,6 +61,7 @@ class EmbeddedEstimator(GeometryEstimator):
     name = "embedded"
     depth_space = "depth"
     statement = STATEMENT
+    fitted_face = True
 
     def __init__(
         self,

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from expportrait.estimators.geometry.embedded import shading, silhouette
-from expportrait.estimators.landmarks.areas import open_mouth, polygon, skin
+from expportrait.estimators.geometry.embedded import silhouette
+from expportrait.face_areas import inner_face, open_mouth
+from expportrait.fit.evidence.shading import face_relief
 from expportrait.video.margins import NONE, Margins
 
 # The pull towards the fitted head a face height squared: it gives way over 1/sqrt(weight) face heights.
@@ -21,7 +22,7 @@ FACE_DEPTH, TORSO_DEPTH, HAIR_DEPTH = 1e4, 30.0, 1.0  # of the depth
 ANCHOR = 1e-6  # pull of all depths towards the face's, a cell: for parts that have no prior; flattens nothing
 STEP = 0.03  # depth step between neighbouring cells, in face heights, that tears the surface
 TORN = 0.01  # weight of a torn link
-EDGE, FEATHER = 0.043, 0.014  # the face oval's rim that is left to the silhouette, and its soft edge, in face heights
+FEATHER = 0.014  # face heights, soft edge of the face; the oval's rim is left to the silhouette
 FOCAL, FACE_METRES = 3.0, 0.12  # image sizes and m: where no head is fitted
 AT_OUTLINE, FAR_INSIDE, ON_TORSO = 0.5, 0.25, 0.35  # confidence
 ON_NECK = 0.1  # share of it left on the neck, which collars and hair hide: a fit would fold the chin over it
@@ -67,10 +68,7 @@ class Cells:
 def face_weight(points: np.ndarray, oval: np.ndarray, maps: HeadMaps, height: float) -> np.ndarray:
     """(H,W) 0..1: where the fitted head's own maps stand, feathered; not in the open mouth, where it has no shape."""
     size = len(maps.depth)
-    rim = max(1, round(EDGE * height))
-    inner = polygon(points[oval], size).astype(np.uint8)
-    inner = cv2.erode(inner, np.ones((2 * rim + 1, 2 * rim + 1), np.uint8), borderValue=0)
-    inner[open_mouth(points, size)] = 0
+    inner = inner_face(points, oval, height, size) & ~open_mouth(points, size)
     return cv2.GaussianBlur(inner.astype(np.float32), (0, 0), max(0.5, FEATHER * height)) * (maps.depth > 0)
 
 
@@ -200,8 +198,8 @@ def frame_geometry(
         normals /= np.sqrt(normals[..., 0] ** 2 + normals[..., 1] ** 2 + normals[..., 2] ** 2)[..., None]
         log_depth += prior.face * (np.log(np.where(maps.depth > 0, maps.depth, prior.distance)) - log_depth)
         if frame is not None:
-            lit = skin(prior.face > 0.5, points) & (mask > 0.5) & margins.inside(size)
-            tilt, raised = shading.relief(frame, normals, lit, height)
+            shown = (mask > 0.5) & margins.inside(size)
+            tilt, raised = face_relief(frame, normals, prior.face > 0.5, shown, points, height)
             normals[..., :2] += tilt
             normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
             log_depth -= raised / focal

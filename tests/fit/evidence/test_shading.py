@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expportrait.estimators.geometry.embedded.shading import find_light, relief
-from expportrait.estimators.landmarks.areas import skin
+from expportrait.face_areas import skin
+from expportrait.fit.evidence.shading import find_light, relief
 
 SIZE, RADIUS = 128, 56
 
@@ -47,6 +47,7 @@ def test_bumps_are_found_whatever_side_the_light_is_on(light):
     assert np.corrcoef(raised[where], (np.sin(9 * x + 2) * np.sin(8 * y))[where])[0, 1] > 0.4  # towards the viewer
 
 
+@settings(deadline=None)
 @given(st.floats(0.05, 1), st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(0.5, 1)))
 def test_a_smooth_surface_stays_smooth(colour, light):
     smooth, _, where = ball()

@@ -16,13 +16,16 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-CELLS = 80  # along the longer side of the face
+from expportrait.face_areas import skin
+
+CELLS = 160  # along the longer side of the face, none smaller than a pixel
 WAVE = 0.12  # Gaussian width that divides short from long waves, in face heights
 PRIOR = 0.3  # (noise of the log brightness over the relief's slope)^2
 STEEPEST = 0.6  # of log brightness: more is an edge of colour, half believed
 GAMMA = 2.2
 ROBUST = 0.15  # of the mean brightness: residual that is half believed when the light is fitted
 DARKEST = 0.25  # of the mean brightness, to which the light's own shading is cut
+FEATHER = 0.08  # face heights over which relief ends at the face's rim: else it is seen as a mask's edge
 FEW = 100  # cells below which there is no face to speak of
 
 
@@ -49,7 +52,7 @@ def relief(frame: np.ndarray, normals: np.ndarray, where: np.ndarray, height: fl
         return tilt, raised
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     h, w = where[box].shape
-    pitch = max(h, w) / CELLS
+    pitch = max(h, w) / CELLS if max(h, w) > CELLS else 1.0
     size = max(2, round(w / pitch)), max(2, round(h / pitch))
 
     def small(image: np.ndarray) -> np.ndarray:
@@ -80,6 +83,17 @@ def relief(frame: np.ndarray, normals: np.ndarray, where: np.ndarray, height: fl
     full = cv2.resize(grid, (w, h), interpolation=cv2.INTER_LINEAR) * where[box][..., None]
     tilt[box], raised[box] = full[..., :2], full[..., 2]
     return tilt, raised
+
+
+def face_relief(
+    frame: np.ndarray, normals: np.ndarray, face: np.ndarray, shown: np.ndarray, points: np.ndarray, height: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """``relief`` of the skin in the ``face`` (H,W) bool, without eyes, brows and lips of ``points`` (478,3) px, where
+    it is ``shown`` (H,W) bool. It fades towards the face's edge."""
+    tilt, raised = relief(frame, normals, skin(face, points) & shown, height)
+    inside = cv2.distanceTransform(face.astype(np.uint8), cv2.DIST_L2, 3)
+    fade = np.clip(inside / max(FEATHER * height, 1), 0, 1)
+    return fade[..., None] * tilt, fade * raised
 
 
 def long_waves(image: np.ndarray, weight: np.ndarray, width: float) -> np.ndarray:
