@@ -1,10 +1,12 @@
 """The embedded estimator, with its parts switched off one by one, on films of the rendered truth (truth_film.py).
 
     python benchmarks/geometry_truth.py [--cache FOLDER] [--people 4] [--clips 2] [--frames 16]
+    python benchmarks/geometry_truth.py --methods 1,3 --fit       what D_t holds of such maps
 
 Landmarks and mask come from the picture, as in a run. Mean angle to the true normals by region (degrees, over the true
 mask), weighted by the confidence too, as the fit weighs it; depth after one scale and shift a frame; the share of the
-true mask that has an estimate; seconds a frame of one thread.
+true mask that has an estimate; seconds a frame of one thread. With ``--fit``: correlation with the truth and size of
+D_t, of all clips together, held against the maps as they are, and against the picture's shading (``fitted_face``).
 """
 
 import sys
@@ -23,12 +25,14 @@ from benchmarks.geometry import angle, depth_error, rank_correlation
 from benchmarks.truth_clips import Clip, load_clip
 from benchmarks.truth_film import film
 from benchmarks.truth_person import make_person
-from benchmarks.truth_scores import facial
+from benchmarks.truth_scores import SEEN, facial
 
 from expportrait.estimators.geometry.base import Geometry
 from expportrait.estimators.geometry.embedded.estimator import EmbeddedEstimator
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.estimators.landmarks.mediapipe import LandmarkDetector
+from expportrait.fit.evidence.targets import Targets
+from expportrait.fit.proxy import fit_proxy
 from expportrait.head import Head
 from expportrait.progress import progress
 from expportrait.render import render
@@ -41,6 +45,7 @@ METHODS = {
     "with shading": {"volume": False, "shading": True},
     "both (version 2)": {},
 }
+HELD = {"maps": False, "shading": True}
 PARTS = ("face", "hair", "clothes", "rest")
 
 
@@ -73,12 +78,26 @@ def score(maps: Geometry, t: int, clip: Clip, parts: dict[str, np.ndarray]) -> d
     return found
 
 
+def moved(
+    head: Head, maps: Geometry, pictures: np.ndarray, points: np.ndarray, certainty: np.ndarray, fitted_face: bool
+) -> np.ndarray:
+    """(T,n_d,3) m: m_d D_t of the fit to the maps."""
+    parts = (torch.from_numpy(np.ascontiguousarray(x)) for x in (maps.normals, maps.depth, maps.mask, maps.confidence))
+    targets = Targets(*parts, fitted_face=fitted_face)
+    fit = fit_proxy(head, targets, torch.from_numpy(points), torch.from_numpy(certainty), pictures=pictures)
+    out = np.zeros((len(points), len(head.dense.template), 3), np.float32)
+    out[:, fit.dynamic_vertices.numpy()] = fit.dynamic[:].numpy()
+    return out
+
+
 def main(
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps the rendered truth.")] = None,
     people: int = 4,
     clips: int = 2,
     frames: int = 16,
     methods: Annotated[str, typer.Option(help="Numbers of the methods, such as 0,3.")] = "0,1,2,3",
+    fit: Annotated[bool, typer.Option("--fit", help="Fit the proxy to the maps too, twice.")] = False,
+    first: Annotated[int, typer.Option(help="Number of the first person.")] = 0,
 ) -> None:
     """Print one table."""
     torch.set_num_threads(1)
@@ -86,11 +105,13 @@ def main(
     head, detector = load_head(), LandmarkDetector()
     chosen = {name: METHODS[name] for name in (list(METHODS)[int(k)] for k in methods.split(","))}
     scores, seconds = {name: [] for name in chosen}, dict.fromkeys(chosen, 0.0)
-    pairs = [(person, number) for person in range(people) for number in range(clips)]
+    sums = {(name, held): np.zeros(3) for name in chosen for held in HELD}
+    pairs = [(person, number) for person in range(first, first + people) for number in range(clips)]
     for person, number in progress(pairs, len(pairs), "clips"):
         clip = load_clip(head, person, number, frames, cache)
         pictures = film(head, clip, person, number)
         points, found, certainty = detector.detect(pictures)
+        known = points.copy()
         points[~found] = np.nan
         at = range(0, frames, EVERY)
         parts = {t: regions(head, clip, person, t) for t in at}
@@ -99,10 +120,19 @@ def main(
             maps = estimator.estimate(pictures, points, ~found, certainty)
             seconds[name] += time.process_time() - start
             scores[name] += [score(maps, t, clip, parts[t]) for t in at]
+            for held, fitted_face in HELD.items() if fit else ():
+                field = moved(head, maps, pictures, known, certainty, fitted_face)
+                a, b = (x - x.mean(0) for x in (field, clip.dynamic))
+                seen = facial(head) & (clip.visible.mean(0) > SEEN)
+                sums[name, held] += [(x[:, seen] * y[:, seen]).sum() for x, y in ((a, b), (a, a), (b, b))]
     print(f"{len(pairs)} clips of {frames} frames of {pictures.shape[1]} px\n")
     rows = {name: {key: np.mean([each[key] for each in found]) for key in found[0]} for name, found in scores.items()}
     for name, found in rows.items():
         found["seconds a frame"] = seconds[name] / frames / len(pairs)
+        for held in HELD if fit else ():
+            product, own, true = sums[name, held]
+            found[f"D_t by {held}: correlation"] = product / np.sqrt(own * true)
+            found[f"D_t by {held}: size"] = np.sqrt(own / true)
     keys = next(iter(rows.values()))
     print("| |" + "|".join(f" {name} " for name in rows) + "|\n|" + " --- |" * (1 + len(rows)))
     for key in keys:

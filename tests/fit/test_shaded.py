@@ -51,7 +51,7 @@ def test_a_crease_that_the_picture_shows_is_in_the_maps_of_its_frame(head: Head)
     rough = creased(head, model, 0.0012)
     pictures = np.stack([drawn(head, model, x)[1] for x in (smooth[0], rough)])
     object.__setattr__(model.problem, "pictures", pictures)
-    maps = shaded_maps(model, SIZE)
+    maps = shaded_maps(model, {SIZE})[SIZE]
     own, wanted = (drawn(head, model, x)[0] for x in (smooth[1], rough))
     moved = ((wanted - own).norm(dim=-1) > 0.1) & (truth.targets.mask[1] > 0.5)
     assert moved.sum() > 20
@@ -64,7 +64,9 @@ def test_a_crease_that_the_picture_shows_is_in_the_maps_of_its_frame(head: Head)
 
 def test_masks_and_confidence_stay_and_the_depth_is_the_heads(head: Head) -> None:
     truth, model = bald(head)
-    maps, before = shaded_maps(model, SIZE), model.problem.targets[SIZE]
+    maps, before = shaded_maps(model, {64, SIZE}), model.problem.targets[SIZE]
+    assert maps[64].size == 64 and torch.equal(maps[64][:].mask, model.problem.targets[64][:].mask)
+    maps = maps[SIZE]
     assert torch.equal(maps[:].mask, before[:].mask) and torch.equal(maps[:].confidence, before[:].confidence)
     known = truth.targets.mask > 0.9
     assert (maps[:].depth - before[:].depth)[known].abs().median() < 1e-3  # the truth's own head was drawn

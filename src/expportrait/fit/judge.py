@@ -137,5 +137,5 @@ def shade_faces(model: ClipModel) -> None:
     problem, s = model.problem, model.settings
     alone = s.offsets != "both" or not s.disentangle or model.frames == 1
     if problem.fitted_face and not alone and not model.judged.shaded:
-        shaded = {size: shaded_maps(model, size) for size in {s.fine_size, detail_size(s, problem.size)}}
+        shaded = shaded_maps(model, {s.fine_size, detail_size(s, problem.size)})
         model.judged = replace(model.judged, shaded=shaded)
