@@ -48,3 +48,18 @@ def test_it_ends_with_a_parent_that_is_killed():
         parent.kill()
         parent.communicate(timeout=20)
         assert not psutil.wait_procs(children, timeout=10)[1]
+
+
+def test_it_ends_with_an_interrupt_of_its_parent():
+    """A job that is told to end does not first do the work."""
+    script = ("import signal, sys, time; from expportrait.machine import aside; "
+              "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); print('at work', flush=True); "
+              "aside(time.sleep, 100)")  # fmt: skip
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "at work\n"
+        time.sleep(5)
+        parent.terminate()
+        try:
+            assert parent.wait(timeout=20) == 143
+        finally:
+            parent.kill()

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -84,21 +85,26 @@ def alive(pid: int) -> bool:
 
 def aside(function: Callable, *arguments: Any) -> Any:
     """What ``function``, of a module's top level, returns or raises when called in a process of its own, whose memory
-    is free again afterwards. Raises MachineFault where that process is ended from outside."""
+    is free again afterwards; an interrupt ends it too. The program that calls this stands below ``if __name__ ==
+    "__main__"``. Raises MachineFault where that process is ended from outside."""
+    context = get_context("spawn")
+    told, tell = context.Pipe(duplex=False)
     try:
-        with ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent) as pool:
+        with told, ProcessPoolExecutor(1, context, _end_with_parent, (told,)) as pool, tell:
             return pool.submit(function, *arguments).result()
     except BrokenProcessPool:
         raise MachineFault(f"the process that ran {function.__name__} was ended, by the machine's memory or by "
                            "somebody") from None  # fmt: skip
 
 
-def _end_with_parent() -> None:
-    """A process of a pool outlives a killed parent, and holds the parent's output open: a job's log never ends."""
+def _end_with_parent(told: Connection) -> None:
+    """A process of a pool outlives a killed parent, and holds the parent's output open: a job's log never ends. And a
+    parent that is interrupted would wait for its work; it closes its end of ``told`` instead."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it goes to all processes of a terminal; the parent ends this one
+    parent = parent_process().sentinel
 
-    def wait() -> None:
-        parent_process().join()
+    def end() -> None:
+        wait([parent, told])
         os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=end, daemon=True).start()

@@ -16,6 +16,7 @@ from expportrait.engine.loop import run
 from expportrait.engine.stage import Stage
 from expportrait.engine.training import Course, descend
 from expportrait.errors import ClipError
+from expportrait.machine import aside
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
 
@@ -60,6 +61,13 @@ def test_a_line_for_each_clip_that_was_computed_and_none_for_the_others(tmp_path
     assert len([*read_costs(tmp_path)]) == 4, "found done, or recorded as failed: nothing was spent"
     run(STAGE, ROWS[:1], Config(results=tmp_path, crop={"scale": 3}))
     assert [line["clip"] for line in read_bill(tmp_path / "crop" / "index.costs.jsonl")] == ["large"]
+
+
+def test_what_a_process_aside_burns_is_billed(tmp_path):
+    with billed(tmp_path, "", "proxy", "a"):
+        aside(burn, 1.0)
+    (line,) = read_bill(tmp_path / "index.costs.jsonl")
+    assert line["cpu"] >= 1
 
 
 @pytest.mark.skipif(not costs.reset_peak(), reason="the kernel does not let the peak of memory begin anew")

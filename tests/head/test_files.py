@@ -48,6 +48,17 @@ def test_fewer_components(head):
     assert small.expression_of({"smile": 1.0}).shape == (5,) and small.activation_matrix is None
 
 
+@pytest.mark.parametrize("components", [10, 41])
+def test_expressions_that_were_changed_in_a_file_do_not_tell_its_units(exported, tmp_path, components):
+    """An exported head whose later expressions were taken out, or that has another one."""
+    directions = exported["shapedirs"].copy()
+    directions[..., 310:] = 0 if components == 10 else directions[..., 310:]
+    directions[..., 300 + components - 1] = directions[..., 301]
+    changed = Head.load(_save(tmp_path / "head.npz", **(exported | {"shapedirs": directions})), subdivisions=0)
+    assert changed.n_expression == components
+    assert changed.activation_matrix is None and changed.bounded_units is None
+
+
 def test_old_files_have_ten_shape_and_ten_expression_components():
     assert split_directions(400) == (slice(0, 300), slice(300, 400))
     assert split_directions(20) == (slice(0, 10), slice(10, 20))

@@ -78,6 +78,12 @@ def test_angles_and_jaw_follow_the_truth(driver, acting):
     assert np.corrcoef(fitted.jaw, opened)[0, 1] > 0.9
 
 
+def test_the_ruler_is_the_one_of_earlier_figures(driver):
+    """Whatever the stages' fit becomes: records of other versions say that they were measured in the same way."""
+    assert np.abs(driver.expression).mean() == pytest.approx(0.2203, rel=0.02)
+    assert len(motion.RECORDED) == 18 and {*FIT} < {*motion.RECORDED}
+
+
 def test_another_person_making_the_same_face_is_nearer_than_one_who_does_not(tracker, acting, driver):
     expression, pose, _, other = acting
     follows, still = tracker.fit(landmarks(tracker.head, other, expression, pose, 1),

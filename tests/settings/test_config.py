@@ -130,6 +130,10 @@ def test_a_missing_file_is_the_users_mistake(tmp_path):
         ({"crop": {"size": True}}, "my.yaml: crop.size is True: input should be a valid integer"),
         ({"crop": 3}, "my.yaml: crop is 3: a section is expected"),
         ({"crop": [1]}, "my.yaml: crop is [1]: a section is expected"),
+        (
+            {"proxy": {"weights": {"activation": float("inf")}}},
+            "my.yaml: proxy.weights.activation is inf: input should be a finite number",
+        ),
         ({"proxy": {"init": "guess"}}, "my.yaml: proxy.init is 'guess': input should be 'fit' or 'file'"),
         ({"shards": {"hdtf": 0}}, "my.yaml: shards.hdtf is 0: input should be greater than or equal to 1"),
         ({"shards": {"hdtf": "many"}}, "my.yaml: shards.hdtf is 'many': input should be a valid integer"),

@@ -36,13 +36,19 @@ class _Spent:
     own: bool = True  # the peak began with this piece of work, and not with the process
 
 
+def cpu_seconds() -> float:
+    """s that this process has used on all cores, and those that it started and that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
+
+
 class _Process:
     """The use of this process, shared out evenly among the pieces of work that threads are at."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._at_work: list[_Spent] = []
-        self._last = time.monotonic(), time.process_time()
+        self._last = time.monotonic(), cpu_seconds()
 
     def begin(self) -> _Spent:
         """A piece of work that begins now, with a peak of its own where the kernel allows that."""
@@ -59,7 +65,7 @@ class _Process:
             self._at_work.remove(spent)
 
     def _look(self) -> None:
-        now = time.monotonic(), time.process_time()
+        now = time.monotonic(), cpu_seconds()
         peak = peak_memory()
         for one in self._at_work:
             one.wall += (now[0] - self._last[0]) / len(self._at_work)

@@ -88,12 +88,14 @@ def fit_landmarks(
     progress: Progress | None = None,
     focal: float | None = None,
     expected: Tensor | None = None,
+    robust: float = landmarks.ROBUST,
 ) -> HeadParameters:
     """Fit pose, focal length, shape and expression to detected landmarks.
 
     points (T, 478, 3) px in a ``size`` x ``size`` image, z in px as MediaPipe gives it; confidence (T,) or (T, 478),
     0 where a frame has no detection: such frames follow their neighbours. ``progress`` is called after every step;
-    ``focal`` px, expected: without it that of the settings; ``expected`` (T, E): an expression, NaN where unknown.
+    ``focal`` px, expected: without it that of the settings; ``expected`` (T, E): an expression, NaN where unknown;
+    ``robust``: scale of the loss of the points, in inter-ocular distances.
     """
     s = settings or Proxy()
     focal = focal or s.focal * size
@@ -108,7 +110,7 @@ def fit_landmarks(
         matrices, place = parameters.matrices(frames), parameters.translation(frames)
         posed = head.pose(head.landmarks, parameters.shape, parameters.expression[frames], matrices, place)
         off = landmarks.residuals(parameters.camera().project(posed), points[frames], unit[frames])
-        return {"landmark": w["landmark"] * landmarks.energy(off, weights[frames]) / norm}
+        return {"landmark": w["landmark"] * landmarks.energy(off, weights[frames], robust) / norm}
 
     units = head.bounded_units
 

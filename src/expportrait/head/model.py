@@ -284,9 +284,11 @@ class Head:
     @property
     def activation_matrix(self) -> Tensor | None:
         """(E, units): coefficients @ it = the activations of the face units. None where they have no names, or where
-        fewer components than units were loaded, which then do not tell them."""
+        there are fewer components than units, or others beside them, which then do not tell them."""
         matrix = self.unit_matrix
-        return torch.linalg.inv(matrix) if matrix is not None and matrix.shape[0] == matrix.shape[1] else None
+        if matrix is None or not len(matrix) == matrix.shape[1] == self.n_expression:
+            return None
+        return torch.linalg.inv(matrix)
 
     @property
     def bounded_units(self) -> Tensor | None:

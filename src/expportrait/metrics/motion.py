@@ -31,8 +31,10 @@ WEIGHTS = {
     "eyes": 0.02, "shoulders": 0.02, "temporal_expression": 0.0, "temporal_pose": 0.0, "temporal_place": 0.0,
     "activation": 0.0, "blendshapes": 0.0,
 }  # fmt: skip
+ROBUST = 0.01  # inter-ocular distances: scale of the loss of the points, which no setting says
+LATER = ("activation", "blendshapes")  # terms that came after the first figures, which know nothing of them
 # By the first names of the settings: figures are of one kind where this is the same.
-RECORDED = FIT | {f"w_{name}": value for name, value in WEIGHTS.items()}
+RECORDED = FIT | {f"w_{name}": value for name, value in WEIGHTS.items() if name not in LATER}
 
 
 @dataclass
@@ -76,7 +78,8 @@ class Tracker:
         if found.any():
             points, confidence = (np.concatenate(values)[found] for values in
                                   zip(*((clip.points, clip.confidence) for clip in clips), strict=True))  # fmt: skip
-            fitted = fit_landmarks(self.head, *map(torch.from_numpy, (points, confidence)), SIZE, self.settings)
+            seen = map(torch.from_numpy, (points, confidence))
+            fitted = fit_landmarks(self.head, *seen, SIZE, self.settings, robust=ROBUST)
             expression[found], angles[found], jaw[found] = fitted.expression, *head_angles(fitted)
         ends = np.cumsum([len(clip.found) for clip in clips])[:-1]
         return [Motion(*parts) for parts in zip(*(np.split(v, ends) for v in (expression, angles, jaw)), strict=True)]

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, Literal
 
 from pydantic import (
+    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
@@ -145,6 +146,8 @@ class GeometrySettings(Section):
 
 class Weights(Section):
     """What each loss of the fit counts, by its term's name; ``_coarse`` in stage (c) and steps of the coarse head."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     landmark: float = Field(4.0, ge=0, description="weight of the landmarks' error, eq. (5), per inter-ocular distance")
     landmark_coarse: float = Field(5.0, ge=0, description="weight of the landmarks in stage (c)")

@@ -1,5 +1,7 @@
 """What a step of Gauss-Newton makes of priors and temporal terms."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from benchmarks.made_heads import Truth
@@ -11,7 +13,7 @@ from expportrait.fit.terms.table import BARE, PRIORS, TEMPORAL
 from expportrait.fit.terms.temporal import temporal_energies
 from expportrait.head import Head
 from expportrait.settings.config import Proxy
-from tests.fit.terms.make import SIZE, alone, model, weighing
+from tests.fit.terms.make import FRAMES, SIZE, alone, model, weighing
 
 MOVING = [name for name in (*PRIORS, *TEMPORAL) if name != "focal"]  # that is held where it is, so nothing draws it
 
@@ -35,6 +37,19 @@ def test_a_step_of_gauss_newton_goes_down_every_prior(head: Head, truth: Truth, 
     for _ in range(2 if name == "activation" else 0):
         coarse_step(fitter, SIZE, BARE)
     assert written(fitter, name) < 0.02 * before
+
+
+def test_frames_whose_points_are_not_believed_are_not_drawn_to_what_those_say(head: Head, truth: Truth) -> None:
+    """The others go where the units are that were told, the last one of them in a frame without a face."""
+    fitter = model(head, truth, alone("blendshapes"))
+    aside = torch.arange(FRAMES) == 1
+    fitter.judged = replace(fitter.judged, aside=aside)
+    told = torch.rand(FRAMES, len(head.unit_names), generator=torch.Generator().manual_seed(1))  # as ``model`` has them
+    before = fitter.parameters.expression.clone()
+    coarse_step(fitter, SIZE, BARE)
+    found, still = fitter.parameters.expression, aside | (torch.arange(FRAMES) == FRAMES - 1)
+    torch.testing.assert_close(found[still], before[still])
+    torch.testing.assert_close((found @ head.activation_matrix)[~still], told[~still], atol=0.01, rtol=0)
 
 
 def test_a_mouth_that_hangs_is_the_neutral_face_and_no_negative_smile(head: Head, truth: Truth) -> None:

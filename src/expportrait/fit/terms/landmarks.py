@@ -16,9 +16,9 @@ def residuals(projected: Tensor, points: Tensor, unit: Tensor) -> Tensor:
     return (projected - points[..., :2]) / unit
 
 
-def charbonnier(residual: Tensor) -> Tensor:
-    """The robust rho of eq. (5) is quadratic below ``ROBUST``, linear above. (..., 2) -> (...)."""
-    return (residual.square().sum(-1) + ROBUST**2).sqrt() - ROBUST
+def charbonnier(residual: Tensor, scale: float = ROBUST) -> Tensor:
+    """The robust rho of eq. (5) is quadratic below ``scale``, linear above. (..., 2) -> (...)."""
+    return (residual.square().sum(-1) + scale**2).sqrt() - scale
 
 
 def energies(residual: Tensor, weight: Tensor) -> Tensor:
@@ -26,9 +26,9 @@ def energies(residual: Tensor, weight: Tensor) -> Tensor:
     return (weight * charbonnier(residual)).sum(-1)
 
 
-def energy(residual: Tensor, weight: Tensor) -> Tensor:
+def energy(residual: Tensor, weight: Tensor, scale: float = ROBUST) -> Tensor:
     """The same over all frames, ()."""
-    return (weight * charbonnier(residual)).sum()
+    return (weight * charbonnier(residual, scale)).sum()
 
 
 def by_points(points: Tensor, camera: Camera, unit: Tensor) -> Tensor:
