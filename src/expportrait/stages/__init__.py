@@ -82,7 +82,7 @@ def _tracks(pair: Row, config: Config) -> dict[str, str]:
 
 # fmt: off
 PIPELINE: dict[str, Stage] = {stage.name: stage for stage in (
-    Stage("demo", 1, ("demo",), (), kind="source"),
+    Stage("demo", 2, ("demo",), (), kind="source"),
     Stage("crop", 3, ("crop",), (), overlaps=True),
     Stage("landmarks", 4, ("landmarks",), ("crop",)),
     Stage("geometry", 7, ("geometry", "head"), ("crop", "landmarks"), chosen=_estimator, overlaps=True),
