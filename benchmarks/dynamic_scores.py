@@ -18,6 +18,7 @@ OPENINGS = {
     "lids": (at.RIGHT_UPPER_LID[1:-1] + at.LEFT_UPPER_LID[1:-1], at.RIGHT_LOWER_LID[1:-1] + at.LEFT_LOWER_LID[1:-1]),
     "inner lips": (at.UPPER_LIP_INNER[1:-1], at.LOWER_LIP_INNER[1:-1]),
 }
+LIDS = ("eyeBlink", "eyeSquint", "eyeWide")  # units that the fit leaves free
 SLACK, MOVES = 0.02, 0.05  # activations: outside 0 to 1 from there on; deviation from which scores are correlated
 
 
@@ -30,7 +31,7 @@ def still(fitted: FittedHead) -> FittedHead:
 
 
 def folded(faces: torch.Tensor, vertices: torch.Tensor, bare: torch.Tensor) -> float:
-    """Triangles a frame that D_t turns over."""
+    """Triangles a frame that are turned over against those of the ``bare`` head."""
     sides = [x[:, faces].diff(dim=2).unbind(2) for x in (vertices, bare)]
     one, other = (torch.linalg.cross(*side) for side in sides)
     return float(((one * other).sum(-1) < 0).sum(1).float().mean())
@@ -56,6 +57,9 @@ def figures(head: Head, stores: Stores) -> dict[str, float]:
     lively = np.flatnonzero(theirs.std(0) > MOVES)
     alike = [np.corrcoef(mine[:, k], theirs[:, k])[0, 1] for k in lively]
     skin = head.dense_faces[face[head.dense_faces].all(1)]
+    calm, outside = still(fitted), (active < -SLACK) | (active > 1 + SLACK)
+    bare = replace(calm, static=torch.zeros_like(calm.static)).vertices()
+    bounded = [not name.startswith(LIDS) for name in head.unit_names]
     return found | {
         "normals to the estimate, degrees": float(proxy["normal_error"].mean()),
         "D_t about its mean, mm": 1e3 * float((moved - moved.mean(0)).square().sum(-1).mean().sqrt()),
@@ -63,8 +67,10 @@ def figures(head: Head, stores: Stores) -> dict[str, float]:
         "acceleration of landmarks, px": acceleration(torch.from_numpy(ours)),
         "the same of those detected, px": acceleration(torch.from_numpy(points)),
         "acceleration of the unposed face, mm": 1e3 * acceleration(unposed[:, face]),
-        "units outside 0 to 1, %": 100 * float(((active < -SLACK) | (active > 1 + SLACK)).mean()),
+        "units outside 0 to 1, %": 100 * float(outside.mean()),
+        "the same without the lids', %": 100 * float(outside[:, bounded].mean()),
         f"correlation with scores ({len(lively)} units)": float(np.mean(alike)),
         f"difference to scores ({len(both)} units)": float(np.abs(mine - theirs).mean()),
-        "triangles of the face that D_t turns over": folded(skin, vertices, still(fitted).vertices()),
+        "triangles of the face that D_t turns over": folded(skin, vertices, calm.vertices()),
+        "triangles of the face that D_s turns over": folded(skin, calm.vertices(), bare),
     }
