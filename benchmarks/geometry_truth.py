@@ -40,10 +40,10 @@ from expportrait.store import decode_normals
 
 EVERY = 4  # frames between two that are scored
 METHODS = {
-    "silhouette and fitted head (version 1)": {"volume": False, "shading": False},
+    "silhouette and fitted head": {"volume": False, "shading": False},
     "with the grown head": {"volume": True, "shading": False},
     "with shading": {"volume": False, "shading": True},
-    "both (version 2)": {},
+    "both": {},
 }
 HELD = {"maps": False, "shading": True}
 PARTS = ("face", "hair", "clothes", "rest")
