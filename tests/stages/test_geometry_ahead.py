@@ -23,7 +23,7 @@ FRAMES, SIZE, BATCH = 80, 32, 4
 class Estimator:
     """Four frames at a time, all alike."""
 
-    name, depth_space, statement = "embedded", "depth", ""
+    name, depth_space, statement, fitted_face = "embedded", "depth", "", True
 
     def __init__(self, fault=None):
         self.given, self.fault, self.files = 0, fault, {}
@@ -90,7 +90,7 @@ def test_what_waits_is_counted_in_frames_and_all_of_them_are_stored(clip):
     geometry.process(clip, out)
     assert out.ahead <= geometry.AHEAD + 2 * BATCH
     assert out.blocks == 4 * FRAMES  # maps
-    assert out.values["occluded"] == 0
+    assert out.values["occluded"] == 0 and out.values["fitted_face"]
 
 
 @pytest.mark.parametrize("fault", ["of the estimator", "before the clip's turn"])

@@ -10,6 +10,7 @@ from benchmarks.geometry_scenes import make_scene
 from benchmarks import stand_in_networks as networks
 from expportrait.engine.loop import run
 from expportrait.estimators.head_landmarks import load_head
+from expportrait.fit.evidence.targets import StoredTargets
 from expportrait.manifest.clips import Row
 from expportrait.settings.config import Config
 from expportrait.stages import with_code
@@ -102,6 +103,7 @@ def test_the_stored_maps_are_the_true_ones(results, cropped):
     name, folder, _, files = results
     store = Store(folder / "geometry" / "ann.zarr").check()
     assert store.attrs["estimator"] == files["estimator"] and store.attrs["depth_space"] == "depth"
+    assert not store.attrs["fitted_face"] and not StoredTargets(store).fitted_face, "D_t follows a network's normals"
     assert {*files} - {"estimator"} | {"hand_landmark_full.tflite"} <= set(store.attrs["files"])
     truth = {name: cv2.resize(image, (CROP, CROP), interpolation=cv2.INTER_AREA) for name, image in cropped.items()}
     if name == "sapiens":  # its depth has a scale and a shift of its own
