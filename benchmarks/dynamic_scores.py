@@ -58,7 +58,7 @@ def figures(head: Head, stores: Stores) -> dict[str, float]:
     alike = [np.corrcoef(mine[:, k], theirs[:, k])[0, 1] for k in lively]
     skin = head.dense_faces[face[head.dense_faces].all(1)]
     calm, outside = still(fitted), (active < -SLACK) | (active > 1 + SLACK)
-    bare = replace(calm, static=torch.zeros_like(calm.static)).vertices()
+    bare, calm = replace(calm, static=torch.zeros_like(calm.static)).vertices(), calm.vertices()
     bounded = [not name.startswith(LIDS) for name in head.unit_names]
     return found | {
         "normals to the estimate, degrees": float(proxy["normal_error"].mean()),
@@ -71,6 +71,6 @@ def figures(head: Head, stores: Stores) -> dict[str, float]:
         "the same without the lids', %": 100 * float(outside[:, bounded].mean()),
         f"correlation with scores ({len(lively)} units)": float(np.mean(alike)),
         f"difference to scores ({len(both)} units)": float(np.abs(mine - theirs).mean()),
-        "triangles of the face that D_t turns over": folded(skin, vertices, calm.vertices()),
-        "triangles of the face that D_s turns over": folded(skin, calm.vertices(), bare),
+        "triangles of the face that D_t turns over": folded(skin, vertices, calm),
+        "triangles of the face that D_s turns over": folded(skin, calm, bare),
     }

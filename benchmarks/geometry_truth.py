@@ -25,7 +25,7 @@ from benchmarks.geometry import angle, depth_error, rank_correlation
 from benchmarks.truth_clips import Clip, load_clip
 from benchmarks.truth_film import film
 from benchmarks.truth_person import make_person
-from benchmarks.truth_scores import SEEN, facial
+from benchmarks.truth_scores import facial, pooled, score_clip
 
 from expportrait.estimators.geometry.base import Geometry
 from expportrait.estimators.geometry.embedded.estimator import EmbeddedEstimator
@@ -78,18 +78,6 @@ def score(maps: Geometry, t: int, clip: Clip, parts: dict[str, np.ndarray]) -> d
     return found
 
 
-def moved(
-    head: Head, maps: Geometry, pictures: np.ndarray, points: np.ndarray, certainty: np.ndarray, fitted_face: bool
-) -> np.ndarray:
-    """(T,n_d,3) m: m_d D_t of the fit to the maps."""
-    parts = (torch.from_numpy(np.ascontiguousarray(x)) for x in (maps.normals, maps.depth, maps.mask, maps.confidence))
-    targets = Targets(*parts, fitted_face=fitted_face)
-    fit = fit_proxy(head, targets, torch.from_numpy(points), torch.from_numpy(certainty), pictures=pictures)
-    out = np.zeros((len(points), len(head.dense.template), 3), np.float32)
-    out[:, fit.dynamic_vertices.numpy()] = fit.dynamic[:].numpy()
-    return out
-
-
 def main(
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps the rendered truth.")] = None,
     people: int = 4,
@@ -105,7 +93,7 @@ def main(
     head, detector = load_head(), LandmarkDetector()
     chosen = {name: METHODS[name] for name in (list(METHODS)[int(k)] for k in methods.split(","))}
     scores, seconds = {name: [] for name in chosen}, dict.fromkeys(chosen, 0.0)
-    sums = {(name, held): np.zeros(3) for name in chosen for held in HELD}
+    fitted = {(name, held): [] for name in chosen for held in HELD}
     pairs = [(person, number) for person in range(first, first + people) for number in range(clips)]
     for person, number in progress(pairs, len(pairs), "clips"):
         clip = load_clip(head, person, number, frames, cache)
@@ -121,18 +109,18 @@ def main(
             seconds[name] += time.process_time() - start
             scores[name] += [score(maps, t, clip, parts[t]) for t in at]
             for held, fitted_face in HELD.items() if fit else ():
-                field = moved(head, maps, pictures, known, certainty, fitted_face)
-                a, b = (x - x.mean(0) for x in (field, clip.dynamic))
-                seen = facial(head) & (clip.visible.mean(0) > SEEN)
-                sums[name, held] += [(x[:, seen] * y[:, seen]).sum() for x, y in ((a, b), (a, a), (b, b))]
+                arrays = (torch.from_numpy(x) for x in (maps.normals, maps.depth, maps.mask, maps.confidence))
+                targets = Targets(*arrays, fitted_face=fitted_face)
+                given = targets, torch.from_numpy(known), torch.from_numpy(certainty)
+                fitted[name, held].append(score_clip(head, fit_proxy(head, *given, pictures=pictures), clip))
     print(f"{len(pairs)} clips of {frames} frames of {pictures.shape[1]} px\n")
     rows = {name: {key: np.mean([each[key] for each in found]) for key in found[0]} for name, found in scores.items()}
     for name, found in rows.items():
         found["seconds a frame"] = seconds[name] / frames / len(pairs)
         for held in HELD if fit else ():
-            product, own, true = sums[name, held]
-            found[f"D_t by {held}: correlation"] = product / np.sqrt(own * true)
-            found[f"D_t by {held}: size"] = np.sqrt(own / true)
+            together = pooled(fitted[name, held])
+            found[f"D_t by {held}: correlation"] = together["dynamic_truth"]
+            found[f"D_t by {held}: size"] = together["dynamic_size"]
     keys = next(iter(rows.values()))
     print("| |" + "|".join(f" {name} " for name in rows) + "|\n|" + " --- |" * (1 + len(rows)))
     for key in keys:

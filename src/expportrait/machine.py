@@ -90,16 +90,17 @@ def aside(function: Callable, *arguments: Any) -> Any:
     context = get_context("spawn")
     told, tell = context.Pipe(duplex=False)
     try:
-        with told, ProcessPoolExecutor(1, context, _end_with_parent, (told,)) as pool, tell:
+        with told, ProcessPoolExecutor(1, context, end_with_parent, (told,)) as pool, tell:
             return pool.submit(function, *arguments).result()
     except BrokenProcessPool:
         raise MachineFault(f"the process that ran {function.__name__} was ended, by the machine's memory or by "
                            "somebody") from None  # fmt: skip
 
 
-def _end_with_parent(told: Connection) -> None:
-    """A process of a pool outlives a killed parent, and holds the parent's output open: a job's log never ends. And a
-    parent that is interrupted would wait for its work; it closes its end of ``told`` instead."""
+def end_with_parent(told: Connection) -> None:
+    """End this process of a pool, in the middle of its work, when its parent ends or closes the other end of ``told``.
+    Else it outlives a killed parent, whose output it holds open, so that a job's log never ends; and a parent that is
+    interrupted waits for it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it goes to all processes of a terminal; the parent ends this one
     parent = parent_process().sentinel
 

@@ -2,22 +2,20 @@
 
 import multiprocessing
 import os
-import signal
-import threading
-import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from expportrait.errors import ClipError, MachineFault
 from expportrait.importers.split import records
 from expportrait.importers.split.sources import Source
-from expportrait.machine import machine_fault
+from expportrait.machine import end_with_parent, machine_fault
 from expportrait.progress import OVERALL, bar, say
 from expportrait.settings.config import Config
 
-WATCHED = 0.5  # s between looks at whether a process is still wanted
+WATCHED = 0.5  # s between two looks at how far the processes are
 _worker: "_Worker"
 
 
@@ -51,11 +49,11 @@ def work(sources: list[Source], folder: Path, config: Config, jobs: int) -> dict
 
 def _made(wanted: list[tuple[Source, str]], folder: Path, config: Config, jobs: int) -> dict[str, dict[str, Any]]:
     context = multiprocessing.get_context("spawn")  # MediaPipe's threads do not survive a fork
-    shares, stop = context.Array("d", len(wanted), lock=False), context.Event()
+    shares, (told, tell) = context.Array("d", len(wanted), lock=False), context.Pipe(duplex=False)
     sizes = [max(1, os.path.getsize(source.path)) for source, _ in wanted]
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes to come: with more, last digits depend on their number
-    pool = ProcessPoolExecutor(min(jobs, len(wanted)), context, _begin, (config, shares, stop, os.getpid()))
+    pool = ProcessPoolExecutor(min(jobs, len(wanted)), context, _begin, (config, shares, told))
     done: dict[str, dict[str, Any]] = {}
     try:
         waiting = {
@@ -74,8 +72,9 @@ def _made(wanted: list[tuple[Source, str]], folder: Path, config: Config, jobs: 
         raise MachineFault("a process that looked at a video was ended, by the machine's memory or by somebody; "
                            "what is finished is kept: start again, with fewer --jobs") from None  # fmt: skip
     finally:
-        stop.set()
+        tell.close()
         pool.shutdown(cancel_futures=True)
+        told.close()
         if threads is None:
             del os.environ["OMP_NUM_THREADS"]
         else:
@@ -99,16 +98,9 @@ class _Worker:
         self.config, self.shares, self.tools = config, shares, Tools()
 
 
-def _begin(config: Config, shares: Any, stop: Any, parent: int) -> None:
+def _begin(config: Config, shares: Any, told: Connection) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it goes to all processes of a terminal; the first one says stop
-
-    def watch() -> None:
-        while not stop.is_set() and os.getppid() == parent:
-            time.sleep(WATCHED)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent(told)
     import cv2
 
     cv2.setNumThreads(1)
