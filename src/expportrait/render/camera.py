@@ -28,6 +28,12 @@ class Camera:
         focal, cx, cy = (_align(value, x) for value in (self.focal, self.cx, self.cy))
         return torch.stack([cx - focal * x / z, cy + focal * y / z], -1)
 
+    def slope(self, points: Tensor) -> Tensor:
+        """(..., 2, 3): derivatives of the pixels by camera-space points (..., 3), px per m."""
+        x, y, z = points.unbind(-1)
+        by, zero = self.focal / z, torch.zeros_like(z)
+        return torch.stack([torch.stack([-by, zero, by * x / z], -1), torch.stack([zero, by, -by * y / z], -1)], -2)
+
     def clip(self, points: Tensor) -> Tensor:
         """Camera-space points (..., 3) -> OpenGL clip space (..., 4): w is the depth in metres, z/w grows from -1
         (near) to 1 (far)."""

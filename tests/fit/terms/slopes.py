@@ -60,9 +60,8 @@ def tilted(term: SurfaceTerm, moved: Tensor, swung: Tensor, turn: Tensor | None 
     (n, 3, 3) they move by canonical offsets."""
     turn = torch.eye(3, dtype=moved.dtype).expand(len(moved), 3, 3) if turn is None else turn
     if isinstance(term, EdgeNormals):
-        i, j = term.edges.t()
-        along = turn[term.edges].mean(1) @ (moved[i] - moved[j])[..., None]
-        return (term.jacobian * along[..., 0]).sum(1) + (term.bias_jacobian * (swung[i] + swung[j]) / 2).sum(1)
+        ends = (turn[term.edges] @ moved[term.edges][..., None])[..., 0]
+        return (term.jacobian * ends).sum((1, 2)) + (term.bias_jacobian * swung[term.edges].mean(1)).sum(1)
     posed = (turn[term.vertices] @ moved[term.vertices][..., None])[..., 0]
     return -posed[:, 2] if isinstance(term, VertexDepths) else (term.jacobian * posed).sum(1)
 

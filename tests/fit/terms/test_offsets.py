@@ -111,10 +111,10 @@ def test_l_tmp_of_a_mini_batch_has_the_derivative_of_the_clips(head: Head, truth
 
 def of_one(seen, turn, moved, swung, s: Proxy) -> torch.Tensor:
     """The data terms of one frame as the canonical vertices move (n, 3) m and the normals' bias changes (n, 2) rad."""
-    i, j = seen.normals.edges.t()
-    both = turn[seen.normals.edges].mean(1)
-    tilt = seen.normals.residual + (seen.normals.jacobian * (both @ (moved[i] - moved[j])[..., None])[..., 0]).sum(1)
-    tilt = tilt + (seen.normals.bias_jacobian * (swung[i] + swung[j]) / 2).sum(1)
+    edges = seen.normals.edges
+    ends = (turn[edges] @ moved[edges][..., None])[..., 0]
+    tilt = seen.normals.residual + (seen.normals.jacobian * ends).sum((1, 2))
+    tilt = tilt + (seen.normals.bias_jacobian * swung[edges].mean(1)).sum(1)
     posed = (turn @ moved[..., None])[..., 0]
     gap = seen.depth.residual - posed[seen.depth.vertices, 2]
     gap = gap - taken_up(seen.depth.basis, seen.depth.weight, gap[:, None])[:, 0]

@@ -6,55 +6,86 @@ import pytest
 import torch
 from benchmarks.made_heads import Truth
 
+from expportrait.fit.evidence.targets import Targets
+from expportrait.fit.model import ClipModel
 from expportrait.fit.terms import depth
 from expportrait.fit.terms.depth import VertexDepths, taken_up
+from expportrait.fit.terms.normals import EdgeNormals
 from expportrait.fit.terms.outline import Outline
 from expportrait.fit.terms.surface import observe
 from expportrait.head import Head
 from expportrait.head.rotation import axis_angle_to_matrix
 from tests.fit.terms.make import SIZE, alone, model
 
+LARGE = 512  # px, so that a move of less than an edge is one of a pixel
 
-def test_an_edges_tilt_follows_a_turn_of_the_head_and_the_bias(head: Head, truth: Truth) -> None:
-    """Seen against normals that are alike everywhere, so that where they are sampled does not matter."""
+
+@pytest.fixture
+def itself(head: Head, truth: Truth) -> tuple[ClipModel, torch.Tensor, Targets]:
+    """A smooth head, where its vertices are in a frame, and what estimators would say that saw it without an error."""
     fitter, one = model(head, truth, alone("normal")), torch.tensor([2])
-    targets, camera = fitter.problem.targets[SIZE][one], fitter.parameters.camera(SIZE)
-    targets.normals[:] = torch.nn.functional.normalize(torch.tensor([0.1, 0.2, 1.0]), dim=0)
-    targets.mask[:], targets.confidence[:] = 1, 1
-    lean = torch.full((len(head.dense.template), 2), 0.03)
+    fitter.unknowns.static = fitter.judged.static_start.clone()
+    at = fitter.vertices(one, True)[0]
+    drawn = fitter.rendered(at[None], LARGE, True)
+    covered = drawn.image(torch.ones_like(drawn.depth))
+    return fitter, at, Targets(drawn.image(drawn.normals), drawn.image(drawn.depth), covered, covered)
 
-    def seen(vertices, lean):
-        rendered = fitter.rendered(vertices[None], SIZE, True)
-        return observe(vertices, fitter.problem.edges, rendered, targets, camera, bias=lean).normals
 
-    at, step = fitter.vertices(one, True)[0], 1e-2
-    turned = (at - at.mean(0)) @ axis_angle_to_matrix(torch.tensor([step, -step, 0.5 * step])).t() + at.mean(0)
-    first, after, leaned = seen(at, lean), seen(turned, lean), seen(at, lean + torch.tensor([step, -step]))
-    assert torch.equal(first.edges, leaned.edges)
+def seen(fitter: ClipModel, vertices: torch.Tensor, targets: Targets, lean: torch.Tensor | None = None) -> EdgeNormals:
+    drawn = fitter.rendered(vertices[None], LARGE, True)
+    return observe(vertices, fitter.problem.edges, drawn, targets, fitter.camera(LARGE), bias=lean).normals
+
+
+def test_a_head_is_nowhere_off_its_own_render(itself: tuple[ClipModel, torch.Tensor, Targets]) -> None:
+    """Nor by its own curvature on the picture's grid, which at lips and lids is larger than any wrinkle."""
+    fitter, at, targets = itself
+    assert seen(fitter, at, targets).residual.abs().max() < 1e-4
+    drawn = fitter.rendered(at[None], LARGE, True)
+    depth_seen = observe(at, fitter.problem.edges, drawn, targets, fitter.camera(LARGE)).depth
+    assert depth_seen.residual.abs().quantile(0.98) < 2e-4  # of 1.5 m, after scale and shift
+
+
+@pytest.mark.parametrize("move", ["turn", "sideways", "up", "wave"])
+def test_an_edges_residual_follows_the_head(itself: tuple[ClipModel, torch.Tensor, Targets], move: str) -> None:
+    """As it turns, as what it is held against slides under it, and as it is bent."""
+    fitter, at, targets = itself
+    if move == "turn":
+        turned = (at - at.mean(0)) @ axis_angle_to_matrix(torch.tensor([0.0, 0.0, 4e-3])).t() + at.mean(0)
+        moved = turned - at
+    elif move == "wave":
+        moved = 1e-4 * (300 * at[:, 1:2]).sin() * torch.nn.functional.normalize(at - at.mean(0), dim=1)
+    else:
+        moved = 4e-4 * torch.tensor([1.0, 0, 0] if move == "sideways" else [0, 1.0, 0]).expand_as(at)
+    first, after = seen(fitter, at, targets), seen(fitter, at + moved, targets)
     both = {edge: k for k, edge in enumerate(map(tuple, after.edges.tolist()))}
     rows = [(k, both[edge]) for k, edge in enumerate(map(tuple, first.edges.tolist())) if edge in both]
     old, new = torch.tensor(rows).t()
-    i, j = first.edges[old].t()
-    expected = (first.jacobian[old] * (turned - at)[i].sub((turned - at)[j])).sum(1)
+    expected = (first.jacobian[old] * moved[first.edges[old]]).sum((1, 2))
     change = after.residual[new] - first.residual[old]
-    # Of 0.3 mm edges at 1.5 m, single precision leaves some per cent.
-    assert len(old) > 1000 and (change - expected).abs().quantile(0.98) < 0.03 * step
-    by_bias = first.bias_jacobian @ torch.tensor([step, -step])
-    assert (leaned.residual - first.residual - by_bias).abs().max() < 0.02 * step
+    share = torch.tensor([0.5, 0.8])
+    off, whole = ((change - expected).abs().quantile(share), change.abs().quantile(share))
+    assert (off < 0.5 * whole).all() and whole[0] > 2e-3
+    assert len(old) > 1000
 
 
-def test_the_depths_residual_follows_the_head(head: Head, truth: Truth) -> None:
+def test_an_edges_residual_follows_the_bias(itself: tuple[ClipModel, torch.Tensor, Targets]) -> None:
+    fitter, at, targets = itself
+    lean, step = torch.full((len(at), 2), 0.03), torch.tensor([1e-2, -1e-2])
+    first, leaned = seen(fitter, at, targets, lean), seen(fitter, at, targets, lean + step)
+    assert torch.equal(first.edges, leaned.edges)
+    assert (leaned.residual - first.residual - first.bias_jacobian @ step).abs().max() < 0.1 * 1e-2
+
+
+def test_the_depths_residual_follows_the_head(itself: tuple[ClipModel, torch.Tensor, Targets]) -> None:
     """Seen against depths that are alike everywhere, so that where they are sampled does not matter."""
-    fitter, one = model(head, truth, alone("depth")), torch.tensor([2])
-    targets, camera = fitter.problem.targets[SIZE][one], fitter.parameters.camera(SIZE)
+    fitter, at, targets = itself
     targets.depth[:], targets.mask[:], targets.confidence[:] = 1.5, 1, 1
-    targets.anchored[:] = True
+    targets.anchored = torch.tensor([True])
 
     def seen(vertices: torch.Tensor) -> VertexDepths:
-        rendered = fitter.rendered(vertices[None], SIZE, True)
-        return observe(vertices, fitter.problem.edges, rendered, targets, camera).depth
+        drawn = fitter.rendered(vertices[None], LARGE, True)
+        return observe(vertices, fitter.problem.edges, drawn, targets, fitter.camera(LARGE)).depth
 
-    at = fitter.vertices(one, True)[0]
     moved = torch.zeros_like(at)
     moved[:, 2] = 1e-3 * (40 * at[:, 1]).sin()
     first, after = seen(at), seen(at + moved)
@@ -65,8 +96,9 @@ def test_the_depths_residual_follows_the_head(head: Head, truth: Truth) -> None:
     expected = -moved[first.vertices, 2]
     expected = expected - taken_up(first.basis, first.weight, expected[:, None])[:, 0]
     assert both.sum() > 1000
-    # Robust weights move with the residuals, and with them the scale a little.
-    assert (change - expected[both]).abs().quantile(0.98) < 0.1 * expected.abs().max()
+    # Robust weights move with the residuals, and with them the scale, which moves all alike.
+    off = change - expected[both]
+    assert (off - off.median()).abs().quantile(0.95) < 0.1 * expected.abs().max()
 
 
 def test_the_outlines_residual_follows_the_head(head: Head, truth: Truth) -> None:

@@ -1,8 +1,9 @@
 """Offset fields by integrating the estimated normals and depths, a linear problem where the coarse head is held still.
 
-Each frame says of each edge x_i - x_j that it sees how it should tilt, and of each vertex how deep it lies. Turned
-back to the canonical pose, these are equations in the offsets alone. For D_s their sums over the frames are one 3x3
-system an edge and a vertex, however many frames there are; for D_t each frame is solved by itself.
+Each frame says of each edge x_i - x_j that it sees how it should tilt and slide, and of each vertex how deep it lies.
+Turned back to the canonical pose, these are equations in the offsets alone. For D_s their sums over the frames are one
+block an edge (6x6, of both ends) and a vertex (3x3), however many frames there are; for D_t each frame is solved by
+itself.
 """
 
 import torch

@@ -36,18 +36,21 @@ class Embedded:
 
 
 class System:
-    """Sums of equations in the offsets of ``n`` vertices: 3x3 blocks of ``edges`` (E, 2), of vertices and, where
+    """Sums of equations in the offsets of ``n`` vertices: 6x6 blocks of ``edges`` (E, 2), 3x3 of vertices and, where
     landmarks tell something, of ``points``; and where a ``bias`` of the normals moves along, 2x2 blocks of edges in
-    that."""
+    that. Of one frame, without a bias, each edge's block is the square of its one row (6,), which is kept instead."""
 
     def __init__(self, edges: Tensor, n: int, bias: NormalBias | None = None, points: Embedded | None = None):
         self.edges, self.n, self.bias, self.points = edges, n, bias, points
         zeros = torch.zeros((), device=edges.device)
-        self.edge_hessian, self.edge_gradient = zeros.new_zeros(len(edges), 3, 3), zeros.new_zeros(len(edges), 3)
+        self.edge_gradient = zeros.new_zeros(len(edges), 6)
         self.vertex_hessian, self.vertex_gradient = zeros.new_zeros(n, 3, 3), zeros.new_zeros(n, 3)
-        if bias is not None:
+        if bias is None:
+            self.edge_row = zeros.new_zeros(len(edges), 6)
+        else:
+            self.edge_hessian = zeros.new_zeros(len(edges), 6, 6)
             self.bias_hessian, self.bias_gradient = zeros.new_zeros(len(edges), 2, 2), zeros.new_zeros(len(edges), 2)
-            self.mixed_hessian = zeros.new_zeros(len(edges), 3, 2)
+            self.mixed_hessian = zeros.new_zeros(len(edges), 6, 2)
         # (n, 3) each: offsets that a frame's unknown scale and shift of depth would explain, so no residual
         self.nullspace: list[Tensor] = []
         self.key = edges[:, 0] * n + edges[:, 1]
@@ -70,9 +73,11 @@ class System:
         rows = torch.searchsorted(self.key, term.edges[:, 0] * self.n + term.edges[:, 1])
         jacobian, residual, by_bias = term.by_offsets(turn), term.residual[:, None], term.bias_jacobian
         weighted = w * term.weight[:, None] * jacobian
-        self.edge_hessian[rows] += weighted[:, :, None] * jacobian[:, None]
         self.edge_gradient[rows] += residual * weighted
-        if self.bias is not None:
+        if self.bias is None:
+            self.edge_row[rows] = (w * term.weight[:, None]).sqrt() * jacobian
+        else:
+            self.edge_hessian[rows] += weighted[:, :, None] * jacobian[:, None]
             self.mixed_hessian[rows] += weighted[:, :, None] * by_bias[:, None]
             weighted = w * term.weight[:, None] * by_bias
             self.bias_hessian[rows] += weighted[:, :, None] * by_bias[:, None]
@@ -95,14 +100,12 @@ class System:
         points.gradient += (weighted * term.residual[..., None]).sum(1)
 
     def inside(self, vertices: Tensor) -> "System":
-        """The part that concerns the offsets of some vertices (sorted), the others held still."""
+        """The part of one frame's that concerns the offsets of some vertices (sorted), the others held still."""
         number = torch.full((self.n,), len(vertices), device=vertices.device)
         number[vertices] = torch.arange(len(vertices), device=vertices.device)
-        rows = (
-            (number[self.edges] < len(vertices)).any(1) & (self.edge_hessian.diagonal(dim1=1, dim2=2).sum(1) > 0)
-        ).nonzero()
-        part = System(number[self.edges[rows[:, 0]]], len(vertices) + 1)
-        part.edge_hessian, part.edge_gradient = self.edge_hessian[rows[:, 0]], self.edge_gradient[rows[:, 0]]
+        rows = ((number[self.edges] < len(vertices)).any(1) & self.edge_row.any(1)).nonzero()[:, 0]
+        part = System(number[self.edges[rows]], len(vertices) + 1)
+        part.edge_row, part.edge_gradient = self.edge_row[rows], self.edge_gradient[rows]
         part.vertex_hessian[:-1] = self.vertex_hessian[vertices]
         part.vertex_gradient[:-1] = self.vertex_gradient[vertices]
         part.nullspace = [torch.cat([field[vertices], field[:1] * 0]) for field in self.nullspace]
@@ -140,10 +143,13 @@ class Hessian:
         self.points = system.points
         self.ends = system.edges.t().reshape(-1)
         self.i, self.j = self.ends.view(2, len(system.edges)).unbind(0)
-        self.of_edge, self.of_vertex = last(system.edge_hessian), last(system.vertex_hessian)
+        self.of_vertex = last(system.vertex_hessian)
         none = self.of_vertex.new_zeros(0, 3 * system.n)
         self.nullspace = last(torch.stack(system.nullspace, 1)).flatten(1) if system.nullspace else none
-        if self.bias is not None:
+        if self.bias is None:
+            self.of_edge = system.edge_row.t().contiguous()
+        else:
+            self.of_edge = last(system.edge_hessian)
             self.mixed, self.of_bias = last(system.mixed_hessian), last(system.bias_hessian)
             self.prior = 2 * w.of["normal_bias"] / self.bias.turn.numel()
 
@@ -158,16 +164,18 @@ class Hessian:
         bias, short = self.bias, self.system.n - self.energy.n
         moved = F.pad(moved.t(), (0, short)).contiguous()  # short: the vertex that stands for those held still
         first, second = self.at_ends(moved)
-        stretch = first - second
-        along = (self.of_edge * stretch).sum(1)
-        if bias is not None:
+        ends = torch.cat([first, second])
+        if bias is None:
+            along = self.of_edge * (self.of_edge * ends).sum(0)
+        else:
+            along = (self.of_edge * ends).sum(1)
             swing = (bias.basis @ turn).t().contiguous()
             first, second = self.at_ends(swing)
             swing = (first + second) / 2
             along = along + (self.mixed * swing).sum(1)
-            pushed = (self.mixed * stretch[:, None]).sum(0) + (self.of_bias * swing).sum(1)
+            pushed = (self.mixed * ends[:, None]).sum(0) + (self.of_bias * swing).sum(1)
             turn = bias.basis.t() @ self.to_ends(pushed) + self.prior * turn
-        out = (self.of_vertex * moved).sum(1).index_add_(1, self.i, along).index_add_(1, self.j, -along)
+        out = (self.of_vertex * moved).sum(1).index_add_(1, self.i, along[:3]).index_add_(1, self.j, along[3:])
         if len(self.nullspace):
             flat = out.view(-1)
             out = torch.addmv(flat, self.nullspace.t(), self.nullspace @ moved.view(-1), alpha=-1).view_as(out)
@@ -189,8 +197,8 @@ class Hessian:
     def residual(self, offset: Tensor, rest: Tensor) -> list[Tensor]:
         """The negative gradient at ``offset`` and at the bias as it is."""
         system, bias, n = self.system, self.bias, self.energy.n
-        pull = system.vertex_gradient.index_add(0, self.i, system.edge_gradient)
-        pull = pull.index_add(0, self.j, -system.edge_gradient)
+        pull = system.vertex_gradient.index_add(0, self.i, system.edge_gradient[:, :3])
+        pull = pull.index_add(0, self.j, system.edge_gradient[:, 3:])
         if self.points is not None:
             pull = pull + self.points.spread(self.points.gradient, len(pull))
         pull = pull[:n]
@@ -202,9 +210,9 @@ class Hessian:
     def diagonal(self) -> list[Tensor]:
         """About the diagonal, for preconditioning: one number a vertex, and the bias's own."""
         system, bias = self.system, self.bias
-        trace = system.edge_hessian.diagonal(dim1=1, dim2=2).mean(1)
+        trace = system.edge_row.square() if bias is None else system.edge_hessian.diagonal(dim1=1, dim2=2)
         found = system.vertex_hessian.diagonal(dim1=1, dim2=2).mean(1)
-        found = found.index_add(0, self.i, trace).index_add(0, self.j, trace)
+        found = found.index_add(0, self.i, trace[:, :3].mean(1)).index_add(0, self.j, trace[:, 3:].mean(1))
         if self.points is not None:
             trace = self.points.hessian.diagonal(dim1=1, dim2=2).mean(1)[:, None]
             found = found + self.points.spread(trace, len(found), power=2)[:, 0]

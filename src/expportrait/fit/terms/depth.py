@@ -67,16 +67,15 @@ class VertexDepths:
 
     @classmethod
     def observe(
-        cls, places: Tensor, vertices: Tensor, estimate: Tensor, sure: Tensor, disparity: bool, anchored: bool
+        cls, vertices: Tensor, own: Tensor, estimate: Tensor, sure: Tensor, disparity: bool, anchored: bool
     ) -> "VertexDepths":
-        """Compare the depth of ``vertices`` (m,), which are at ``places`` (n, 3), with the ``estimate`` (m,) there,
-        where this is ``sure`` (m,) 0..1; ``anchored``: the shift is known."""
+        """Compare the ``own`` depth (m,) m in the picture at ``vertices`` (m,) with the ``estimate`` (m,) there, where
+        this is ``sure`` (m,) 0..1; ``anchored``: the shift is known."""
         told = (sure > 0).nonzero()[:, 0]
-        vertices, estimate, sure = (x.index_select(0, told) for x in (vertices, estimate, sure))
+        vertices, depth, estimate, sure = (x.index_select(0, told) for x in (vertices, own, estimate, sure))
         if len(vertices) < FEW:
             none = sure.new_zeros(0)
             return cls(vertices[:0], none, sure.new_zeros(0, 1), none)
-        depth = -places[vertices, 2]
         # In disparity the residual 1/z - (a d + b) becomes metres by -z^2.
         metres, known = (-depth.square(), -depth) if disparity else (torch.ones_like(depth), depth)
         basis, weight = scaled(torch.stack([estimate * metres] if anchored else [estimate * metres, metres], -1)), sure

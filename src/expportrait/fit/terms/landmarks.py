@@ -33,12 +33,7 @@ def energy(residual: Tensor, weight: Tensor, scale: float = ROBUST) -> Tensor:
 
 def by_points(points: Tensor, camera: Camera, unit: Tensor) -> Tensor:
     """(478, 2, 3): derivatives of the residuals by the points (478, 3) m, in camera space."""
-    x, y, z = points.unbind(-1)
-    slope, zero = camera.focal / z, torch.zeros_like(z)  # x' = cx - f x / z, y' = cy + f y / z
-    return (
-        torch.stack([torch.stack([-slope, zero, slope * x / z], -1), torch.stack([zero, slope, -slope * y / z], -1)], 1)
-        / unit
-    )
+    return camera.slope(points) / unit
 
 
 def rows(residual: Tensor, jacobian: Tensor, weight: Tensor, scale: float) -> Tensor:

@@ -2,7 +2,11 @@
 
 An edge e lies in the surface, so that n* . e = 0 for the estimated normal n* along it: close to linear in the vertices,
 where the normal of a rendered pixel is not. A mesh's own smooth normal n leaves a remainder n . e on details of few
-edges; it is taken off, so that nothing pulls where n = n*.
+edges; it is taken off, so that nothing pulls where n = n*. Both are sampled alike, in the estimate and in the head's
+own render: what a picture's grid does to lips and lids is the same in both, and goes.
+
+Where e moves along as a whole, n is carried along and n* is not: the estimate slides under the edge, which tells where
+along the surface lips and wrinkles are.
 """
 
 from dataclasses import dataclass
@@ -37,9 +41,9 @@ def pixel_energy(fragments: Fragments, targets: Targets, weight: Tensor, bias: T
 class EdgeNormals:
     """Residuals of one frame's k ``edges`` (i, j), (k, 2), and their derivatives.
 
-    ``residual`` (k,) = (n* - n) . e / |e|; ``jacobian`` (k, 3) by e = x_i - x_j at still n; ``bias_jacobian`` (k, 2) by
-    the bias of n*, about the camera's x and y. ``weight`` (k,): of their squares, as the Charbonnier kernel of
-    scale ``ROBUST`` gives it; the edges' shares in it add up to one.
+    ``residual`` (k,) = (n* - n) . e / |e|; ``jacobian`` (k, 2, 3) by x_i and x_j, e = x_i - x_j: as e turns at still n,
+    and as both ends slide; ``bias_jacobian`` (k, 2) by the bias of n*, about the camera's x and y. ``weight`` (k,): of
+    their squares, as the Charbonnier kernel of scale ``ROBUST`` gives it; the edges' shares in it add up to one.
     """
 
     edges: Tensor
@@ -50,10 +54,18 @@ class EdgeNormals:
 
     @classmethod
     def observe(
-        cls, vertices: Tensor, own: Tensor, estimate: Tensor, sure: Tensor, edges: Tensor, bias: Tensor | None
+        cls,
+        vertices: Tensor,
+        own: Tensor,
+        slope: Tensor,
+        estimate: Tensor,
+        sure: Tensor,
+        edges: Tensor,
+        bias: Tensor | None,
     ) -> "EdgeNormals":
-        """Compare the ``own`` normals (n, 3) of vertices (n, 3) with the ``estimate`` (n, 3) there, on those of
-        ``edges`` (E, 2) whose ends are ``sure`` (n,) 0..1; ``bias`` (n, 2) rad."""
+        """Compare the ``own`` normals (n, 3) in the picture at vertices (n, 3) with the ``estimate`` (n, 3) there, on
+        those of ``edges`` (E, 2) whose ends are ``sure`` (n,) 0..1; ``slope`` (n, 3, 3): derivatives of the normals in
+        the picture by the place, per m; ``bias`` (n, 2) rad."""
         kept = edges[(sure[edges] > 0).all(1)]
         a, b = vertices[kept[:, 0]], vertices[kept[:, 1]]
         length = (a - b).norm(dim=-1, keepdim=True).clamp_min(1e-6)
@@ -63,11 +75,12 @@ class EdgeNormals:
         along = (normals * direction).sum(-1)
         residual = along - (F.normalize(own[kept].sum(1), dim=-1) * direction).sum(-1)
         # By the direction alone, not by the length: edges would shrink to please.
-        jacobian = (normals - along[:, None] * direction) / length
+        turned = (normals - along[:, None] * direction) / length
+        slid = (direction[:, None, :, None] * slope[kept]).sum(2) / 2
         bias_jacobian = torch.linalg.cross(direction, normals)[:, :2]
         weight = sure[kept].amin(1) * length[:, 0].square()  # as much as the edge has surface
         weight = weight / (residual.square() + ROBUST**2).sqrt() / weight.sum().clamp_min(1e-12)
-        return cls(kept, residual, jacobian, bias_jacobian, weight)
+        return cls(kept, residual, slid + torch.stack([turned, -turned], 1), bias_jacobian, weight)
 
     def energy(self) -> Tensor:
         """The robust mean that the rows are derivatives of, rad."""
@@ -76,8 +89,9 @@ class EdgeNormals:
     def rows(self, moved: Tensor, number: Tensor, scale: Tensor | float) -> Tensor:
         """(k, P + 1): Gauss-Newton's rows, last the residual; their J^T r is the derivative of ``scale`` times the
         energy. ``moved`` (m, 3, P): derivatives of the vertices, at ``number`` (n,) of each."""
-        i, j = number[self.edges].unbind(1)
-        by_vertices = torch.einsum("ek,ekp->ep", self.jacobian, moved[i] - moved[j])
+        first, second = (moved[number[ends]] for ends in self.edges.unbind(1))
+        by_vertices = torch.einsum("ek,ekp->ep", self.jacobian[:, 0], first)
+        by_vertices += torch.einsum("ek,ekp->ep", self.jacobian[:, 1], second)
         return torch.cat([by_vertices, self.residual[:, None]], -1) * self.root(scale)[:, None]
 
     def bias_rows(self, basis: Tensor, scale: Tensor | float) -> Tensor:
@@ -90,6 +104,6 @@ class EdgeNormals:
         return (scale * self.weight).sqrt()
 
     def by_offsets(self, turn: Tensor) -> Tensor:
-        """(k, 3): derivatives by canonical offsets' differences; ``turn`` (n, 3, 3) from the canonical pose to the
+        """(k, 6): derivatives by the canonical offsets of both ends; ``turn`` (n, 3, 3) from the canonical pose to the
         camera."""
-        return (turn[self.edges].mean(1).transpose(1, 2) @ self.jacobian[..., None])[..., 0]
+        return (self.jacobian[:, :, None] @ turn[self.edges]).flatten(1)

@@ -20,6 +20,7 @@ from expportrait.fit.terms.residuals import Terms
 from expportrait.render import Camera, Fragments
 
 GRAZING = 0.2  # cosine to the view from where on a vertex counts in full
+OWN = slice(6, 9)  # of what is sampled: the normals of the head's own render
 EDGE = 0.9  # of the mask, sampled at a vertex: below lies what straddles the outline
 
 
@@ -69,17 +70,23 @@ def observe(
     place = places(vertices, rendered, camera)
     share = place.shown * (place.facing / GRAZING).clamp(0, 1)
     share = share if trust is None else share * trust
-    image = torch.cat([targets.normals[0].permute(2, 0, 1), targets.depth, targets.confidence, targets.mask])[None]
+    own = rendered.image(torch.cat([rendered.normals, rendered.depth[:, None]], 1))[0].permute(2, 0, 1)
+    image = torch.cat([targets.normals[0].permute(2, 0, 1), targets.depth, targets.confidence, targets.mask, own])[None]
 
-    def sample(points: Tensor) -> Tensor:
-        return F.grid_sample(image, in_picture(points, camera), align_corners=False)[0, :, 0].t()
+    def sample(points: Tensor, channels: slice = slice(None)) -> Tensor:
+        return F.grid_sample(image[:, channels], in_picture(points, camera), align_corners=False)[0, :, 0].t()
 
     points = (share > 0).nonzero().squeeze(-1)
-    values = place.pixel.new_zeros(len(vertices), 6).index_copy(0, points, sample(place.pixel.index_select(0, points)))
+    pixel, count = place.pixel.index_select(0, points), len(vertices)
+    values = pixel.new_zeros(count, 10).index_copy(0, points, sample(pixel))
+    sides = torch.eye(2, device=pixel.device)
+    steps = [(sample(pixel + side, OWN) - sample(pixel - side, OWN)) / 2 for side in sides]  # a pixel to either side
+    slope = torch.stack(steps, -1) @ camera.slope(vertices.index_select(0, points))
+    slope = pixel.new_zeros(count, 3, 3).index_copy(0, points, slope)
     sure = values[:, 4] * share * (values[:, 5] - EDGE).clamp_min(0) / (1 - EDGE)
     anchored = targets.anchored is not None and bool(targets.anchored[0])
     return SurfaceResiduals(
-        EdgeNormals.observe(vertices, place.normals, values[:, :3], sure, edges, bias),
-        VertexDepths.observe(vertices, points, values[:, 3][points], sure[points], targets.disparity, anchored),
+        EdgeNormals.observe(vertices, values[:, OWN], slope, values[:, :3], sure, edges, bias),
+        VertexDepths.observe(points, values[points, 9], values[points, 3], sure[points], targets.disparity, anchored),
         Outline.none(vertices) if valid is None else Outline.observe(vertices, place, rendered, targets, camera, valid),
     )
