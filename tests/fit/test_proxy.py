@@ -29,7 +29,7 @@ from expportrait.settings.sections import Weights
 from expportrait.store import Store, StoreWriter
 from tests.fit.terms.make import weighing
 
-COARSE = ("landmark", "depth", "focal")  # weights of the same terms in Gauss-Newton's stages
+COARSE = ("landmark", "depth", "expression", "focal")  # weights of the same terms in Gauss-Newton's stages
 QUICK = Proxy(coarse_size=64, fine_size=128, min_steps=5)
 
 
@@ -83,11 +83,11 @@ def test_dynamic_field_is_zero_mean_and_masked(head: Head, fit: ProxyFit) -> Non
 
 
 def test_the_store_tells_what_was_seen(head: Head, fit: ProxyFit) -> None:
-    """Most of the face in most frames, nothing of the back of the head."""
+    """Half of the face's vertices, on the whole, as lips and nostrils hide many; nothing of the back of the head."""
     depth = head.dense.template[:, 2]
     scalp = head.regions == head.REGIONS.index("scalp")
     back = scalp & (depth < depth[scalp].min() + 0.03)
-    assert fit.evidence[head.facial > 0.9].median() > 0.5 and back.sum() > 50
+    assert fit.evidence[head.facial > 0.9].mean() > 0.45 and back.sum() > 50
     assert (fit.evidence[back] == 0).all()
     assert fit.set_aside.max() < 0.02
 

@@ -165,6 +165,9 @@ class Weights(Section):
     )
     shape: float = Field(0.005, ge=0, description="weight of the mean squared shape coefficient")
     expression: float = Field(0.002, ge=0, description="weight of the mean squared expression coefficient, eq. (7)")
+    expression_coarse: float = Field(
+        5e-4, ge=0, description="weight of the mean squared expression coefficient in stages (c) and (d)"
+    )
     activation: float = Field(
         10.0, ge=0, description="weight of the mean square by which face units leave 0 to 1; SMPL-X files have none"
     )
@@ -202,7 +205,7 @@ class Weights(Section):
     strain: float = Field(
         0.07, ge=0, description="weight of the squared stretch of D_s, which keeps chin, ears, lips from folding"
     )
-    dynamic_strain: float = Field(0.015, ge=0, description="weight of the squared stretch of D_t")
+    dynamic_strain: float = Field(0.01, ge=0, description="weight of the squared stretch of D_t")
     temporal_offset: float = Field(
         0.01, ge=0, description="weight of the change of D_t from frame to frame, L_tmp, per mm^2"
     )
@@ -232,7 +235,7 @@ class Proxy(Section):
         140, ge=1, description="(b) steps on shape, expression, all joints and focal length too"
     )
     coarse_passes: int = Field(2, ge=0, description="(c) Gauss-Newton steps on the coarse surface; 0 keeps it still")
-    static_passes: int = Field(3, ge=0, description="(d) rounds of a step of the static offsets and one of the head")
+    static_passes: int = Field(4, ge=0, description="(d) rounds of a step of the static offsets and one of the head")
     dynamic_passes: int = Field(
         1, ge=0, description="(e) rounds of a step of the static and one of the dynamic offsets"
     )

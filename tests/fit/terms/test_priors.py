@@ -30,7 +30,7 @@ def written(fitter: ClipModel, name: str) -> float:
 def test_a_step_of_gauss_newton_goes_down_every_prior(head: Head, truth: Truth, name: str) -> None:
     """Without data each is at its least at once: it has a part in the step, and with the right stiffness. Only where it
     holds nothing within bounds, what was there may leave them."""
-    fitter = model(head, truth, alone(name))
+    fitter = model(head, truth, alone(dict(BARE.called).get(name, name)))
     before = written(fitter, name)
     told = coarse_step(fitter, SIZE, BARE)
     assert told[name] == pytest.approx(before, rel=1e-4) and sum(told.values()) == pytest.approx(before, rel=1e-4)

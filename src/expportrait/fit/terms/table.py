@@ -43,7 +43,7 @@ class StepTerms:
 RIGID_HEAD = ("place", "log_scale", "rotation")
 FREE_HEAD = (*RIGID_HEAD, "shape", "expression", "log_focal")
 HEAD = (*FREE_HEAD, "shoulders")
-COARSE = (("landmark", "landmark_coarse"), ("depth", "depth_coarse"), ("focal", "focal_coarse"))
+COARSE = tuple((name, f"{name}_coarse") for name in ("landmark", "depth", "expression", "focal"))
 
 RIGID = StepTerms(("rigid",), RIGID_HEAD, ("landmark", *TEMPORAL), fixed=("landmark",))
 LANDMARKS = StepTerms(("landmarks",), FREE_HEAD, ("landmark", *PRIORS, *TEMPORAL), fixed=("landmark",))
