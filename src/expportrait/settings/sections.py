@@ -205,7 +205,7 @@ class Weights(Section):
     strain: float = Field(
         0.07, ge=0, description="weight of the squared stretch of D_s, which keeps chin, ears, lips from folding"
     )
-    dynamic_strain: float = Field(0.01, ge=0, description="weight of the squared stretch of D_t")
+    dynamic_strain: float = Field(0.0075, ge=0, description="weight of the squared stretch of D_t")
     temporal_offset: float = Field(
         0.01, ge=0, description="weight of the change of D_t from frame to frame, L_tmp, per mm^2"
     )
