@@ -30,6 +30,7 @@ JOINTS = (
 )
 SMPLX_IDS = (0, NECK, 15, 22, 23, 24, 13, 14, 16, 17)  # of JOINTS; the global one turns about the neck, not the pelvis
 PARENT = (-1, 0, 1, 2, 2, 2, 0, 0, 6, 7)
+COLUMNS = 32  # of a basis that are made at a time
 LID_UNITS = ("eyeBlink", "eyeSquint", "eyeWide")
 ALIASES = {
     "smile": "mouthSmile",
@@ -100,8 +101,12 @@ def make_surface(model: BodyModel, rows: sparse.csr_matrix) -> Surface:
     """Points that are fixed combinations ``rows`` (n,N) of a body's vertices."""
 
     def of(array: np.ndarray) -> Tensor:
-        flat = rows @ np.asarray(array, np.float32).reshape(len(array), -1)
-        return torch.from_numpy(np.ascontiguousarray(flat, np.float32)).reshape(rows.shape[0], *array.shape[1:])
+        columns = np.asarray(array, np.float32).reshape(len(array), -1)
+        out = np.empty((rows.shape[0], columns.shape[1]), np.float32)
+        for first in range(0, columns.shape[1], COLUMNS):  # products are float64: of a whole basis 100 MB
+            some = slice(first, first + COLUMNS)
+            out[:, some] = rows @ columns[:, some]
+        return torch.from_numpy(out).reshape(rows.shape[0], *array.shape[1:])
 
     pose = None
     if model.pose_basis is not None:

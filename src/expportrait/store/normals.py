@@ -12,4 +12,6 @@ def encode_normals(normals: np.ndarray) -> np.ndarray:
 def decode_normals(codes: np.ndarray) -> np.ndarray:
     """Unit float32 normals (..., 3) of ``encode_normals``' codes; background stays 0."""
     normals = codes.astype(np.float32)
-    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1)
+    length = np.sqrt(np.einsum("...c,...c->...", normals, normals))  # norm() would hold another two copies
+    normals /= np.maximum(length, 1, out=length)[..., None]
+    return normals

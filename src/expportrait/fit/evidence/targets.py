@@ -17,7 +17,7 @@ from expportrait.video.margins import NONE, Margins
 HIDDEN = 0.02  # confidence below which a pixel of the mask is no evidence at all: geometry stores 0 there, else 0.04
 OUTSIDE = 0.04  # mask below which a pixel lies outside: packed, zeros come back as up to 9 of 255
 BORDER = 4  # px beside the picture's edge, where an outline is the picture's and not the person's
-BLOCK = 8  # frames at full size in memory
+BLOCK = 4  # frames at full size in memory
 
 
 @dataclass

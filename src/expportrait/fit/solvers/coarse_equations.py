@@ -11,7 +11,7 @@ from torch import Tensor
 from expportrait.fit.model import ClipModel
 from expportrait.fit.parameters import CLIP_JOINTS, FRAME_JOINTS
 from expportrait.fit.terms import landmarks
-from expportrait.fit.terms.residuals import Terms, add
+from expportrait.fit.terms.residuals import Terms, add, derived
 from expportrait.fit.terms.surface import SurfaceResiduals
 from expportrait.fit.terms.table import StepTerms
 from expportrait.head import Surface
@@ -50,9 +50,7 @@ class CoarseEquations:
             shape = p.shape + shared[: head.n_shape]
             return head.transforms(shape, (expression + own[:e])[None], pose[None], translation[None])[0]
 
-        arguments = (sixd.new_zeros(self.own + self.shared), sixd, p.expression[frames], place)
-        derive = torch.func.vmap(torch.func.jacfwd(transforms), (None, 0, 0, 0))
-        return torch.func.vmap(transforms, (None, 0, 0, 0))(*arguments), derive(*arguments)
+        return derived(transforms, self.own + self.shared, sixd, p.expression[frames], place)
 
     def derivative(self, surface: Surface, canonical: Tensor, transforms: Tensor, change: Tensor) -> Tensor:
         """(n, 3, own + shared) of the posed points whose canonical places are (n, 3)."""

@@ -89,10 +89,11 @@ class EdgeNormals:
     def rows(self, moved: Tensor, number: Tensor, scale: Tensor | float) -> Tensor:
         """(k, P + 1): Gauss-Newton's rows, last the residual; their J^T r is the derivative of ``scale`` times the
         energy. ``moved`` (m, 3, P): derivatives of the vertices, at ``number`` (n,) of each."""
-        first, second = (moved[number[ends]] for ends in self.edges.unbind(1))
-        by_vertices = torch.einsum("ek,ekp->ep", self.jacobian[:, 0], first)
-        by_vertices += torch.einsum("ek,ekp->ep", self.jacobian[:, 1], second)
-        return torch.cat([by_vertices, self.residual[:, None]], -1) * self.root(scale)[:, None]
+        out = torch.zeros(len(self.edges), moved.shape[-1] + 1, dtype=moved.dtype, device=moved.device)
+        for end in range(2):  # one after the other: (k, 3, P) is the largest array of a coarse step
+            out[:, :-1] += torch.einsum("ek,ekp->ep", self.jacobian[:, end], moved[number[self.edges[:, end]]])
+        out[:, -1] = self.residual
+        return out.mul_(self.root(scale)[:, None])
 
     def bias_rows(self, basis: Tensor, scale: Tensor | float) -> Tensor:
         """(k, 2 b): derivatives of the same rows by the coefficients of the bias, whose ``basis`` is (n, b)."""

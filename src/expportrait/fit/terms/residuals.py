@@ -35,6 +35,21 @@ def numbers(terms: Terms) -> dict[str, float]:
     return dict(zip(terms, torch.stack([x.detach() for x in terms.values()]).tolist(), strict=True))
 
 
+def derived(values: Callable[..., Tensor], unknowns: int, *frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Values (B, ...) and their derivatives (B, ..., unknowns) by a step (unknowns,) that is still zero.
+
+    ``values``: of a step and of what ``frames`` (B, ...) each hold for one frame. Every value is derived backwards, by
+    a step of its own: torch's own Jacobians load its compiler or sympy, 40 to 70 MB and a second of every process.
+    """
+    none = frames[0].new_zeros(len(frames[0]), unknowns)
+    found = torch.func.vmap(values)(none, *frames)
+    with torch.enable_grad():
+        step = none.expand(found[0].numel(), *none.shape).clone().requires_grad_()
+        again = torch.func.vmap(torch.func.vmap(values), (0, *(None for _ in frames)))(step, *frames)
+        (change,) = torch.autograd.grad(again.flatten(2).diagonal(dim1=0, dim2=2).sum(), step)
+    return found, change.transpose(0, 1).contiguous().unflatten(1, found.shape[1:])
+
+
 def rows_of(residuals: Callable[..., Terms], unknowns: int, *frames: Tensor) -> tuple[Tensor, dict[str, int]]:
     """Gauss-Newton's rows (B, k, unknowns + 1): derivatives of the residuals by a step from where they are, and last
     the residuals; half the squares of these are the energies. And the terms in order, with the rows that each has.
@@ -43,14 +58,12 @@ def rows_of(residuals: Callable[..., Terms], unknowns: int, *frames: Tensor) -> 
     """
     sizes: dict[str, int] = {}
 
-    def flat(step: Tensor, *frame: Tensor) -> tuple[Tensor, Tensor]:
+    def flat(step: Tensor, *frame: Tensor) -> Tensor:
         terms = residuals(step, *frame)
         sizes.update({name: len(value) for name, value in terms.items()})
-        values = math.sqrt(2) * torch.cat(list(terms.values()))
-        return values, values
+        return math.sqrt(2) * torch.cat(list(terms.values()))
 
-    derive = torch.func.vmap(torch.func.jacfwd(flat, has_aux=True), (None, *(0 for _ in frames)))
-    change, values = derive(frames[0].new_zeros(unknowns), *frames)
+    values, change = derived(flat, unknowns, *frames)
     return torch.cat([change, values[..., None]], -1), sizes
 
 
