@@ -15,7 +15,7 @@ from expportrait.manifest.pairs import clip_of, portrait
 from expportrait.settings.config import SECTIONS, Config
 
 CODE = ("process", "load", "needless", "finish", "run")  # of a stage's module, as far as it has them
-PROXY, DRIVE = 15, 2  # the versions of proxy and drive; that of drive/targets is made of both
+PROXY, DRIVE = 16, 2  # the versions of proxy and drive; that of drive/targets is made of both
 
 
 def _estimator(config: Config) -> dict[str, int]:

@@ -41,6 +41,15 @@ def test_exact_wrinkles_are_kept() -> None:
     assert off(dynamic, wrinkles()) < 0.05
 
 
+def test_exact_wrinkles_all_over_the_face_keep_their_size() -> None:
+    """Half of it bulges by as much as a tenth does elsewhere, or a third as much: nothing there is noise."""
+    strength = torch.tensor([1.0, 0.3, 0.3, 0.01]).repeat(VERTICES // 4)[:, None]
+    rows = 1e-3 * torch.sin(torch.arange(FRAMES) / 5.0)[:, None, None] * torch.tensor([0.0, 0.2, 1.0]) * strength
+    dynamic = held(rows)
+    shrink(dynamic, torch.ones(FRAMES))
+    assert off(dynamic, rows) < 0.05
+
+
 def test_noise_is_averaged_and_taken_back() -> None:
     dynamic = held(wrinkles() + noise())
     before = off(dynamic, wrinkles())

@@ -14,6 +14,7 @@ from expportrait.fit.dynamic import DynamicField
 WIDTH = 2.5  # frames, of the Gaussian over time where all that D_t holds is noise
 REACH = 3  # of its standard deviations
 STILL = 0.7  # share of the vertices that hold no wrinkle
+NOISY = 0.12  # share of D_t's energy that is noise from which on it is taken back in full
 
 
 def rows(dynamic: DynamicField) -> Iterator[tuple[Tensor, Tensor]]:
@@ -40,10 +41,10 @@ def noise_share(dynamic: DynamicField) -> float:
     return min(noise / max(float(energy(dynamic).sum()), 1e-30), 1.0)
 
 
-def average_over_time(dynamic: DynamicField, trust: Tensor) -> None:
-    """A Gaussian mean of each frame and its neighbours, as wide as D_t is noisy, weighted by the frames' ``trust``
-    (T,)."""
-    width = WIDTH * noise_share(dynamic)
+def average_over_time(dynamic: DynamicField, trust: Tensor, noise: float) -> None:
+    """A Gaussian mean of each frame and its neighbours, as wide as D_t is noisy (``noise``: its share), weighted by the
+    frames' ``trust`` (T,)."""
+    width = WIDTH * noise
     reach = min(int(REACH * width + 0.5), len(dynamic) - 1)
     if not reach:
         return
@@ -61,11 +62,12 @@ def average_over_time(dynamic: DynamicField, trust: Tensor) -> None:
         dynamic.move(torch.tensor([t]), (mean - known[t])[None])
 
 
-def take_back(dynamic: DynamicField) -> None:
+def take_back(dynamic: DynamicField, noise: float) -> None:
     """Scale D_t about its mean by e^2 / (e^2 + e_0^2) at every vertex, e its energy there over all frames and e_0 the
-    one that ``STILL`` of the vertices keep below: a step of reweighting of a sparse prior, one norm a vertex."""
+    one that ``STILL`` of the vertices keep below, or a part of it where less than ``NOISY`` of D_t is ``noise``: a step
+    of reweighting of a sparse prior, one norm a vertex."""
     found, mean = energy(dynamic), dynamic.mean()
-    share = found / torch.quantile(found, STILL).clamp_min(1e-30)
+    share = found / (min(noise / NOISY, 1.0) * torch.quantile(found, STILL)).clamp_min(1e-30)
     loss = 1 / (1 + share.square())[:, None]
     for one, row in rows(dynamic):
         dynamic.move(one, (loss * (mean - row))[None])
@@ -75,5 +77,6 @@ def take_back(dynamic: DynamicField) -> None:
 def shrink(dynamic: DynamicField, trust: Tensor) -> None:
     """Both, where a clip has three frames or more; ``trust`` (T,) 0..1 of the frames' estimates."""
     if len(dynamic) > 2:
-        average_over_time(dynamic, trust)
-        take_back(dynamic)
+        noise = noise_share(dynamic)
+        average_over_time(dynamic, trust, noise)
+        take_back(dynamic, noise)
