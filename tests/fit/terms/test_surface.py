@@ -45,17 +45,18 @@ def test_a_head_is_nowhere_off_its_own_render(itself: tuple[ClipModel, torch.Ten
     assert depth_seen.residual.abs().quantile(0.98) < 2e-4  # of 1.5 m, after scale and shift
 
 
-@pytest.mark.parametrize("move", ["turn", "sideways", "up", "wave"])
+@pytest.mark.parametrize("move", ["turn", "nod", "sideways", "up", "closer", "wave"])
 def test_an_edges_residual_follows_the_head(itself: tuple[ClipModel, torch.Tensor, Targets], move: str) -> None:
     """As it turns, as what it is held against slides under it, and as it is bent."""
     fitter, at, targets = itself
-    if move == "turn":
-        turned = (at - at.mean(0)) @ axis_angle_to_matrix(torch.tensor([0.0, 0.0, 4e-3])).t() + at.mean(0)
-        moved = turned - at
+    if move in ("turn", "nod"):
+        angles = 4e-3 * torch.tensor([0, 0, 1.0] if move == "turn" else [1.0, 0, 0])
+        moved = (at - at.mean(0)) @ axis_angle_to_matrix(angles).t() + at.mean(0) - at
     elif move == "wave":
         moved = 1e-4 * (300 * at[:, 1:2]).sin() * torch.nn.functional.normalize(at - at.mean(0), dim=1)
-    else:
-        moved = 4e-4 * torch.tensor([1.0, 0, 0] if move == "sideways" else [0, 1.0, 0]).expand_as(at)
+    else:  # closer by more, as only what lies aside slides
+        by = {"sideways": [4e-4, 0, 0], "up": [0, 4e-4, 0], "closer": [0, 0, 4e-3]}[move]
+        moved = torch.tensor(by).expand_as(at)
     first, after = seen(fitter, at, targets), seen(fitter, at + moved, targets)
     both = {edge: k for k, edge in enumerate(map(tuple, after.edges.tolist()))}
     rows = [(k, both[edge]) for k, edge in enumerate(map(tuple, first.edges.tolist())) if edge in both]
@@ -64,7 +65,9 @@ def test_an_edges_residual_follows_the_head(itself: tuple[ClipModel, torch.Tenso
     change = after.residual[new] - first.residual[old]
     share = torch.tensor([0.5, 0.8])
     off, whole = ((change - expected).abs().quantile(share), change.abs().quantile(share))
-    assert (off < 0.5 * whole).all() and whole[0] > 2e-3
+    # Bent, its own normals do not quite follow; else a slide that is a third too large or too small would show.
+    bound = torch.tensor([0.5 if move == "wave" else 0.25, 0.5])
+    assert (off < bound * whole).all() and whole[0] > 2e-3
     assert len(old) > 1000
 
 
