@@ -41,9 +41,10 @@ def pixel_energy(fragments: Fragments, targets: Targets, weight: Tensor, bias: T
 class EdgeNormals:
     """Residuals of one frame's k ``edges`` (i, j), (k, 2), and their derivatives.
 
-    ``residual`` (k,) = (n* - n) . e / |e|; ``jacobian`` (k, 2, 3) by x_i and x_j, e = x_i - x_j: as e turns at still n,
-    and as both ends slide; ``bias_jacobian`` (k, 2) by the bias of n*, about the camera's x and y. ``weight`` (k,): of
-    their squares, as the Charbonnier kernel of scale ``ROBUST`` gives it; the edges' shares in it add up to one.
+    ``residual`` (k,) = (n* - n) . e / |e|; ``jacobian`` (k, 2, 3) 1/m by x_i and x_j in camera space, e = x_i - x_j: as
+    e turns at still n* and n . e / |e| stays, and as both ends slide over n*, whose slope n's stands for;
+    ``bias_jacobian`` (k, 2) by the bias of n*, about the camera's x and y. ``weight`` (k,): of their squares, as the
+    Charbonnier kernel of scale ``ROBUST`` gives it; the edges' shares in it add up to one.
     """
 
     edges: Tensor
@@ -64,8 +65,8 @@ class EdgeNormals:
         bias: Tensor | None,
     ) -> "EdgeNormals":
         """Compare the ``own`` normals (n, 3) in the picture at vertices (n, 3) with the ``estimate`` (n, 3) there, on
-        those of ``edges`` (E, 2) whose ends are ``sure`` (n,) 0..1; ``slope`` (n, 3, 3): derivatives of the normals in
-        the picture by the place, per m; ``bias`` (n, 2) rad."""
+        those of ``edges`` (E, 2) whose ends are ``sure`` (n,) 0..1; ``slope`` (n, 3, 3): derivatives of the own
+        normals' components by a vertex's place in camera space, per m; ``bias`` (n, 2) rad."""
         kept = edges[(sure[edges] > 0).all(1)]
         a, b = vertices[kept[:, 0]], vertices[kept[:, 1]]
         length = (a - b).norm(dim=-1, keepdim=True).clamp_min(1e-6)
