@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 import typer
+from benchmarks.close_ups import Square
 from benchmarks.dynamic_scores import Stores, figures, still
 from benchmarks.real_films import CLIPS
 
@@ -27,8 +28,7 @@ from expportrait.engine.loop import run
 from expportrait.estimators.head_landmarks import load_head
 from expportrait.fit.store import load_proxy
 from expportrait.manifest.clips import Row
-from expportrait.render import Camera, render
-from expportrait.render.picture import shade_image
+from expportrait.render import Camera
 from expportrait.settings.config import Config
 from expportrait.stages import with_code
 from expportrait.store import Store
@@ -42,7 +42,6 @@ FILMS = {  # file, seconds
     "mouth": ("expressive_512.mp4", 9.4, 11.4),
 }
 SHOWN = (("smile", 61), ("smile", 6), ("small", 18), ("small", 48))
-SIDE = 512  # px of a head in the picture
 
 
 def stores_of(results: Path, name: str) -> tuple[Stores, float]:
@@ -63,17 +62,9 @@ def stores_of(results: Path, name: str) -> tuple[Stores, float]:
 
 def strip(stores: Stores, t: int, heads: list[tuple[torch.Tensor, Camera]], faces: torch.Tensor) -> np.ndarray:
     """The frame, and beside it shaded heads (n_d,3), all cut around the face."""
-    points = stores["landmarks"]["points"][t, :, :2]
-    side = 1.35 * np.ptp(points[:, 1])
-    left, top = np.rint((points.min(0) + points.max(0) - side) / 2 - (0, 0.08 * side))
-    near, row = SIDE / side, []
-    view = np.float32([[near, 0, -left * near], [0, near, -top * near]])
-    row.append(cv2.warpAffine(stores["crop"]["frames"][t], view, (SIDE, SIDE), flags=cv2.INTER_CUBIC))
-    for vertices, camera in heads:
-        cut = Camera(camera.focal * near, (camera.cx - left) * near, (camera.cy - top) * near, SIDE, SIDE)
-        maps = render(vertices[None], faces, cut, cull=True)
-        row.append(shade_image(maps.normals[0], maps.coverage[0]))
-    return np.hstack(row)
+    square = Square.around(stores["landmarks"]["points"][t, :, :2])
+    frame = square.of_picture(stores["crop"]["frames"][t])
+    return np.hstack([frame, *(square.of_head(vertices, camera, faces) for vertices, camera in heads)])
 
 
 def main(
