@@ -8,6 +8,7 @@ from expportrait.fit.dynamic import DynamicField
 from expportrait.fit.solvers.shrinkage import noise_share, shrink
 
 FRAMES, VERTICES = 30, 200
+STRENGTH = torch.tensor([1.0, 0.3, 0.3, 0.01]).repeat(VERTICES // 4)
 
 
 def wrinkles() -> Tensor:
@@ -15,6 +16,12 @@ def wrinkles() -> Tensor:
     out = torch.sin(torch.arange(FRAMES) / 5.0)[:, None, None] * torch.tensor([0.0, 0.2, 1.0]) * 1e-3
     strength = torch.where(torch.arange(VERTICES) < VERTICES // 10, 1.0, 0.01)
     return out * strength[:, None]
+
+
+def wrinkles_all_over() -> Tensor:
+    """(T, n, 3) m: a quarter of the vertices bulge by 1 mm and back, half of them by a third of that."""
+    wave = 1e-3 * torch.sin(torch.arange(FRAMES) / 5.0)
+    return wave[:, None, None] * STRENGTH[:, None] * torch.tensor([0.0, 0.2, 1.0])
 
 
 def held(rows: Tensor) -> DynamicField:
@@ -39,15 +46,6 @@ def test_exact_wrinkles_are_kept() -> None:
     assert noise_share(dynamic) < 0.01
     shrink(dynamic, torch.ones(FRAMES))
     assert off(dynamic, wrinkles()) < 0.05
-
-
-STRENGTH = torch.tensor([1.0, 0.3, 0.3, 0.01]).repeat(VERTICES // 4)
-
-
-def wrinkles_all_over() -> Tensor:
-    """(T, n, 3) m: a quarter of the vertices bulge by 1 mm and back, half of them by a third of that."""
-    wave = 1e-3 * torch.sin(torch.arange(FRAMES) / 5.0)
-    return wave[:, None, None] * STRENGTH[:, None] * torch.tensor([0.0, 0.2, 1.0])
 
 
 def test_exact_wrinkles_all_over_the_face_keep_their_size() -> None:
