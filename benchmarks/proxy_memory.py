@@ -1,6 +1,7 @@
 """What the stage proxy takes for short and long clips: CPU seconds a frame and peak memory, from stores on the disk.
 
     python benchmarks/proxy_memory.py [frames ...]
+    python benchmarks/proxy_memory.py --shaded 100      D_t held against the pictures' shading, as of embedded maps
 
 A rendered head with known hair, 50 frames forwards and backwards, as stores of landmarks and geometry; every length is
 fitted by the stage in a process of its own, one thread.
@@ -29,8 +30,8 @@ CLIP = "head"
 PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
 
 
-def write_stores(results: Path, frames: int) -> None:
-    """The parents of the stage, ``frames`` long."""
+def write_stores(results: Path, frames: int, shaded: bool) -> None:
+    """The parents of the stage, ``frames`` long; ``shaded``: their maps' face is said to be a fitted head's."""
     from benchmarks.made_heads import make_truth
 
     from expportrait.estimators.head_landmarks import load_head
@@ -51,7 +52,8 @@ def write_stores(results: Path, frames: int) -> None:
         "mask": (np.uint8(255 * (truth.targets.mask.numpy() > 0.5)), None),
         "confidence": (np.uint8(255 * (truth.targets.mask.numpy() > 0.5)), videocodec.TRUST),
     }
-    with StoreWriter(results / "geometry" / f"{CLIP}.zarr", {"key": "geometry", "depth_space": "depth"}) as out:
+    about = {"key": "geometry", "depth_space": "depth", "fitted_face": shaded}
+    with StoreWriter(results / "geometry" / f"{CLIP}.zarr", about) as out:
         for name, (values, qp) in maps.items():
             stream = out.stream(name, frames, values.shape[1:], values.dtype, qp)
             for start in range(0, frames, BLOCK):
@@ -74,12 +76,13 @@ def fit(results: Path) -> None:
 def main() -> None:
     step, *rest = sys.argv[1:] or [""]
     if step == "--write":
-        return write_stores(Path(rest[0]), int(rest[1]))
+        return write_stores(Path(rest[0]), int(rest[1]), rest[2:] == ["--shaded"])
     if step == "--fit":
         return fit(Path(rest[0]))
-    for frames in sys.argv[1:] or ("100", "600"):
+    shaded = ["--shaded"] if step == "--shaded" else []
+    for frames in (rest if shaded else sys.argv[1:]) or ("100", "600"):
         with tempfile.TemporaryDirectory() as name:
-            subprocess.run([sys.executable, __file__, "--write", name, frames], check=True)
+            subprocess.run([sys.executable, __file__, "--write", name, frames, *shaded], check=True)
             subprocess.run([sys.executable, __file__, "--fit", name], check=True)
 
 
