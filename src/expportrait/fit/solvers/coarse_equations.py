@@ -48,7 +48,8 @@ class CoarseEquations:
             translation = p.place_in_space(x, y, log_scale, p.log_focal + shared[-1])
             pose = sixd_to_matrix(sixd) @ axis_angle_to_matrix(turn)
             shape = p.shape + shared[: head.n_shape]
-            return head.transforms(shape, (expression + own[:e])[None], pose[None], translation[None])[0]
+            # shape[None]: a vector's product has a gradient of the wrong shape under vmap where operations are counted
+            return head.transforms(shape[None], (expression + own[:e])[None], pose[None], translation[None])[0]
 
         return derived(transforms, self.own + self.shared, sixd, p.expression[frames], place)
 

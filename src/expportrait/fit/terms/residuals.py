@@ -41,13 +41,15 @@ def derived(values: Callable[..., Tensor], unknowns: int, *frames: Tensor) -> tu
     ``values``: of a step and of what ``frames`` (B, ...) each hold for one frame. Every value is derived backwards, by
     a step of its own: torch's own Jacobians load its compiler or sympy, 40 to 70 MB and a second of every process.
     """
-    none = frames[0].new_zeros(len(frames[0]), unknowns)
-    found = torch.func.vmap(values)(none, *frames)
+    batch = len(frames[0])
+    found = torch.func.vmap(values)(frames[0].new_zeros(batch, unknowns), *frames)
+    count = found[0].numel()
     with torch.enable_grad():
-        step = none.expand(found[0].numel(), *none.shape).clone().requires_grad_()
-        again = torch.func.vmap(torch.func.vmap(values), (0, *(None for _ in frames)))(step, *frames)
-        (change,) = torch.autograd.grad(again.flatten(2).diagonal(dim1=0, dim2=2).sum(), step)
-    return found, change.transpose(0, 1).contiguous().unflatten(1, found.shape[1:])
+        step = found.new_zeros(count * batch, unknowns).requires_grad_()
+        again = torch.func.vmap(values)(step, *(x.repeat(count, *[1] * (x.dim() - 1)) for x in frames))
+        each = again.view(count, batch, count).diagonal(dim1=0, dim2=2)
+        (change,) = torch.autograd.grad(each.sum(), step)
+    return found, change.view(count, batch, -1).transpose(0, 1).contiguous().unflatten(1, found.shape[1:])
 
 
 def rows_of(residuals: Callable[..., Terms], unknowns: int, *frames: Tensor) -> tuple[Tensor, dict[str, int]]:
